@@ -1,0 +1,57 @@
+# Targets need Python 3.11 or newer and make; the virtual environment is set up by the first of them.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST_ARGS ?= -n 2
+
+# $(call first_python,CANDIDATES,CONDITION): the first candidate that runs and whose version fits.
+first_python = for python in $(1); do \
+	"$$python" -c 'import sys; sys.exit(not sys.version_info[:2] $(2))' 2>/dev/null \
+	&& echo "$$python" && break; done
+PYTHON = $(shell $(call first_python,python3.11 python3,>= (3, 11)))
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-py312 lint bench clean
+
+help:  ## say what there is
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+demo: $(STAMP)  ## train on a synthetic population and score it
+	$(BIN)/stndt demo
+
+test: $(STAMP)  ## run every test (PYTEST_ARGS="-k masking" for some)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-py312:  ## run every test on Python 3.12, where there is one
+	@python=$$($(call first_python,python3.12 "$$HOME"/.pyenv/versions/3.12*/bin/python \
+		"$$(uv python find 3.12 2>/dev/null)",== (3, 12))); \
+	if [ -n "$$python" ]; then $(MAKE) test VENV=.venv312 PYTHON="$$python"; \
+	else echo "No Python 3.12 was found here, so nothing was tested on it."; fi
+
+lint: $(STAMP)  ## check format, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## run the benchmarks
+	@for file in $(wildcard benchmarks/*.py); do $(BIN)/python "$$file" || exit 1; done
+
+clean:  ## remove caches and builds, not the environments
+	rm -rf build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find stndt_jax configs tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamp is touched last, so an installation that was interrupted starts again. nlb_tools goes in
+# without its dependencies (setup.py says why).
+$(STAMP): setup.py
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+		python="$(PYTHON)"; \
+		test -n "$$python" || { echo "No Python 3.11 or newer was found: install one, or name it" \
+			"with PYTHON=/path/to/python." >&2; exit 1; }; \
+		echo "Setting up $(VENV), which takes a minute or two."; \
+		"$$python" -m venv --clear $(VENV); }
+	$(BIN)/python -m pip install -q -e '.[dev,log,nlb,plots]'
+	$(BIN)/python -m pip install -q --no-deps nlb_tools==0.0.4
+	@touch $@

@@ -1,0 +1,28 @@
+"""Area2_Bump (DANDI 000127): one head, for 65 neurons are not even, and more dropout.
+
+stndt train --config=area2_bump --config.data.path=area2_bump.h5 --workdir=runs/area2_bump
+
+Published, test split: co-bps .2818 for one model, .2898 for the ensemble.
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+from stndt_jax.configs import mc_maze
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Published schedule: at most 40,001 epochs, patience 2,500, masks of one bin."""
+    config = mc_maze.get_config()
+    config.data.name = "area2_bump"
+    config.model.heads = 1
+    config.model.dropout = 0.3
+    config.model.dropout_rates = 0.3
+    config.model.dropout_embedding = 0.3
+    config.mask.ratio = 0.35
+    config.mask.random_ratio = 0.95
+    config.mask.max_span = 1
+    config.train.epochs = 40001
+    config.train.patience = 2500
+    return config

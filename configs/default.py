@@ -1,0 +1,83 @@
+"""Every key with its default; the other files of this folder edit it.
+
+Epochs count everything: warm-up, schedule, ramps, patience and validation.
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+from stndt_jax.config import Hyper
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """A setting that trains on most recordings; the keys are explained in ``--help``."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.population = 1
+
+    config.data = ml_collections.ConfigDict()
+    config.data.path = ""
+    config.data.targets = ""
+    config.data.name = ""
+    config.data.bin_ms = 5.0
+    config.data.validation_fraction = 0.2
+
+    config.model = ml_collections.ConfigDict()
+    config.model.layers = 4
+    config.model.heads = 2
+    config.model.feedforward = 128
+    config.model.spatial = True
+    config.model.norm = "pre"
+    config.model.final_norm = "layer"
+    config.model.activation = "relu"
+    config.model.position = "sinusoidal"
+    config.model.position_offset = True
+    config.model.tfixup = True
+    config.model.dtype = "float32"
+    config.model.full_context = False
+    config.model.context_forward = 30
+    config.model.context_backward = 30
+    config.model.dropout = 0.2
+    config.model.dropout_rates = 0.3
+    config.model.dropout_embedding = 0.3
+
+    config.mask = ml_collections.ConfigDict()
+    config.mask.mode = "full"
+    config.mask.grow_full = False
+    config.mask.ratio = 0.25
+    config.mask.token_ratio = 0.75
+    config.mask.random_ratio = 0.7
+    config.mask.max_span = 1
+    config.mask.ramp_start = 0.0
+    config.mask.ramp_end = 0.0
+
+    config.contrast = ml_collections.ConfigDict()
+    config.contrast.enabled = True
+    config.contrast.layer = "embedder"
+    config.contrast.projector = "linear"
+    config.contrast.temperature = 0.07
+    config.contrast.weight = 0.1
+    config.contrast.ratio = 0.1
+    config.contrast.token_ratio = 0.75
+    config.contrast.random_ratio = 0.7
+    config.contrast.start_epoch = 0.0
+
+    config.optimizer = ml_collections.ConfigDict()
+    config.optimizer.schedule = "cosine"
+    config.optimizer.clip_norm = 200.0
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.weight_decay = 1e-5
+    config.optimizer.warmup_epochs = 100.0
+
+    config.train = ml_collections.ConfigDict()
+    config.train.epochs = 2000
+    config.train.batch = 64
+    config.train.validate_every = 10
+    config.train.patience = 2000
+    config.train.save_every_s = 60.0
+
+    # For any hyperparameter, one value for each member of the population, or none.
+    config.members = ml_collections.ConfigDict({name: () for name in Hyper._fields})
+    return config
+

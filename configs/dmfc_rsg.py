@@ -1,0 +1,29 @@
+"""DMFC_RSG (DANDI 000130): 6 layers, wide context, heavy dropout.
+
+stndt train --config=dmfc_rsg --config.data.path=dmfc_rsg.h5 --workdir=runs/dmfc_rsg
+
+Published, test split: co-bps .1859 for one model, .1940 for the ensemble.
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+from stndt_jax.configs import mc_maze
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Published schedule: at most 50,501 epochs, patience 4,000."""
+    config = mc_maze.get_config()
+    config.data.name = "dmfc_rsg"
+    config.model.layers = 6
+    config.model.context_forward = 140
+    config.model.context_backward = 140
+    config.model.dropout = 0.5
+    config.model.dropout_rates = 0.5
+    config.model.dropout_embedding = 0.5
+    config.mask.random_ratio = 0.95
+    config.optimizer.learning_rate = 5e-4
+    config.optimizer.warmup_epochs = 1000.0
+    config.train.patience = 4000
+    return config

@@ -1,0 +1,32 @@
+"""MC_Maze (DANDI 000128): 4 layers, the middle of the published search ranges.
+
+stndt train --config=mc_maze --config.data.path=mc_maze.h5 --workdir=runs/mc_maze
+
+Published, test split: co-bps .3691 for one model, .3862 for the ensemble.
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+from stndt_jax.configs import default
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Published schedule: at most 50,501 epochs, patience 3,000."""
+    config = default.get_config()
+    config.data.name = "mc_maze"
+    config.model.context_forward = 50
+    config.model.context_backward = 50
+    config.model.dropout = 0.2
+    config.model.dropout_rates = 0.2
+    config.model.dropout_embedding = 0.3
+    config.mask.max_span = 4
+    config.mask.ramp_start = 8000.0
+    config.mask.ramp_end = 12000.0
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.warmup_epochs = 3500.0
+    config.train.epochs = 50501
+    config.train.validate_every = 50
+    config.train.patience = 3000
+    return config

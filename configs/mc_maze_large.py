@@ -1,0 +1,27 @@
+"""MC_Maze_Large (DANDI 000138), and small recordings in general: 2 layers, short runs.
+
+stndt train --config=mc_maze_large --config.data.path=large.h5 --workdir=runs/large
+
+There is no published setting. Minutes on two CPU cores for a hundred trials.
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+from stndt_jax.configs import default
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """A short schedule at a high learning rate, in small batches."""
+    config = default.get_config()
+    config.data.name = "mc_maze_large"
+    config.model.layers = 2
+    config.model.dropout = 0.2
+    config.model.dropout_rates = 0.4
+    config.model.dropout_embedding = 0.2
+    config.optimizer.learning_rate = 1e-2
+    config.optimizer.warmup_epochs = 27.0
+    config.train.epochs = 550
+    config.train.batch = 17
+    return config

@@ -1,0 +1,17 @@
+"""MC_Maze_Medium (DANDI 000139): the setting of MC_Maze_Large.
+
+stndt train --config=mc_maze_medium --config.data.path=medium.h5 --workdir=runs/medium
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+from stndt_jax.configs import mc_maze_large
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """MC_Maze_Large's, under its own name."""
+    config = mc_maze_large.get_config()
+    config.data.name = "mc_maze_medium"
+    return config

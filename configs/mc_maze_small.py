@@ -1,0 +1,17 @@
+"""MC_Maze_Small (DANDI 000140): the setting of MC_Maze_Large.
+
+stndt train --config=mc_maze_small --config.data.path=small.h5 --workdir=runs/small
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+from stndt_jax.configs import mc_maze_large
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """MC_Maze_Large's, under its own name."""
+    config = mc_maze_large.get_config()
+    config.data.name = "mc_maze_small"
+    return config

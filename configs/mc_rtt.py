@@ -1,0 +1,23 @@
+"""MC_RTT (DANDI 000129): the setting of MC_Maze at a tenfold learning rate.
+
+stndt train --config=mc_rtt --config.data.path=mc_rtt.h5 --workdir=runs/mc_rtt
+
+Published, test split: co-bps .1865 for one model, .2095 for the ensemble.
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+from stndt_jax.configs import mc_maze
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Learning rate and mask in the middle of the published ranges."""
+    config = mc_maze.get_config()
+    config.data.name = "mc_rtt"
+    config.model.dropout_rates = 0.3
+    config.model.dropout_embedding = 0.25
+    config.mask.random_ratio = 0.8
+    config.optimizer.learning_rate = 3e-3
+    return config

@@ -1,0 +1,73 @@
+"""Build metadata. The version stands in stndt_jax/__init__.py, tool settings in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+PACKAGE = (HERE / "stndt_jax" / "__init__.py").read_text(encoding="utf-8")
+VERSION = re.findall(r'^__version__ = "(.+)"$', PACKAGE, re.MULTILINE)[0]
+README = HERE / "README.md"
+
+EXTRAS = {
+    # The benchmark's own code, nlb_tools, is not named here: it pins a pandas that cannot be built
+    # on Python 3.11, so it is installed beside these: pip install --no-deps nlb_tools==0.0.4
+    # pandas 3 breaks its resampling.
+    "nlb": ["pandas>=2.2,<3", "pynwb"],
+    "log": ["tensorboardX"],
+    "plots": ["matplotlib"],
+    "cuda12": ["jax[cuda12]"],
+    "cuda13": ["jax[cuda13]"],
+    "tpu": ["jax[tpu]"],
+    "dev": [
+        "beartype",
+        "hypothesis",
+        "jaxtyping",
+        "mypy",
+        "pytest",
+        "pytest-xdist",
+        "ruff",
+        # Builds a wheel without network in the tests; from 70.1 on it needs no wheel package.
+        "setuptools>=70.1",
+    ],
+}
+
+setup(
+    name="stndt_jax",
+    version=VERSION,
+    description="Spatiotemporal transformers for neural population activity, in JAX",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    author="stndt_jax authors",
+    license="MIT",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.11",
+    # The configs are files to read and copy, so they lie at the top; installed, they are
+    # stndt_jax.configs.
+    packages=[*find_packages(include=["stndt_jax", "stndt_jax.*"]), "stndt_jax.configs"],
+    package_dir={"stndt_jax.configs": "configs"},
+    package_data={"stndt_jax": ["py.typed"]},
+    install_requires=[
+        "absl-py",
+        "flax>=0.12,<0.13",
+        "h5py",
+        "jax>=0.10,<0.13",
+        "ml_collections",
+        "numpy",
+        "optax",
+        "orbax-checkpoint>=0.12,<1",
+        "rich",
+        "scikit-learn",
+        "scipy",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["stndt = stndt_jax.cli:entry"]},
+)

@@ -1,0 +1,382 @@
+"""The one door a configuration comes through.
+
+``configs/*.py`` build an ``ml_collections.ConfigDict``; :func:`from_mapping` turns it (or
+the JSON of an earlier run) into the frozen dataclasses below, with every key and value
+checked. Below this door nobody sees a ``ConfigDict`` and nothing has a hidden default.
+
+What may differ between the members of a population is an array leaf of :class:`Hyper`;
+everything else changes a shape or the compiled program and belongs to all members.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stndt_jax.errors import UserError
+from stndt_jax.types import Dims
+
+Check = Callable[[Any], str]
+"""Returns what a value should have been, or an empty string if it is fine."""
+
+
+def _at_least(low: float) -> Check:
+    return lambda v: "" if v >= low else f"at least {low}"
+
+
+def _more_than(low: float) -> Check:
+    return lambda v: "" if v > low else f"more than {low}"
+
+
+def _between(low: float, high: float) -> Check:
+    return lambda v: "" if low <= v <= high else f"between {low} and {high}"
+
+
+def _rate(v: float) -> str:
+    return "" if 0 <= v < 1 else "at least 0 and below 1"
+
+
+def _one_of(*names: str) -> Check:
+    return lambda v: "" if v in names else "one of " + ", ".join(names)
+
+
+def _anything(_: Any) -> str:
+    return ""
+
+
+def _layer(v: str) -> str:
+    fine = v in ("embedder", "decoder") or v.isdecimal()
+    return "" if fine else "embedder, decoder, or the number of a layer (0 is the first)"
+
+
+def _key(check: Check, doc: str, hyper: bool = False) -> Any:
+    return dataclasses.field(metadata={"check": check, "doc": doc, "hyper": hyper})
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the spikes are and which trials choose the best model."""
+
+    path: str = _key(_anything, "HDF5 file with nlb_tools' input keys")
+    targets: str = _key(_anything, "HDF5 file with nlb_tools' target keys; empty: unknown")
+    name: str = _key(_anything, "data set, the group of the target and submission files")
+    bin_ms: float = _key(_more_than(0), "bin width in ms")
+    validation_fraction: float = _key(
+        _rate,
+        "share of the training trials that selects the best model where the evaluated trials' "
+        "held-out counts are unknown; 0: train on all trials and keep the last model",
+    )
+
+
+@dataclass(frozen=True)
+class Model:
+    """The architecture (``layers``, ``heads``, ...) and its regularisation."""
+
+    layers: int = _key(_at_least(1), "encoder layers")
+    heads: int = _key(_at_least(1), "attention heads; must divide the bins and the neurons")
+    feedforward: int = _key(_at_least(1), "feed-forward width")
+    spatial: bool = _key(_anything, "attention over neurons; false is NDT")
+    norm: str = _key(_one_of("pre", "post"), "layer norm before a sublayer or after its sum")
+    final_norm: str = _key(_one_of("layer", "scale"), "norm before the decoder")
+    activation: str = _key(_one_of("relu", "gelu"), "of the feed-forward sublayers; gelu is exact")
+    position: str = _key(_one_of("sinusoidal", "learned"), "position code of both views")
+    position_offset: bool = _key(_anything, "positions start at 1 instead of 0")
+    tfixup: bool = _key(_anything, "scale the initial weights as T-Fixup does")
+    dtype: str = _key(_one_of("float32", "bfloat16"), "type of the matrix products")
+    full_context: bool = _key(_anything, "attend to every bin, whatever the context window")
+    context_forward: int = _key(
+        _anything, "bins ahead that a bin attends to; negative: unlimited", True
+    )
+    context_backward: int = _key(
+        _anything, "bins back that a bin attends to; 0 or less: unlimited", True
+    )
+    dropout: float = _key(_rate, "dropout of attention weights and sublayers", True)
+    dropout_rates: float = _key(_rate, "dropout before the decoder", True)
+    dropout_embedding: float = _key(_rate, "dropout of the embedded inputs", True)
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Masked modelling."""
+
+    mode: str = _key(
+        _one_of("full", "timestep", "neuron", "timestep_only"), "what one draw masks"
+    )
+    grow_full: bool = _key(_anything, "widen masks in mode full too")
+    ratio: float = _key(_between(0, 1), "share of entries masked", True)
+    token_ratio: float = _key(_between(0, 1), "share of masked entries set to 0", True)
+    random_ratio: float = _key(_between(0, 1), "share of the others set to a random count", True)
+    max_span: int = _key(_at_least(1), "widest mask, in bins", True)
+    ramp_start: float = _key(_at_least(0), "epoch from which masks widen", True)
+    ramp_end: float = _key(_at_least(0), "epoch from which every draw may widen", True)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The contrastive loss between two corrupted views of the same trials."""
+
+    enabled: bool = _key(_anything, "compute the contrastive loss")
+    layer: str = _key(_layer, "features: embedder, decoder, or the number of a layer")
+    projector: str = _key(_one_of("none", "linear", "mlp"), "map applied to the features")
+    temperature: float = _key(_more_than(0), "temperature of the cosine similarities", True)
+    weight: float = _key(_at_least(0), "lambda, the weight of the contrastive loss", True)
+    ratio: float = _key(_between(0, 1), "share of entries masked in a view", True)
+    token_ratio: float = _key(_between(0, 1), "share of masked entries set to 0", True)
+    random_ratio: float = _key(_between(0, 1), "share of the others set to a random count", True)
+    start_epoch: float = _key(_at_least(0), "epoch from which the loss counts", True)
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW and its schedule, counted in epochs."""
+
+    schedule: str = _key(
+        _one_of("cosine", "inverse_sqrt", "constant"), "of the learning rate after warm-up"
+    )
+    clip_norm: float = _key(_more_than(0), "largest global norm of the gradient")
+    learning_rate: float = _key(_more_than(0), "peak learning rate", True)
+    weight_decay: float = _key(_at_least(0), "decoupled weight decay", True)
+    warmup_epochs: float = _key(_at_least(0), "epochs of linear warm-up", True)
+
+
+@dataclass(frozen=True)
+class Train:
+    """How long, in which portions."""
+
+    epochs: int = _key(_at_least(1), "epochs at most")
+    batch: int = _key(_at_least(1), "trials in a batch")
+    validate_every: int = _key(_at_least(1), "epochs between validations")
+    patience: int = _key(_at_least(1), "epochs without improvement before a member stops")
+    save_every_s: float = _key(_at_least(0), "seconds between checkpoints, at a validation")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A run. ``members`` holds, for any hyperparameter, one value for each member."""
+
+    seed: int = _key(_between(0, 2**31 - 1), "of member 0; member k has seed + k")
+    population: int = _key(_at_least(1), "members trained together")
+    data: Data
+    model: Model
+    mask: Mask
+    contrast: Contrast
+    optimizer: Optimizer
+    train: Train
+    members: Mapping[str, tuple[float, ...]]
+
+
+class Hyper(NamedTuple):
+    """What may differ between members; with K members every leaf has shape ``(K,)``."""
+
+    seed: Any
+    context_forward: Any
+    context_backward: Any
+    dropout: Any
+    dropout_rates: Any
+    dropout_embedding: Any
+    mask_ratio: Any
+    mask_token_ratio: Any
+    mask_random_ratio: Any
+    mask_max_span: Any
+    mask_ramp_start: Any
+    mask_ramp_end: Any
+    contrast_temperature: Any
+    contrast_weight: Any
+    contrast_ratio: Any
+    contrast_token_ratio: Any
+    contrast_random_ratio: Any
+    contrast_start_epoch: Any
+    learning_rate: Any
+    weight_decay: Any
+    warmup_epochs: Any
+
+
+SECTIONS: dict[str, type] = {
+    "data": Data,
+    "model": Model,
+    "mask": Mask,
+    "contrast": Contrast,
+    "optimizer": Optimizer,
+    "train": Train,
+}
+
+
+def _hyper_fields() -> dict[str, tuple[str, dataclasses.Field]]:
+    """Hyper field name -> (its key in the configuration, its dataclass field)."""
+    found: dict[str, tuple[str, dataclasses.Field]] = {}
+    for section, cls in SECTIONS.items():
+        for field in dataclasses.fields(cls):
+            if field.metadata["hyper"]:
+                prefix = f"{section}_" if section in ("mask", "contrast") else ""
+                found[prefix + field.name] = (f"{section}.{field.name}", field)
+    return found
+
+
+HYPER_FIELDS = _hyper_fields()
+
+
+def documentation() -> list[tuple[str, str, str]]:
+    """Every key as (name, type, meaning), in the order of the configuration file."""
+    rows = []
+    for field in dataclasses.fields(Config):
+        if field.name in SECTIONS:
+            for inner in dataclasses.fields(SECTIONS[field.name]):
+                rows.append((f"{field.name}.{inner.name}", str(inner.type), inner.metadata["doc"]))
+        elif field.name != "members":
+            rows.append((field.name, str(field.type), field.metadata["doc"]))
+    rows.append(("members.NAME", "tuple", "one value of a hyperparameter for each member"))
+    return rows
+
+
+def suggest(key: str, known: list[str]) -> str:
+    """A hint at the known key that is meant, or the list of them."""
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {close[0]}?" if close else "known keys: " + ", ".join(known)
+
+
+def _typed(key: str, value: Any, kind: str, check: Check) -> Any:
+    """``value`` as the type named ``kind`` if it is one and passes ``check``."""
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if kind == "float" and number:
+        value = float(value)
+    elif kind == "int" and number and float(value).is_integer():
+        value = int(value)
+    elif not (kind == "bool" and isinstance(value, bool) or kind == "str" and type(value) is str):
+        wanted = {"float": "a number", "int": "a whole number", "bool": "true or false"}
+        raise UserError(f"config.{key} is {value!r}; it must be {wanted.get(kind, 'a text')}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"config.{key} is {value!r}; it must be a finite number")
+    if expected := check(value):
+        raise UserError(f"config.{key} is {value!r}; it must be {expected}")
+    return value
+
+
+def _section(prefix: str, cls: type, values: Any) -> dict[str, Any]:
+    """The checked keyword arguments of the dataclass ``cls``, leaf keys only."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"config.{prefix.rstrip('.')} is {values!r}; it must hold named keys")
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.metadata}
+    nested = {f.name for f in dataclasses.fields(cls)} - set(fields)
+    for name in values:
+        if name not in fields and name not in nested:
+            raise UserError(
+                f"config.{prefix}{name} is not a key; {suggest(name, sorted({*fields, *nested}))}"
+            )
+    missing = [name for name in (*fields, *nested) if name not in values]
+    if missing:
+        raise UserError(f"config.{prefix}{missing[0]} is missing; configs/default.py has it")
+    return {
+        name: _typed(prefix + name, values[name], field.type, field.metadata["check"])
+        for name, field in fields.items()
+    }
+
+
+def _members(values: Any, population: int) -> dict[str, tuple[float, ...]]:
+    """Per-member values, checked like the single values they replace."""
+    known = ["seed", *HYPER_FIELDS]
+    checked = {}
+    for name, given in values.items():
+        if name not in known:
+            raise UserError(f"config.members.{name} is not a key; {suggest(name, known)}")
+        if not isinstance(given, (tuple, list)):
+            raise UserError(f"config.members.{name} is {given!r}; it must be a list of values")
+        if len(given) not in (0, population):
+            raise UserError(
+                f"config.members.{name} has {len(given)} values for a population of "
+                f"{population}; give one for each member, or none"
+            )
+        field = HYPER_FIELDS[name][1] if name != "seed" else _field(Config, "seed")
+        checked[name] = tuple(
+            _typed(f"members.{name}", value, str(field.type), field.metadata["check"])
+            for value in given
+        )
+    return {name: given for name, given in checked.items() if given}
+
+
+def _field(cls: type, name: str) -> dataclasses.Field:
+    return next(f for f in dataclasses.fields(cls) if f.name == name)
+
+
+def from_mapping(values: Mapping[str, Any]) -> Config:
+    """Checks every key and value and freezes them.
+
+    Args:
+      values: nested mapping as ``configs/default.py`` builds it or ``config.json`` holds it.
+
+    Raises:
+      UserError: a key is unknown or missing, or a value has the wrong type or range.
+    """
+    top = _section("", Config, values)
+    sections = {
+        name: cls(**_section(f"{name}.", cls, values[name])) for name, cls in SECTIONS.items()
+    }
+    members = _members(values["members"], top["population"])
+    config = Config(**top, **sections, members=members)
+    _check_together(config)
+    return config
+
+
+def _check_together(config: Config) -> None:
+    """Conditions between keys."""
+    layer = config.contrast.layer
+    if layer.isdecimal() and int(layer) >= config.model.layers:
+        raise UserError(
+            f"config.contrast.layer is {layer} but the model has {config.model.layers} layers, "
+            f"numbered from 0"
+        )
+    if config.seed + config.population > 2**31:
+        raise UserError(f"config.seed is {config.seed}; too large for {config.population} members")
+    if config.mask.ramp_end < config.mask.ramp_start:
+        raise UserError(
+            f"config.mask.ramp_end is {config.mask.ramp_end}, before config.mask.ramp_start "
+            f"({config.mask.ramp_start})"
+        )
+
+
+def check_dims(config: Config, dims: Dims) -> None:
+    """Checks what depends on the data.
+
+    Raises:
+      UserError: the heads do not divide the neurons or the bins.
+    """
+    checks = [(dims.neurons, "neurons")]
+    if config.model.spatial:
+        checks.append((dims.bins, "bins"))
+    for size, what in checks:
+        if size % config.model.heads:
+            common = [h for h in range(1, 17) if not any(n % h for n, _ in checks)]
+            raise UserError(
+                f"config.model.heads is {config.model.heads}, which does not divide the {size} "
+                f"{what} of this data; it may be one of {', '.join(map(str, common))}"
+            )
+
+
+def to_mapping(config: Config) -> dict[str, Any]:
+    """The configuration as plain nested dictionaries, ready for JSON."""
+    return typing.cast("dict[str, Any]", dataclasses.asdict(config))
+
+
+def hyper(config: Config) -> Hyper:
+    """The hyperparameters of all members.
+
+    Returns:
+      A ``Hyper`` whose leaves have shape ``(K,)``: int32 for whole numbers, else float32.
+    """
+    K = config.population
+    leaves = {"seed": np.asarray(config.members.get("seed", config.seed + np.arange(K)), np.int32)}
+    for name, (key, field) in HYPER_FIELDS.items():
+        section, leaf = key.split(".")
+        value = config.members.get(name, getattr(getattr(config, section), leaf))
+        dtype = np.int32 if field.type == "int" else np.float32
+        leaves[name] = np.broadcast_to(np.asarray(value, dtype), (K,)).copy()
+    if config.model.full_context:
+        leaves["context_forward"][:] = -1
+        leaves["context_backward"][:] = -1
+    return Hyper(**leaves)

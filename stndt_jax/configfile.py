@@ -1,0 +1,113 @@
+"""Configuration files and ``--config.KEY=VALUE`` flags, as one checked ``Config``."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from stndt_jax import config
+from stndt_jax.config import Config
+from stndt_jax.errors import UserError
+
+
+def folder() -> Path:
+    """Where the shipped configuration files are."""
+    spec = importlib.util.find_spec("stndt_jax.configs")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def shipped() -> list[str]:
+    """Names of the shipped configurations."""
+    return sorted(p.stem for p in folder().glob("*.py") if not p.stem.startswith("_"))
+
+
+def split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Other arguments, and those of ``--config``, itself first."""
+    rest: list[str] = []
+    file: list[str] = []
+    keys: list[str] = []
+    words = iter(argv)
+    for word in words:
+        name, _, value = word.lstrip("-").partition("=")
+        if not word.startswith("-") or not (name == "config" or name.startswith("config.")):
+            rest.append(word)
+            continue
+        if "=" not in word:
+            value = next(words, "")
+        (file if name == "config" else keys).append(f"--{name}={value}")
+    return rest, file[-1:] + keys
+
+
+def find(name: str) -> str:
+    """The path of a shipped name or of a file, an argument after ``:`` kept.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    stem, colon, argument = name.partition(":")
+    if stem in shipped():
+        return str(folder() / f"{stem}.py") + colon + argument
+    if not stem.endswith(".py") or not Path(stem).is_file():
+        raise UserError(
+            f"--config={name} is neither a shipped configuration ({', '.join(shipped())}) nor "
+            f"the path of a Python file; {config.suggest(stem, shipped())}"
+        )
+    return str(Path(stem).absolute()) + colon + argument
+
+
+def _check_key(values: ConfigDict, key: str) -> None:
+    """Refuses a key that the configuration does not have, with a suggestion."""
+    node = values
+    *sections, leaf = key.split(".")
+    for i, part in enumerate([*sections, leaf]):
+        if not isinstance(node, ConfigDict) or part not in node:
+            where = ".".join(["config", *key.split(".")[: i + 1]])
+            known = list(node) if isinstance(node, ConfigDict) else []
+            raise UserError(f"--{where} is not a key; {config.suggest(part, known)}")
+        node = node[part]
+    if isinstance(node, ConfigDict):
+        raise UserError(f"--config.{key} holds other keys; set one of {', '.join(node)}")
+
+
+def load(settings: list[str]) -> Config:
+    """Reads a configuration file and applies the flags that override it.
+
+    Args:
+      settings: ``--config=NAME`` and then any number of ``--config.KEY=VALUE``.
+
+    Raises:
+      UserError: no or an unknown file, an unknown key, or a value that does not fit.
+    """
+    if not settings or not settings[0].startswith("--config="):
+        raise UserError(f"--config is missing; give a path or one of {', '.join(shipped())}")
+    path = find(settings[0].removeprefix("--config="))
+    file = path.partition(":")[0]
+    argv = ["stndt", f"--config={path}", *settings[1:]]
+    plain = _read(argv[:2], file)
+    for setting in settings[1:]:
+        key = setting.partition("=")[0].removeprefix("--config.")
+        _check_key(plain, key)
+    return config.from_mapping(_read(argv, file).to_dict())
+
+
+def _read(argv: list[str], file: str) -> ConfigDict:
+    values = flags.FlagValues()
+    flag = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    try:
+        values(argv)
+        result = flag.value
+        if not isinstance(result, ConfigDict):
+            raise UserError(f"get_config() in {file} returns no ConfigDict; see configs/default.py")
+        return result
+    except flags.Error as error:
+        text = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"{text.removeprefix('flag ')}; see stndt train --help") from error
+    except UserError:
+        raise
+    except Exception as error:
+        # Whatever the user's own file raises while it is read is the user's to mend.
+        raise UserError(f"{file} cannot be used: {type(error).__name__}: {error}") from error

@@ -1,0 +1,1 @@
+"""Spike data: what is read from files and what is simulated."""

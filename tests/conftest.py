@@ -1,0 +1,44 @@
+"""What every test runs under: eight CPU devices, shapes checked, nothing forgiven.
+
+Warnings are errors by the settings in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Before jax is imported, and in the environment, so that it also holds in commands a test starts.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+os.environ["MPLBACKEND"] = "Agg"
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# From here on every function of the package checks the shapes and types its signature names. An int
+# passes for a float, as it does for mypy.
+install_import_hook(
+    "stndt_jax", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+)
+
+if REAL_DATA.is_dir():
+    os.environ.setdefault("STNDT_DATA", str(REAL_DATA))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of recorded data."""
+    if "STNDT_DATA" not in os.environ:
+        pytest.skip("needs recorded data: name its folder in the environment variable STNDT_DATA")
+    folder = Path(os.environ["STNDT_DATA"])
+    if not folder.is_dir():
+        pytest.skip(f"needs recorded data, but STNDT_DATA names no folder: {folder}")
+    return folder
