@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help demo test test-py312 lint bench clean
 
 help:  ## say what there is
-	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: $(STAMP)  ## train on a synthetic population and score it
 	$(BIN)/stndt demo
@@ -41,7 +41,7 @@ bench: $(STAMP)  ## run the benchmarks
 
 clean:  ## remove caches and builds, not the environments
 	rm -rf build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find stndt_jax configs tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find . -path './.venv*' -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamp is touched last, so an installation that was interrupted starts again. nlb_tools goes in
 # without its dependencies (setup.py says why).

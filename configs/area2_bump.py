@@ -8,7 +8,6 @@ Published, test split: co-bps .2818 for one model, .2898 for the ensemble.
 from __future__ import annotations
 
 import ml_collections
-
 from stndt_jax.configs import mc_maze
 
 

@@ -78,6 +78,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.save_every_s = 60.0
 
     # For any hyperparameter, one value for each member of the population, or none.
-    config.members = ml_collections.ConfigDict({name: () for name in Hyper._fields})
+    config.members = ml_collections.ConfigDict(dict.fromkeys(Hyper._fields, ()))
     return config
-

@@ -8,7 +8,6 @@ Published, test split: co-bps .3691 for one model, .3862 for the ensemble.
 from __future__ import annotations
 
 import ml_collections
-
 from stndt_jax.configs import default
 
 

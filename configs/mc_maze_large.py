@@ -8,7 +8,6 @@ There is no published setting. Minutes on two CPU cores for a hundred trials.
 from __future__ import annotations
 
 import ml_collections
-
 from stndt_jax.configs import default
 
 

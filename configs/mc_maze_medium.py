@@ -6,7 +6,6 @@ stndt train --config=mc_maze_medium --config.data.path=medium.h5 --workdir=runs/
 from __future__ import annotations
 
 import ml_collections
-
 from stndt_jax.configs import mc_maze_large
 
 

@@ -6,7 +6,6 @@ stndt train --config=mc_maze_small --config.data.path=small.h5 --workdir=runs/sm
 from __future__ import annotations
 
 import ml_collections
-
 from stndt_jax.configs import mc_maze_large
 
 

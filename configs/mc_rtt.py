@@ -8,7 +8,6 @@ Published, test split: co-bps .1865 for one model, .2095 for the ensemble.
 from __future__ import annotations
 
 import ml_collections
-
 from stndt_jax.configs import mc_maze
 
 

@@ -7,7 +7,6 @@ stndt train --config=tiny --config.data.path=reach.h5 --workdir=runs/tiny
 from __future__ import annotations
 
 import ml_collections
-
 from stndt_jax.configs import default
 
 

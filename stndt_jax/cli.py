@@ -39,10 +39,10 @@ def _demo(argv: list[str]) -> int:
     fv = _flags()
     flags.DEFINE_string("out", "demo", "folder for data, run and figures", flag_values=fv)
     flags.DEFINE_integer("seed", 0, "of the data and of the models", flag_values=fv)
-    _parse(fv, argv, _demo, 0)
+    flag, _ = _parse(fv, argv, _demo, 0)
     from stndt_jax import demo
 
-    demo.demo(Path(fv["out"].value), seed=fv["seed"].value)
+    demo.demo(Path(flag["out"]), seed=flag["seed"])
     return 0
 
 
@@ -56,14 +56,14 @@ def _synth(argv: list[str]) -> int:
     fv = _flags()
     flags.DEFINE_string("out", None, "HDF5 file to write", flag_values=fv)
     flags.DEFINE_integer("seed", 0, "of the draw", flag_values=fv)
-    (kind,) = _parse(fv, argv, _synth, 1)
-    if not fv["out"].value:
+    flag, (kind,) = _parse(fv, argv, _synth, 1)
+    if not flag["out"]:
         raise UserError("--out is missing; name the file to write, for example --out=reach.h5")
     from stndt_jax.data import spikes, synthetic
 
-    out = Path(fv["out"].value)
+    out = Path(flag["out"])
     targets = out.with_name(f"{out.stem}_target{out.suffix}")
-    data = synthetic.make(kind, seed=fv["seed"].value)
+    data = synthetic.make(kind, seed=flag["seed"])
     spikes.write(data, out)
     spikes.write_targets(data, targets)
     print(
@@ -96,14 +96,14 @@ def _train(argv: list[str]) -> int:
             print(f"  {name:34} {kind:6} {meaning}")
         return 0
     rest, settings = configfile.split(argv)
-    _parse(fv, rest, _train, 0)
-    if not fv["workdir"].value:
+    flag, _ = _parse(fv, rest, _train, 0)
+    if not flag["workdir"]:
         raise UserError("--workdir is missing; name a run directory, for example --workdir=runs/a")
     loaded = configfile.load(settings)
     from stndt_jax import evaluate, train
 
     data = evaluate.read_data(loaded)
-    train.train(loaded, data, Path(fv["workdir"].value))
+    train.train(loaded, data, Path(flag["workdir"]))
     print(f"next: stndt evaluate {fv['workdir'].value}")
     return 0
 
@@ -123,14 +123,14 @@ def _evaluate(argv: list[str]) -> int:
     flags.DEFINE_enum(
         "select", "cobps", ["cobps", "loss", "last"], "weights of each member", flag_values=fv
     )
-    (path,) = _parse(fv, argv, _evaluate, 1)
+    flag, (path,) = _parse(fv, argv, _evaluate, 1)
     from stndt_jax import evaluate
 
     result = evaluate.evaluate(
         Path(path),
-        data_path=fv["data"].value,
-        targets_path=fv["targets"].value,
-        select=fv["select"].value,
+        data_path=flag["data"],
+        targets_path=flag["targets"],
+        select=flag["select"],
     )
     print(evaluate.table(result.scores))
     print(f"wrote {Path(path) / 'scores.json'} and {Path(path) / 'submission.h5'}")
@@ -166,8 +166,8 @@ def _print_help(fv: flags.FlagValues, command: Callable) -> None:
 
 def _parse(
     fv: flags.FlagValues, argv: list[str], command: Callable, positional: int
-) -> list[str]:
-    """The positional arguments, with the flags in ``fv`` set."""
+) -> tuple[dict[str, Any], list[str]]:
+    """The values of the flags, and the positional arguments."""
     if _wants_help(argv):
         _print_help(fv, command)
         raise _Help
@@ -180,7 +180,7 @@ def _parse(
         usage = next(line for line in (command.__doc__ or "").splitlines() if "usage:" in line)
         got = " ".join(rest) or "nothing"
         raise UserError(f"{positional} argument(s) expected but got {got}; {usage.strip()}")
-    return list(rest)
+    return {name: fv[name].value for name in fv}, list(rest)
 
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:
@@ -208,6 +208,10 @@ def main(argv: list[str]) -> int:
     except UserError as error:
         print(f"stndt: error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Whoever read the output has seen enough of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("stndt: interrupted", file=sys.stderr)
         return 130

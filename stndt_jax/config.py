@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -106,9 +105,7 @@ class Model:
 class Mask:
     """Masked modelling."""
 
-    mode: str = _key(
-        _one_of("full", "timestep", "neuron", "timestep_only"), "what one draw masks"
-    )
+    mode: str = _key(_one_of("full", "timestep", "neuron", "timestep_only"), "what one draw masks")
     grow_full: bool = _key(_anything, "widen masks in mode full too")
     ratio: float = _key(_between(0, 1), "share of entries masked", True)
     token_ratio: float = _key(_between(0, 1), "share of masked entries set to 0", True)
@@ -157,7 +154,7 @@ class Train:
     save_every_s: float = _key(_at_least(0), "seconds between checkpoints, at a validation")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """A run. ``members`` holds, for any hyperparameter, one value for each member."""
 
@@ -248,7 +245,9 @@ def _typed(key: str, value: Any, kind: str, check: Check) -> Any:
         value = float(value)
     elif kind == "int" and number and float(value).is_integer():
         value = int(value)
-    elif not (kind == "bool" and isinstance(value, bool) or kind == "str" and type(value) is str):
+    elif not (
+        (kind == "bool" and isinstance(value, bool)) or (kind == "str" and type(value) is str)
+    ):
         wanted = {"float": "a number", "int": "a whole number", "bool": "true or false"}
         raise UserError(f"config.{key} is {value!r}; it must be {wanted.get(kind, 'a text')}")
     if isinstance(value, float) and not math.isfinite(value):
@@ -273,7 +272,7 @@ def _section(prefix: str, cls: type, values: Any) -> dict[str, Any]:
     if missing:
         raise UserError(f"config.{prefix}{missing[0]} is missing; configs/default.py has it")
     return {
-        name: _typed(prefix + name, values[name], field.type, field.metadata["check"])
+        name: _typed(prefix + name, values[name], str(field.type), field.metadata["check"])
         for name, field in fields.items()
     }
 
@@ -360,7 +359,7 @@ def check_dims(config: Config, dims: Dims) -> None:
 
 def to_mapping(config: Config) -> dict[str, Any]:
     """The configuration as plain nested dictionaries, ready for JSON."""
-    return typing.cast("dict[str, Any]", dataclasses.asdict(config))
+    return dataclasses.asdict(config)
 
 
 def hyper(config: Config) -> Hyper:
@@ -370,7 +369,9 @@ def hyper(config: Config) -> Hyper:
       A ``Hyper`` whose leaves have shape ``(K,)``: int32 for whole numbers, else float32.
     """
     K = config.population
-    leaves = {"seed": np.asarray(config.members.get("seed", config.seed + np.arange(K)), np.int32)}
+    leaves: dict[str, np.ndarray] = {
+        "seed": np.asarray(config.members.get("seed", config.seed + np.arange(K)), np.int32)
+    }
     for name, (key, field) in HYPER_FIELDS.items():
         section, leaf = key.split(".")
         value = config.members.get(name, getattr(getattr(config, section), leaf))

@@ -121,9 +121,7 @@ def pad(x_BTN: Array, dims: Dims) -> Array:
     return jnp.pad(x_BTN, ((0, 0), (0, dims.bins_forward), (0, dims.heldout)))
 
 
-def clean(
-    x_BTN: Int[Array, "B T N"] | UInt[Array, "B T N"], dims: Dims
-) -> Float[Array, "B T N"]:
+def clean(x_BTN: Int[Array, "B T N"] | UInt[Array, "B T N"], dims: Dims) -> Float[Array, "B T N"]:
     """The uncorrupted input: held-in, observed counts, zero elsewhere."""
     return pad(x_BTN[:, : dims.bins_observed, : dims.heldin].astype(jnp.float32), dims)
 

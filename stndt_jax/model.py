@@ -24,6 +24,7 @@ Source: T. Le and E. Shlizerman, NeurIPS 2022; NDT: J. Ye and C. Pandarinath, NB
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -134,6 +135,28 @@ class ScaleNorm(nn.Module):
         return g * x / jnp.sqrt(jnp.maximum(squares, 1e-10))
 
 
+def _heads(fused: Array, parts: int, heads: int) -> Iterator[list[Array]]:
+    """The parts (queries, keys, ...) of one head after another.
+
+    Slices of the last axis, head by head, because moving a head axis to the front costs a CPU
+    more than the attention itself.
+    """
+    width = fused.shape[-1] // parts
+    d = width // heads
+    for h in range(heads):
+        starts = [part * width + h * d for part in range(parts)]
+        yield [fused[..., start : start + d] for start in starts]
+
+
+def _attention(q: Array, k: Array, mask: Array | None = None) -> Array:
+    """``softmax(q k^T / sqrt(d))`` in float32, rows only where ``mask`` is true."""
+    scores = jnp.matmul(q * (1.0 / math.sqrt(q.shape[-1])), k.swapaxes(-1, -2))
+    scores = scores.astype(jnp.float32)
+    if mask is not None:
+        scores = jnp.where(mask[None], scores, -jnp.inf)
+    return jax.nn.softmax(scores, axis=-1)
+
+
 class TemporalAttention(nn.Module):
     """Self-attention of the bins; returns the update and the head-averaged weights."""
 
@@ -146,21 +169,19 @@ class TemporalAttention(nn.Module):
     def __call__(
         self, x_BTN: Float[Array, "B T N"], mask_TT: Bool[Array, "T T"], rate: Array | float
     ) -> tuple[Float[Array, "B T N"], Float[Array, "B T T"]]:
-        B, T, N = x_BTN.shape
-        H, d = self.heads, self.dims.neurons // self.heads
+        N, H = x_BTN.shape[-1], self.heads
         xavier = math.sqrt(6.0 / (4 * N))
         qkv = Linear(N, 3 * N, self.dtype, xavier, 0.0, name="qkv")(x_BTN)
-        # Heads before bins: both products are then plain batched matrix products.
-        q_BHTd, k_BHTd, v_BHTd = qkv.reshape(B, T, 3, H, d).transpose(2, 0, 3, 1, 4)
-        q_BHTd = q_BHTd * (1.0 / math.sqrt(d))
-        scores = jnp.matmul(q_BHTd, k_BHTd.swapaxes(-1, -2)).astype(jnp.float32)
-        a_BHTT = jax.nn.softmax(jnp.where(mask_TT[None, None], scores, -jnp.inf), axis=-1)
-        weights = a_BHTT.astype(self.dtype)
-        if self.has_rng("dropout"):
-            weights = dropout(self.make_rng("dropout"), weights, rate)
-        y_BTN = jnp.matmul(weights, v_BHTd).transpose(0, 2, 1, 3).reshape(B, T, N)
-        out = Linear(N, N, self.dtype, None, 0.0, self.scale, name="out")(y_BTN)
-        return out, jnp.mean(a_BHTT, axis=1)
+        outputs, mean_BTT = [], jnp.float32(0.0)
+        for q_BTd, k_BTd, v_BTd in _heads(qkv, 3, H):
+            a_BTT = _attention(q_BTd, k_BTd, mask_TT)
+            mean_BTT = mean_BTT + a_BTT / H
+            weights = a_BTT.astype(self.dtype)
+            if self.has_rng("dropout"):
+                weights = dropout(self.make_rng("dropout"), weights, rate)
+            outputs.append(jnp.matmul(weights, v_BTd))
+        y_BTN = jnp.concatenate(outputs, axis=-1)
+        return Linear(N, N, self.dtype, None, 0.0, self.scale, name="out")(y_BTN), mean_BTT
 
 
 class SpatialAttention(nn.Module):
@@ -172,14 +193,13 @@ class SpatialAttention(nn.Module):
 
     @nn.compact
     def __call__(self, s_BNT: Float[Array, "B N T"]) -> Float[Array, "B N N"]:
-        B, N, T = s_BNT.shape
-        H, d = self.heads, self.dims.bins // self.heads
+        T, H = s_BNT.shape[-1], self.heads
         xavier = math.sqrt(6.0 / (4 * T))
         qk = Linear(T, 2 * T, self.dtype, xavier, 0.0, name="qk")(s_BNT)
-        q_BHNd, k_BHNd = qk.reshape(B, N, 2, H, d).transpose(2, 0, 3, 1, 4)
-        q_BHNd = q_BHNd * (1.0 / math.sqrt(d))
-        scores = jnp.matmul(q_BHNd, k_BHNd.swapaxes(-1, -2)).astype(jnp.float32)
-        return jnp.mean(jax.nn.softmax(scores, axis=-1), axis=1)
+        mean_BNN = jnp.float32(0.0)
+        for q_BNd, k_BNd in _heads(qk, 2, H):
+            mean_BNN = mean_BNN + _attention(q_BNd, k_BNd) / H
+        return mean_BNN
 
 
 class FeedForward(nn.Module):

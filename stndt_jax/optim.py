@@ -33,9 +33,7 @@ def schedule(kind: str, epoch: Array, epochs: float, warmup: Array) -> Array:
 
 def transformation(config: Optimizer) -> optax.GradientTransformation:
     """Clipping by global norm, then Adam's direction (eps 1e-8)."""
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm), optax.scale_by_adam(eps=1e-8)
-    )
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.scale_by_adam(eps=1e-8))
 
 
 def update(
@@ -52,5 +50,7 @@ def update(
       New parameters and optimiser state.
     """
     direction, opt_state = transformation(config).update(grads, opt_state, params)
-    params = jax.tree.map(lambda p, d: p - learning_rate * (d + weight_decay * p), params, direction)
+    params = jax.tree.map(
+        lambda p, d: p - learning_rate * (d + weight_decay * p), params, direction
+    )
     return params, opt_state

@@ -38,9 +38,7 @@ def over_epochs(step: Step, order: Order, steps_per_epoch: int, batch: int) -> C
         def one_epoch(i: Array, carry: tuple[Any, dict[str, Array]]) -> Any:
             state, totals = carry
             order_R = order(hyper, first_epoch + i, trials)[: steps_per_epoch * batch]
-            state, metrics = jax.lax.scan(
-                one_step, state, order_R.reshape(steps_per_epoch, batch)
-            )
+            state, metrics = jax.lax.scan(one_step, state, order_R.reshape(steps_per_epoch, batch))
             return state, jax.tree.map(lambda t, m: t + jnp.sum(m), totals, metrics)
 
         trials_B = jax.ShapeDtypeStruct((batch,), jnp.int32)

@@ -63,7 +63,8 @@ class Batch(NamedTuple):
 
 class State(NamedTuple):
     """One model in training. ``healthy`` is false once a loss or gradient was not finite;
-    ``active`` is false once training has stopped. Neither changes any more after that."""
+    ``active`` is false once training has stopped. Neither changes any more after that.
+    """
 
     params: Params
     opt_state: Any
@@ -156,7 +157,9 @@ def loss(
 
     x_VBTN, masked_VBTN = jax.vmap(corrupt)(jax.random.split(key_corrupt, views), how)
     targets_BTN = (masked_VBTN[0] | masking.predicted(dims)[None]) & batch.known
-    z_BTN, _ = network.apply({"params": params}, x_VBTN[0], knobs(hyper), rngs={"dropout": key_drop})
+    z_BTN, _ = network.apply(
+        {"params": params}, x_VBTN[0], knobs(hyper), rngs={"dropout": key_drop}
+    )
     nll_BTN = losses.poisson_nll(z_BTN, batch.counts.astype(jnp.float32))
     masked, targets = losses.masked_sum(nll_BTN, targets_BTN)
     total = losses.mean(masked, targets)
@@ -166,10 +169,10 @@ def loss(
         features = network.apply(
             {"params": params}, pair, knobs(hyper), method="features", rngs={"dropout": key_views}
         )
-        contrastive = sum(
-            jnp.mean(losses.info_nce(*jnp.split(rows, 2), hyper.contrast_temperature))
-            for rows in features
-        )
+        for rows in features:
+            first, second = jnp.split(jnp.asarray(rows), 2)
+            per_row = losses.info_nce(first, second, hyper.contrast_temperature)
+            contrastive = contrastive + jnp.mean(per_row)
         weight = jnp.where(epoch >= hyper.contrast_start_epoch, hyper.contrast_weight, 0.0)
         total = total + weight * contrastive
     return total, Losses(masked, targets, contrastive)

@@ -16,7 +16,9 @@ _LINEAR = {"kernel": ("weight", True), "bias": ("bias", False)}
 _NORM = {"scale": ("weight", False), "bias": ("bias", False)}
 
 
-def options(published: Mapping[str, Any], model: Model, contrast: Contrast) -> tuple[Model, Contrast]:
+def options(
+    published: Mapping[str, Any], model: Model, contrast: Contrast
+) -> tuple[Model, Contrast]:
     """Translates the published option names.
 
     Args:
@@ -57,7 +59,7 @@ def options(published: Mapping[str, Any], model: Model, contrast: Contrast) -> t
 
 def _names(model: Model, contrast: Contrast) -> dict[tuple[str, ...], tuple[str, str]]:
     """Module here -> (module there, kind)."""
-    modules = {
+    modules: dict[tuple[str, ...], tuple[str, str]] = {
         ("embedder",): ("embedder.0", "linear"),
         ("decoder",): ("src_decoder.0", "linear"),
         ("final_norm",): ("transformer_encoder.norm", f"{model.final_norm}_norm"),

@@ -17,9 +17,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from stndt_jax.configs import default
 
 from stndt_jax import config, losses, torch_import
-from stndt_jax.configs import default
 from stndt_jax.model import STNDT, Knobs
 from stndt_jax.types import Dims
 
@@ -52,15 +52,18 @@ def compare(path: str) -> dict[str, Any]:
     labels = jnp.asarray(fixture["labels"])
 
     def loss(params: Any) -> tuple[Any, Any]:
-        z, out = network.apply({"params": params}, jnp.asarray(fixture["input"], jnp.float32), knobs)
+        z, out = network.apply(
+            {"params": params}, jnp.asarray(fixture["input"], jnp.float32), knobs
+        )
         nll = losses.poisson_nll(z, labels.astype(jnp.float32))
         poisson = losses.mean(*losses.masked_sum(nll, labels != -100))
         views = jnp.concatenate([jnp.asarray(fixture[v], jnp.float32) for v in ("view1", "view2")])
         features = network.apply({"params": params}, views, knobs, method="features")
-        contrastive = contrast.weight * sum(
-            jnp.mean(losses.info_nce(*jnp.split(rows, 2), contrast.temperature))
-            for rows in features
-        )
+        contrastive = jnp.float32(0.0)
+        for rows in features:
+            first, second = jnp.split(jnp.asarray(rows), 2)
+            per_row = losses.info_nce(first, second, jnp.float32(contrast.temperature))
+            contrastive = contrastive + contrast.weight * jnp.mean(per_row)
         return poisson + contrastive, (z, out, poisson, contrastive)
 
     with jax.default_matmul_precision("highest"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from nlb_tools.evaluation import evaluate
 from sklearn.metrics import r2_score
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from stndt_jax import scoring
 from stndt_jax.data import spikes
@@ -26,6 +28,13 @@ TRIALS = {"train": 30, "eval": 24}
 BINS = {"observed": 20, "forward": 6}
 NEURONS = {"in": 7, "out": 4}
 CONDITIONS = 3
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other on a busy machine take many times as long."""
+    with threadpool_limits(limits=1):
+        yield
 
 
 def submission(seed: int = 0) -> dict[str, np.ndarray]:

@@ -110,7 +110,7 @@ class Group:
         """
         dtype, shape = self._form(key)
         if dtype.kind not in "buif" or shape is None:
-            kind = "nothing" if shape is None else f"type {_type_name(dtype)}"
+            kind = "nothing" if shape is None else _type_name(dtype)
             raise UserError(f"{self.where(key)} holds {kind}; write it as an array of numbers")
         return self._load(key)
 
@@ -140,7 +140,9 @@ class Group:
             self._refuse(key, x, x < 0, "0 or more; check how the file was made")
         if x.dtype.kind == "f":
             self._refuse(key, x, x != np.floor(x), "whole numbers: counts per bin, never rates")
-        self._refuse(key, x, x > MAX_COUNT, f"at most {MAX_COUNT}; check how the bins were made")
+        self._refuse(
+            key, x, x > np.float32(MAX_COUNT), f"at most {MAX_COUNT}; check how the bins were made"
+        )
         return as_counts(x), known
 
     def floats(self, key: str, *, unknown: bool = False, negative: bool = True) -> NDArray:
@@ -169,7 +171,7 @@ class Group:
         inner = h5py.check_vlen_dtype(dtype) or dtype
         if not isinstance(inner, np.dtype) or inner.kind not in "uif" or not shape:
             raise UserError(
-                f"{self.where(key)} holds type {_type_name(dtype)} in shape {shape}; write one "
+                f"{self.where(key)} holds {_type_name(dtype)} in shape {shape}; write one "
                 "list of trial indices per condition"
             )
         rows = []
@@ -300,8 +302,6 @@ def write_group(
         UserError: it cannot be written there.
     """
     path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; give the name of a file to write")
     # Built in memory: HDF5 reports a full disk as a RuntimeError at some later moment.
     image = io.BytesIO()
     with h5py.File(image, "w") as file:
@@ -314,8 +314,10 @@ def write_group(
                     rows[number] = row
             else:
                 target.create_dataset(key, data=array, compression="gzip")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; give the name of a file to write")
         with open(temporary, "wb") as out:
             out.write(image.getbuffer())
             out.flush()
@@ -363,8 +365,9 @@ def _choose(path: Path, file: h5py.File, names: list[str], strict: bool) -> str 
 
 
 def _members(group: h5py.Group, kind: type) -> list[str]:
-    return sorted(key for key in group if group.get(key, getclass=True) is kind)
+    # `in` is False for a link that leads nowhere.
+    return sorted(k for k in group if k in group and group.get(k, getclass=True) is kind)
 
 
 def _type_name(dtype: np.dtype) -> str:
-    return "text" if h5py.check_string_dtype(dtype) else str(dtype)
+    return "text" if h5py.check_string_dtype(dtype) else f"type {dtype}"

@@ -1,7 +1,7 @@
 """Simulated recordings: a seed in, spikes with their true rates out.
 
 Every simulation draws latents, turns them into rates and the rates into Poisson counts.
-Rates are integrals over a bin, so they are expected counts per bin exactly. Neurons are
+Rates are expected counts per bin: of a differential equation, the mean over its bin. Neurons are
 held-in first, then held-out; bins are observed first, then forward.
 """
 
@@ -19,9 +19,8 @@ from stndt_jax.errors import UserError
 from stndt_jax.types import Float, Int, NDArray
 
 LORENZ_STEPS = 10  # Runge-Kutta steps in a bin
-RNN_STEP_MS = 1.0  # Euler step; the time constant is 25 times as long
+RNN_STEP_MS = 1.0  # Euler step
 SPREAD = 0.4  # neurons' mean rates lie within this fraction of the asked mean
-REACH_LATENTS = 8
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,8 @@ class _Layout:
             _positive(self.kind, option, getattr(self, option))
         if self.conditions > self.trials:
             raise UserError(
-                f"{self.kind}: {self.conditions} conditions do not fit into trials = {self.trials}; "
-                "give at least one training trial a condition"
+                f"{self.kind}: {self.conditions} conditions do not fit into {self.trials} training "
+                "trials; raise trials"
             )
 
     @property
@@ -215,14 +214,10 @@ def rnn(
     rng = np.random.default_rng(seed)
     weights_UU = rng.normal(size=(units, units)) * gain / np.sqrt(units)
     steps = round(bin_ms / RNN_STEP_MS)
-    x_CU = rng.normal(size=(conditions, units))
-    activity_CTU = np.zeros((conditions, layout.total_bins, units))
-    settle = 20  # bins before the first, after which the start is forgotten
-    for bin_ in range(-settle, layout.total_bins):
-        for _ in range(steps):
-            x_CU = x_CU + RNN_STEP_MS / tau_ms * (np.tanh(x_CU) @ weights_UU.T - x_CU)
-            if bin_ >= 0:
-                activity_CTU[:, bin_] += np.tanh(x_CU) / steps
+    start_CU = rng.normal(size=(conditions, units))
+    start_CU = rnn_path(weights_UU, start_CU, 20 * steps, RNN_STEP_MS / tau_ms)[:, -1]
+    path = rnn_path(weights_UU, start_CU, layout.total_bins * steps, RNN_STEP_MS / tau_ms)
+    activity_CTU = np.tanh(path).reshape(conditions, -1, steps, units).mean(axis=2)
     observed_N = rng.permutation(units)[: layout.neurons]
     rates_CTN = rate_hz * bin_ms / 1000 * (1 + activity_CTU[..., observed_N])
     centred = activity_CTU - activity_CTU.mean(axis=(0, 1))
@@ -299,7 +294,7 @@ def reach(
     latents_RTD = _reach_latents(rng, layout, direction_R / directions, curve_R, variability)
     velocity_RTD = 600.0 * (latents_RTD[..., 3:5] + latents_RTD[..., 5:7]) / 2
     scaled_RTSD = (latents_RTD / latents_RTD.std(axis=(0, 1)))[:, :, None]
-    rates_RTN = _exponential_rates(rng, scaled_RTSD, layout, modulation)
+    rates_RTN = _exponential_rates(rng, scaled_RTSD, layout, modulation, limit=2 * modulation)
     return _record(rng, layout, rates_RTN, velocity_RTD, condition_R)
 
 
@@ -328,6 +323,25 @@ def lorenz_path(
     return path
 
 
+def rnn_path(
+    weights_UU: Float[NDArray, "U U"], start_CU: Float[NDArray, "C U"], steps: int, step: float
+) -> Float[NDArray, "C steps U"]:
+    """States of the network after each Euler step.
+
+    Args:
+        weights_UU: connections to a unit (row) from every unit, gain included.
+        start_CU: initial states, which are not part of the path.
+        steps: number of steps.
+        step: their length, in time constants.
+    """
+    x = start_CU
+    path = np.empty((len(x), steps, x.shape[1]))
+    for i in range(steps):
+        x = x + step * (np.tanh(x) @ weights_UU.T - x)
+        path[:, i] = x
+    return path
+
+
 def _lorenz_flow(state_CD: NDArray) -> NDArray:
     x, y, z = state_CD[:, 0], state_CD[:, 1], state_CD[:, 2]
     return np.stack([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z], axis=1)
@@ -347,7 +361,7 @@ def _reach_latents(
 
     span = layout.bins * layout.bin_ms  # observed time; the movement's times scale with it
     time_T = (np.arange(layout.total_bins) + 0.5) * layout.bin_ms / span
-    onset_R1 = 0.45 + varied(0.08)
+    onset_R1 = 0.6 + varied(0.08)
     duration_R1 = 0.5 * np.exp(varied(0.2))
     vigour_R1 = np.exp(varied(0.25))
     theta_R1 = 2 * np.pi * turn_R[:, None] + varied(0.25)
@@ -377,7 +391,7 @@ def _reach_latents(
     noise_RTD[:, 0] = drive_RTD[:, 0]
     for t in range(1, layout.total_bins):
         noise_RTD[:, t] = keep * noise_RTD[:, t - 1] + np.sqrt(1 - keep**2) * drive_RTD[:, t]
-    return latents_RTD + 0.1 * variability * noise_RTD
+    return latents_RTD + 0.05 * variability * noise_RTD
 
 
 def _sigmoid(x: NDArray) -> NDArray:
@@ -389,6 +403,7 @@ def _exponential_rates(
     latents_RTSD: Float[NDArray, "R T S D"],
     layout: _Layout,
     modulation: float,
+    limit: float = np.inf,
 ) -> Float[NDArray, "R T N"]:
     """Rates from a random linear readout of latents and an exponential.
 
@@ -397,14 +412,18 @@ def _exponential_rates(
         latents_RTSD: latents at instants within every bin; the rate is their mean.
         layout: gives the neurons, the bin width and the mean rate.
         modulation: standard deviation of every neuron's log-rate.
+        limit: how far a log-rate may come from its mean, approached smoothly.
 
     Returns:
         Expected counts per bin.
     """
     weights_DN = rng.normal(size=(latents_RTSD.shape[-1], layout.neurons))
     drive_RTSN = latents_RTSD @ weights_DN
+    drive_RTSN -= drive_RTSN.mean(axis=(0, 1, 2))
     drive_RTSN *= modulation / drive_RTSN.std(axis=(0, 1, 2))
-    shape_RTN = np.exp(drive_RTSN - drive_RTSN.mean(axis=(0, 1, 2))).mean(axis=2)
+    if limit < np.inf:
+        drive_RTSN = limit * np.tanh(drive_RTSN / limit)
+    shape_RTN = np.exp(drive_RTSN).mean(axis=2)
     share_N = rng.uniform(1 - SPREAD, 1 + SPREAD, layout.neurons)
     mean_N = layout.rate_hz * layout.bin_ms / 1000 * share_N / share_N.mean()
     return shape_RTN / shape_RTN.mean(axis=(0, 1)) * mean_N

@@ -1,0 +1,784 @@
+"""Reading and writing recordings: against files made by hand, nlb_tools and recorded data."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import resource
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from nlb_tools import evaluation
+
+from stndt_jax.data import spikes
+from stndt_jax.errors import UserError
+
+R_TRAIN, R_EVAL, T_OBS, T_FWD, N_IN, N_OUT, C = 6, 4, 5, 2, 3, 2, 3
+CONDITIONS = {"train": [[0, 3], [1, 4, 5], [2]], "eval": [[2], [0, 3], []]}
+
+Arrays = dict[str, np.ndarray]
+
+
+def input_arrays() -> Arrays:
+    """What an input file holds, as nlb_tools stores it: counts as float32."""
+    rng = np.random.default_rng(0)
+
+    def counts(*shape: int) -> np.ndarray:
+        x = rng.poisson(1.0, shape).astype(np.float32)
+        x[0, 0] = 1  # no dead neurons
+        return x
+
+    return {
+        "train_spikes_heldin": counts(R_TRAIN, T_OBS, N_IN),
+        "train_spikes_heldout": counts(R_TRAIN, T_OBS, N_OUT),
+        "train_spikes_heldin_forward": counts(R_TRAIN, T_FWD, N_IN),
+        "train_spikes_heldout_forward": counts(R_TRAIN, T_FWD, N_OUT),
+        "train_behavior": rng.normal(size=(R_TRAIN, T_OBS, 2)).astype(np.float32),
+        "eval_spikes_heldin": counts(R_EVAL, T_OBS, N_IN),
+    }
+
+
+def target_arrays() -> Arrays:
+    """What a target file holds; the training behavior is the input file's."""
+    rng = np.random.default_rng(1)
+    arrays = {
+        "eval_spikes_heldout": (R_EVAL, T_OBS, N_OUT),
+        "eval_spikes_heldin_forward": (R_EVAL, T_FWD, N_IN),
+        "eval_spikes_heldout_forward": (R_EVAL, T_FWD, N_OUT),
+    }
+    found: Arrays = {k: rng.poisson(1.0, s).astype(np.float32) for k, s in arrays.items()}
+    found["train_behavior"] = input_arrays()["train_behavior"]
+    found["eval_behavior"] = rng.normal(size=(R_EVAL, T_OBS, 2)).astype(np.float32)
+    found["psth"] = rng.random((C, T_OBS, N_IN + N_OUT))
+    for split, rows in CONDITIONS.items():
+        found[f"{split}_cond_idx"] = ragged(rows)
+    return found
+
+
+def ragged(rows: list[list[int]]) -> np.ndarray:
+    array = np.empty(len(rows), object)
+    for i, row in enumerate(rows):
+        array[i] = np.array(row, np.int64)
+    return array
+
+
+def store(path: Path, arrays: Arrays, group: str = "/", **attributes: object) -> Path:
+    with h5py.File(path, "a") as file:
+        target = file.require_group(group)
+        target.attrs.update(attributes)
+        for key, array in arrays.items():
+            if array.dtype == object:
+                target.create_dataset(key, data=array, dtype=h5py.vlen_dtype(np.int64))
+            else:
+                target[key] = array
+    return path
+
+
+def both(tmp_path: Path, inputs: Arrays | None = None, targets: Arrays | None = None, **more):
+    tmp_path.mkdir(exist_ok=True)
+    source = store(tmp_path / "in.h5", input_arrays() if inputs is None else inputs)
+    target = store(tmp_path / "out.h5", target_arrays() if targets is None else targets, "mc_maze")
+    return spikes.read(source, target, **more)
+
+
+def toy(trials: int = R_TRAIN, forward: int = T_FWD, most: int = 3) -> spikes.SpikeData:
+    """A recording with everything a recording can have."""
+    rng = np.random.default_rng(2)
+
+    def split(count: int) -> spikes.Trials:
+        def block(bins: int, neurons: int) -> np.ndarray:
+            x = rng.integers(0, most + 1, (count, bins, neurons))
+            x[:1, :1] = most  # no dead neurons, and one count that sets the type
+            return x.astype(np.uint8 if most < 256 else np.uint16)
+
+        return spikes.Trials(
+            heldin=block(T_OBS, N_IN),
+            heldout=block(T_OBS, N_OUT),
+            heldin_forward=block(forward, N_IN) if forward else np.zeros((count, 0, N_IN), "u1"),
+            heldout_forward=block(forward, N_OUT) if forward else np.zeros((count, 0, N_OUT), "u1"),
+            behavior=rng.normal(size=(count, T_OBS, 2)).astype(np.float32),
+            conditions=(np.arange(count) % C).astype(np.int32),
+            rates=rng.random((count, T_OBS + forward, N_IN + N_OUT)).astype(np.float32) + 0.1,
+            valid=None,
+        )
+
+    psth = rng.random((C, T_OBS, N_IN + N_OUT))
+    return spikes.SpikeData(split(trials), split(R_EVAL), "mc_maze", 5.0, psth)
+
+
+def changed(data: spikes.SpikeData, **fields: Any) -> spikes.SpikeData:
+    """The recording with other evaluated trials."""
+    return dataclasses.replace(data, eval=dataclasses.replace(data.eval, **fields))
+
+
+def assert_same(a: spikes.SpikeData, b: spikes.SpikeData) -> None:
+    assert (a.name, a.bin_ms) == (b.name, b.bin_ms)
+    pairs = {"psth": (a.psth, b.psth)}
+    for split in ("train", "eval"):
+        for field in dataclasses.fields(spikes.Trials):
+            values = (getattr(getattr(d, split), field.name) for d in (a, b))
+            pairs[f"{split}.{field.name}"] = tuple(values)
+    for what, (x, y) in pairs.items():
+        assert (x is None) == (y is None), what
+        if x is not None and y is not None:
+            assert x.dtype == y.dtype and x.shape == y.shape, what
+            np.testing.assert_array_equal(x, y, err_msg=what)
+
+
+# Reading
+
+
+def test_reads_what_stands_in_the_files(tmp_path):
+    data = both(tmp_path)
+    inputs, targets = input_arrays(), target_arrays()
+    for name in ("heldin", "heldout", "heldin_forward", "heldout_forward"):
+        for split in ("train", "eval"):
+            key = f"{split}_spikes_{name}"
+            read = getattr(getattr(data, split), name)
+            assert read.dtype == np.uint8
+            np.testing.assert_array_equal(read, (inputs | targets)[key], err_msg=key)
+    np.testing.assert_array_equal(data.train.behavior, inputs["train_behavior"])
+    np.testing.assert_array_equal(data.eval.behavior, targets["eval_behavior"])
+    np.testing.assert_array_equal(data.psth, targets["psth"])
+    np.testing.assert_array_equal(data.train.conditions, [0, 1, 2, 0, 1, 1])
+    np.testing.assert_array_equal(data.eval.conditions, [1, -1, 0, 1])
+    assert data.train.conditions.dtype == np.int32
+    assert (data.name, data.bin_ms) == ("mc_maze", 5)
+    assert (data.bins_observed, data.bins_forward, data.bins) == (5, 2, 7)
+    assert (data.heldin, data.heldout, data.neurons) == (3, 2, 5)
+    assert (len(data.train), len(data.eval)) == (6, 4)
+    assert data.eval.valid is None and data.train.rates is None
+
+
+def test_without_targets_what_is_evaluated_is_unknown(tmp_path):
+    data = spikes.read(store(tmp_path / "area2_bump.h5", input_arrays()))
+    assert data.name == "area2_bump" and data.bins_forward == T_FWD
+    assert data.eval.heldout is None and data.eval.heldin_forward is None
+    assert data.eval.behavior is None and data.psth is None and data.train.conditions is None
+    known = data.eval.known(data.bins_forward, data.heldout)
+    assert known[:, :T_OBS, :N_IN].all() and known.sum() == R_EVAL * T_OBS * N_IN
+
+
+def test_counts_and_known_put_every_block_in_its_place(tmp_path):
+    targets = target_arrays()
+    targets["eval_spikes_heldout"][1, 2, 0] = np.nan
+    del targets["eval_spikes_heldin_forward"]
+    data = both(tmp_path, targets=targets)
+    counts = data.eval.counts(data.bins_forward, data.heldout)
+    known = data.eval.known(data.bins_forward, data.heldout)
+    assert counts.shape == known.shape == (R_EVAL, 7, 5)
+    arrays = input_arrays() | targets
+    for r, t, n in np.ndindex(counts.shape):
+        key = "eval_spikes_" + ("heldin" if n < N_IN else "heldout")
+        key += "" if t < T_OBS else "_forward"
+        place = (r, t if t < T_OBS else t - T_OBS, n if n < N_IN else n - N_IN)
+        value = arrays[key][place] if key in arrays else np.nan
+        assert known[r, t, n] == (not np.isnan(value))
+        assert counts[r, t, n] == (0 if np.isnan(value) else value)
+
+
+def test_a_file_without_forward_keys_has_no_forward_bins(tmp_path):
+    inputs = {k: x for k, x in input_arrays().items() if not k.endswith("_forward")}
+    data = both(tmp_path, inputs)  # whose targets do have them
+    assert data.bins_forward == 0 and data.bins == T_OBS
+    for trials in (data.train, data.eval):
+        assert trials.heldin_forward.shape == (len(trials), 0, N_IN)
+        assert trials.heldout_forward.shape == (len(trials), 0, N_OUT)
+        assert trials.known(0, N_OUT).all()
+    assert not any("forward" in key for key in spikes.targets_of(data))
+
+
+def test_held_out_counts_may_stand_in_the_input_file(tmp_path):
+    inputs = input_arrays() | {"eval_spikes_heldout": np.ones((R_EVAL, T_OBS, N_OUT))}
+    data = both(tmp_path, inputs)
+    assert (data.eval.heldout == 1).all()
+    np.testing.assert_array_equal(
+        data.eval.heldout_forward, target_arrays()["eval_spikes_heldout_forward"]
+    )
+
+
+def test_targets_that_are_nan_are_not_valid_and_stay_nan(tmp_path):
+    targets = target_arrays()
+    targets["eval_spikes_heldout"][2, :3] = np.nan
+    targets["eval_spikes_heldout_forward"][0, 1, 1] = np.nan
+    data = both(tmp_path, targets=targets)
+    assert (data.eval.valid.sum(), data.eval.valid.size) == (140 - 7, 140)
+    assert not data.eval.valid[2, :3, N_IN:].any() and not data.eval.valid[0, 6, 4]
+    again = spikes.targets_of(data)
+    for key in ("eval_spikes_heldout", "eval_spikes_heldout_forward"):
+        np.testing.assert_array_equal(again[key], targets[key])
+
+
+def test_behavior_of_whole_trials_and_unknown_behavior(tmp_path):
+    inputs, targets = input_arrays(), target_arrays()
+    inputs["train_behavior"] = np.arange(R_TRAIN * 5.0).reshape(R_TRAIN, 5)
+    inputs["train_behavior"][3] = np.nan
+    targets["eval_behavior"] = np.ones((R_EVAL, 5))
+    data = both(tmp_path, inputs, targets)
+    assert data.train.behavior.shape == (R_TRAIN, 5) and data.train.behavior.dtype == np.float32
+    assert np.isnan(data.train.behavior[3]).all() and data.eval.behavior.shape == (R_EVAL, 5)
+
+
+def test_conditions_of_the_input_file_serve_where_targets_have_none(tmp_path):
+    inputs = input_arrays() | {"train_conditions": np.array([2, 1, 0, 2, 1, -1])}
+    data = spikes.read(store(tmp_path / "in.h5", inputs))
+    np.testing.assert_array_equal(data.train.conditions, [2, 1, 0, 2, 1, -1])
+    both_number = both(tmp_path / "both", inputs)
+    np.testing.assert_array_equal(both_number.train.conditions, [0, 1, 2, 0, 1, 1])
+
+
+def test_large_counts_are_uint16(tmp_path):
+    inputs = input_arrays()
+    inputs["train_spikes_heldout"][1, 1, 1] = 256
+    inputs["eval_spikes_heldin"][1, 1, 1] = 65535
+    data = spikes.read(store(tmp_path / "in.h5", inputs))
+    assert data.train.heldout.dtype == data.eval.heldin.dtype == np.uint16
+    assert data.train.heldin.dtype == np.uint8
+    assert data.train.heldout[1, 1, 1] == 256 and data.eval.heldin[1, 1, 1] == 65535
+    assert data.train.counts(T_FWD, N_OUT).dtype == np.uint16
+
+
+@pytest.mark.parametrize("dtype", ["?", "u1", ">u2", "i4", "<i8", "f2", ">f8"])
+def test_counts_may_be_stored_as_any_number(tmp_path, dtype):
+    inputs = input_arrays()
+    inputs["train_spikes_heldin"] = inputs["train_spikes_heldin"].clip(0, 1)
+    expected = inputs["train_spikes_heldin"]
+    inputs["train_spikes_heldin"] = expected.astype(dtype)
+    data = spikes.read(store(tmp_path / "in.h5", inputs))
+    np.testing.assert_array_equal(data.train.heldin, expected)
+    assert data.train.heldin.dtype == np.uint8
+
+
+def test_dead_neurons_are_named(tmp_path):
+    inputs = input_arrays()
+    inputs["train_spikes_heldin"][..., 2] = inputs["train_spikes_heldin_forward"][..., 2] = 0
+    inputs["train_spikes_heldout"][..., 0] = inputs["train_spikes_heldout_forward"][..., 0] = 0
+    path = store(tmp_path / "in.h5", inputs)
+    with pytest.warns(UserWarning, match=r"in\.h5: 2 of 5 .*training.*: held-in 2, held-out 0$"):
+        spikes.read(path)
+
+
+def test_a_neuron_that_spikes_in_forward_bins_only_is_not_dead(tmp_path):
+    inputs = input_arrays()
+    inputs["train_spikes_heldin"][..., 2] = 0
+    spikes.read(store(tmp_path / "in.h5", inputs))  # a warning would be an error
+
+
+# Groups, names and bin widths
+
+
+@pytest.mark.parametrize(
+    ("group", "asked", "name", "bin_ms"),
+    [
+        ("mc_rtt", {}, "mc_rtt", 5),
+        ("mc_rtt_20", {}, "mc_rtt", 20),
+        ("mc_rtt_20", {"name": "mc_rtt"}, "mc_rtt", 20),
+        ("mc_rtt_20", {"name": "mc_rtt_20"}, "mc_rtt", 20),
+        ("mc_rtt_20", {"name": "mc_rtt", "bin_ms": 20}, "mc_rtt", 20),
+        ("mc_rtt", {"bin_ms": 10}, "mc_rtt", 10),
+    ],
+)
+def test_the_target_group_tells_name_and_bin_width(tmp_path, group, asked, name, bin_ms):
+    source = store(tmp_path / "in.h5", input_arrays())
+    target = store(tmp_path / "out.h5", target_arrays(), group)
+    data = spikes.read(source, target, **asked)
+    assert (data.name, data.bin_ms) == (name, bin_ms)
+
+
+def test_one_target_file_may_hold_many_recordings(tmp_path):
+    source = store(tmp_path / "in.h5", input_arrays(), "area2_bump_20")
+    other = {k: x[:2] for k, x in target_arrays().items()}
+    target = store(tmp_path / "out.h5", other, "mc_maze")
+    store(target, other, "area2_bump")
+    store(target, target_arrays(), "area2_bump_20")
+    for asked in ({}, {"name": "area2_bump", "bin_ms": 20}):
+        data = spikes.read(source, target, **asked)
+        assert (data.name, data.bin_ms) == ("area2_bump", 20)
+    assert len(spikes.read_targets(target, "area2_bump_20")["psth"]) == C
+    assert len(spikes.read_targets(target, "area2_bump")["psth"]) == 2
+
+
+def test_attributes_tell_name_and_bin_width(tmp_path):
+    path = store(tmp_path / "in.h5", input_arrays(), name="reach", bin_ms=12.5)
+    data = spikes.read(path)
+    assert (data.name, data.bin_ms) == ("reach", 12.5)
+    assert spikes.read(path, name="other", bin_ms=12.5).name == "other"
+    with pytest.raises(UserError, match=r"in\.h5: bin_ms is 12\.5, but it is to be 5"):
+        spikes.read(path, bin_ms=5)
+
+
+def test_read_targets_gives_what_is_stored(tmp_path):
+    arrays = target_arrays() | {
+        "train_decode_mask": np.array([[1, 0]] * R_TRAIN),
+        "eval_jitter": np.array([0, 1, -2, 0]),
+        "of_someone_else": np.array([b"text"]),
+    }
+    found = spikes.read_targets(store(tmp_path / "out.h5", arrays, "dmfc_rsg"))
+    assert set(found) == set(arrays) - {"of_someone_else"}
+    for key in ("psth", "eval_spikes_heldout", "eval_jitter"):
+        assert found[key].dtype == arrays[key].dtype
+        np.testing.assert_array_equal(found[key], arrays[key])
+    assert found["train_decode_mask"].dtype == bool
+    rows = found["train_cond_idx"]
+    assert rows.dtype == object and [list(row) for row in rows] == CONDITIONS["train"]
+
+
+def test_read_targets_keeps_conditions_of_equal_size_ragged(tmp_path):
+    arrays = target_arrays() | {"eval_cond_idx": np.array([[0, 1], [2, 3]])}
+    found = spikes.read_targets(store(tmp_path / "out.h5", arrays, "mc_maze"))
+    assert found["eval_cond_idx"].shape == (2,)
+    assert [list(row) for row in found["eval_cond_idx"]] == [[0, 1], [2, 3]]
+
+
+# What cannot be read
+
+
+def edit(key: str, index: Any, value: float):
+    def change(arrays: Arrays) -> None:
+        arrays[key] = arrays[key].copy()
+        arrays[key][index] = value
+
+    return change
+
+
+def put(key: str, array: np.ndarray):
+    return lambda arrays: arrays.update({key: array})
+
+
+def drop(*keys: str):
+    return lambda arrays: [arrays.pop(key) for key in keys]
+
+
+HELDIN, HELDOUT, EVAL = "train_spikes_heldin", "train_spikes_heldout", "eval_spikes_heldin"
+TARGET = "eval_spikes_heldout"
+NO_TRIALS = {key: array[:0] for key, array in input_arrays().items()}
+NO_BINS = {key: array[:, :0] for key, array in input_arrays().items()}
+
+# A change to good arrays, and what the message then holds, in this order.
+WRONG_INPUTS = [
+    (drop(HELDIN), "train_spikes_heldin missing ... held-in and held-out counts ... present: eval"),
+    (drop(HELDOUT), "train_spikes_heldout missing ... co-smoothing needs"),
+    (drop(EVAL), "eval_spikes_heldin missing ... evaluation needs held-in counts"),
+    (drop(HELDOUT + "_forward"), "train_spikes_heldout_forward missing ... both of them, or"),
+    (edit(HELDIN, (1, 2, 0), -1), "train_spikes_heldin holds -1.0 at (1, 2, 0) ... 0 or more"),
+    (edit(HELDOUT, (0, 1, 1), 0.25), "train_spikes_heldout holds 0.25 at (0, 1, 1) ... whole"),
+    (edit(EVAL, ([3, 2], [0, 4], [0, 1]), 0.5), "eval_spikes_heldin holds 0.5 at (2, 4, 1)"),
+    (edit(HELDIN, (5, 4, 2), np.nan), "train_spikes_heldin holds nan at (5, 4, 2) ... targets"),
+    (edit(EVAL, (0, 0, 0), np.nan), "eval_spikes_heldin holds nan at (0, 0, 0) ... targets"),
+    (edit(HELDIN + "_forward", (0, 1, 0), np.inf), "heldin_forward holds inf at (0, 1, 0)"),
+    (edit(HELDIN, (0, 0, 1), 65536), "train_spikes_heldin holds 65536.0 at (0, 0, 1) ... 65535"),
+    (put(HELDIN, np.full((6, 5, 3), 70000)), "train_spikes_heldin holds 70000 at (0, 0, 0)"),
+    (put(HELDIN, np.full((6, 5, 3), -7)), "train_spikes_heldin holds -7 at (0, 0, 0)"),
+    (put(HELDIN, np.array([b"abc"])), "train_spikes_heldin holds text ... array of numbers"),
+    (put(HELDIN, np.array(["a"], "T")), "train_spikes_heldin holds text ... array of numbers"),
+    (put(HELDIN, np.ones((6, 5, 3), complex)), "train_spikes_heldin holds type complex128"),
+    (put(HELDIN, np.ones((6, 15))), "train_spikes_heldin has shape (6, 15) ... 3 axes ... trials"),
+    (put(HELDOUT, np.ones((7, 5, 2))), "heldout has shape (7, 5, 2) ... 7 train ... heldin has 6"),
+    (put(HELDOUT, np.ones((6, 4, 2))), "heldout has shape (6, 4, 2) ... 4 obs ... heldin has 5"),
+    (put(EVAL, np.ones((4, 6, 3))), "eval_spikes_heldin has ... 6 observed bins ... heldin has 5"),
+    (put(EVAL, np.ones((4, 5, 2))), "eval_spikes_heldin has ... 2 held-in ... heldin has 3"),
+    (put(HELDIN + "_forward", np.ones((6, 2, 4))), "heldin_forward has ... 4 held-in ... has 3"),
+    (put(HELDOUT + "_forward", np.ones((6, 3, 2))), "heldout_forward has ... 3 forward ... has 2"),
+    (put(TARGET + "_forward", np.ones((4, 3, 2))), "heldout_forward has ... 3 forward ... has 2"),
+    (lambda x: x.update(NO_TRIALS), "train_spikes_heldin has shape (0, 5, 3) ... no train trials"),
+    (lambda x: x.update(NO_BINS), "train_spikes_heldin has shape (6, 0, 3) ... no observed bins"),
+    (put(EVAL, np.ones((0, 5, 3))), "eval_spikes_heldin has shape (0, 5, 3) ... no eval trials"),
+    (put(HELDOUT, np.ones((6, 5, 0))), "train_spikes_heldout has ... no held-out neurons"),
+    (put("train_behavior", np.ones((6, 4, 2))), "train_behavior has ... 4 observed bins"),
+    (put("train_behavior", np.ones(6)), "train_behavior has shape (6,) ... 3 axes"),
+    (edit("train_behavior", (0, 3, 1), -np.inf), "train_behavior holds -inf at (0, 3, 1)"),
+    (put("train_rates_true", -np.ones((6, 7, 5))), "train_rates_true holds -1.0 at (0, 0, 0)"),
+    (put("train_rates_true", np.ones((6, 5, 5))), "train_rates_true has ... 5 bins ... has 7"),
+    (put("train_conditions", np.array([0, 1, 2, 0.5])), "train_conditions holds 0.5 at (3,)"),
+    (put("train_conditions", np.zeros(5)), "train_conditions has shape (5,) ... 5 train trials"),
+]
+WRONG_TARGETS = [
+    (drop(TARGET), "eval_spikes_heldout missing ... to be predicted ... present: eval_"),
+    (put(TARGET, np.ones((5, 5, 2))), "heldout has ... 5 eval trials ... in.h5: eval_spikes_h"),
+    (put(TARGET, np.ones((4, 6, 2))), "eval_spikes_heldout has ... 6 observed bins"),
+    (put(TARGET, np.ones((4, 5, 1))), "eval_spikes_heldout has ... 1 held-out neurons"),
+    (put(EVAL + "_forward", np.ones((4, 3, 3))), "heldin_forward has ... 3 forward bins"),
+    (edit(TARGET, (0, 0, 1), 1.5), "eval_spikes_heldout holds 1.5 at (0, 0, 1)"),
+    (edit(TARGET, (0, 0, 1), np.inf), "eval_spikes_heldout holds inf at (0, 0, 1)"),
+    (put("eval_behavior", np.ones((5, 5, 2))), "eval_behavior has ... 5 eval trials"),
+    (put("psth", np.ones((3, 5, 3))), "psth has shape (3, 5, 3) ... 3 neurons ... has 5"),
+    (put("psth", -np.ones((3, 5, 5))), "psth holds -1.0 at (0, 0, 0)"),
+    (drop("eval_cond_idx"), "eval_cond_idx missing ... psth needs"),
+    (put("eval_cond_idx", ragged([[0], [1]])), "eval_cond_idx has ... 2 conditions ... psth has 3"),
+    (put("eval_cond_idx", ragged([[0], [4], []])), "eval_cond_idx holds trial 4 in row 1 ... 4"),
+    (put("eval_cond_idx", ragged([[0], [-2], []])), "eval_cond_idx holds -2 in row 1"),
+    (put("train_cond_idx", ragged([[0, 1], [2], [1]])), "train_cond_idx holds trial 1 in rows 0"),
+    (put("eval_cond_idx", np.array([b"a"])), "eval_cond_idx holds text ... one list"),
+    (
+        lambda x: (x.pop("train_cond_idx"), x.update(train_conditions=np.array([0, 1, 3]))),
+        "train_conditions holds 3 at (2,) ... 0 to 2",
+    ),
+]
+
+
+def assert_told(message: str, *parts: str) -> None:
+    """All parts stand in the message, in their order."""
+    end = 0
+    for part in " ... ".join(parts).split(" ... "):
+        found = message.find(part, end)
+        assert found >= 0, f"{part!r} is not in what follows character {end} of {message!r}"
+        end = found + len(part)
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG_INPUTS, ids=lambda x: str(x)[:40])
+def test_wrong_input_files(tmp_path, change, message):
+    inputs = input_arrays()
+    change(inputs)
+    path = store(tmp_path / "in.h5", inputs)
+    with pytest.raises(UserError) as error:
+        spikes.read(path)
+    assert_told(str(error.value), f"{path}: ", message)
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG_TARGETS, ids=lambda x: str(x)[:40])
+def test_wrong_target_files(tmp_path, change, message):
+    targets = target_arrays()
+    change(targets)
+    with pytest.raises(UserError) as error:
+        both(tmp_path, targets=targets)
+    assert_told(str(error.value), f"{tmp_path / 'out.h5'}: mc_maze/", message)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({}, "out.h5 has no single group ... present: area2_bump, mc_rtt"),
+        ({"name": "mc_maze"}, "out.h5 has no group mc_maze ... present: area2_bump, mc_rtt"),
+        ({"name": "mc_rtt", "bin_ms": 20}, "out.h5: mc_rtt/bin_ms is 5 ... 20"),
+    ],
+)
+def test_the_target_group_must_be_there(tmp_path, asked, message):
+    source = store(tmp_path / "in.h5", input_arrays())
+    target = store(tmp_path / "out.h5", target_arrays(), "mc_rtt", bin_ms=5)
+    store(target, target_arrays(), "area2_bump")
+    with pytest.raises(UserError) as error:
+        spikes.read(source, target, **asked)
+    assert_told(str(error.value), message)
+    if "bin_ms" not in asked:
+        with pytest.raises(UserError, match=r"present: area2_bump, mc_rtt"):
+            spikes.read_targets(target, asked.get("name"))
+
+
+@pytest.mark.parametrize("value", ["wide", 0, -5.0, np.nan, np.array([5.0, 5.0])])
+def test_a_bin_width_that_is_none(tmp_path, value):
+    path = store(tmp_path / "in.h5", input_arrays(), bin_ms=value)
+    with pytest.raises(UserError, match=r"in\.h5: bin_ms is .*; write one positive number"):
+        spikes.read(path)
+
+
+def test_what_stands_in_place_of_an_array(tmp_path):
+    inputs = input_arrays()
+    del inputs[HELDIN]
+    for name, content in (("group", None), ("empty", h5py.Empty("f4")), ("link", "/nowhere")):
+        path = store(tmp_path / f"{name}.h5", inputs)
+        with h5py.File(path, "a") as file:
+            if name == "group":
+                file.create_group(HELDIN)
+            else:
+                file[HELDIN] = h5py.SoftLink(content) if name == "link" else content
+        told = f"{name}.h5: train_spikes_heldin " + ("holds nothing" if name == "empty" else "miss")
+        with pytest.raises(UserError, match=told):
+            spikes.read(path)
+
+
+def missing(path: Path) -> None:
+    pass
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def text(path: Path) -> None:
+    path.write_text("train_spikes_heldin")
+
+
+def empty(path: Path) -> None:
+    path.touch()
+
+
+def truncated(path: Path) -> None:
+    store(path, input_arrays())
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def nothing_inside(path: Path) -> None:
+    h5py.File(path, "w").close()
+
+
+def damaged(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        for key, array in input_arrays().items():
+            file.create_dataset(key, data=array, compression="gzip")
+        chunk = file["train_spikes_heldout"].id.get_chunk_info(0)
+    with open(path, "r+b") as raw:
+        raw.seek(chunk.byte_offset)
+        raw.write(b"\xff" * chunk.size)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (missing, "no such file"),
+        (folder, "is a folder"),
+        (text, r"is not an HDF5 file \(19 bytes\)"),
+        (empty, r"is not an HDF5 file \(0 bytes\)"),
+        (truncated, "truncated"),
+        (nothing_inside, "present: nothing"),
+        (damaged, ": train_spikes_heldout cannot be read, .*damaged"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path, make, message):
+    path = tmp_path / "bad.h5"
+    make(path)
+    with pytest.raises(UserError, match=r"bad\.h5.*" + message):
+        spikes.read(path)
+    good = store(tmp_path / "in.h5", input_arrays())
+    if make is not damaged:
+        with pytest.raises(UserError, match=r"bad\.h5.*" + message):
+            spikes.read(good, path)
+        with pytest.raises(UserError, match=r"bad\.h5.*" + message):
+            spikes.read_targets(path)
+
+
+def test_a_file_in_a_file(tmp_path):
+    store(tmp_path / "in.h5", input_arrays())
+    with pytest.raises(UserError, match=r"in\.h5/x\.h5 cannot be read: Not a directory"):
+        spikes.read(tmp_path / "in.h5" / "x.h5")
+
+
+# Writing
+
+
+@pytest.mark.parametrize("bin_ms", [5.0, 20.0, 12.5])
+@pytest.mark.parametrize("most", [3, 300])
+@pytest.mark.parametrize("forward", [0, T_FWD])
+def test_round_trip(tmp_path, forward, most, bin_ms):
+    data = dataclasses.replace(toy(forward=forward, most=most), bin_ms=bin_ms)
+    spikes.write(data, tmp_path / "in.h5")
+    spikes.write_targets(data, tmp_path / "out.h5")
+    again = spikes.read(tmp_path / "in.h5", tmp_path / "out.h5")
+    assert_same(again, data)
+    assert again.fingerprint() == data.fingerprint()
+
+
+def test_round_trip_of_a_bare_recording(tmp_path):
+    data = changed(toy(), behavior=None, conditions=None, rates=None)
+    train = dataclasses.replace(data.train, behavior=None, conditions=None, rates=None)
+    data = dataclasses.replace(data, train=train, psth=None)
+    spikes.write(data, tmp_path / "in.h5")
+    spikes.write_targets(data, tmp_path / "out.h5")
+    assert_same(spikes.read(tmp_path / "in.h5", tmp_path / "out.h5"), data)
+
+
+def test_round_trip_with_unknown_counts_and_behavior(tmp_path):
+    data = toy()
+    valid = np.ones((R_EVAL, 7, 5), bool)
+    valid[0, :2, N_IN:] = False
+    valid[1, 6, 0] = False
+    heldout, forward = data.eval.heldout.copy(), data.eval.heldin_forward.copy()
+    heldout[0, :2] = forward[1, 1, 0] = 0
+    behavior = data.eval.behavior.copy()
+    behavior[2] = np.nan
+    conditions = np.array([0, -1, 2, 2], np.int32)
+    data = changed(
+        data,
+        valid=valid,
+        heldout=heldout,
+        heldin_forward=forward,
+        behavior=behavior,
+        conditions=conditions,
+    )
+    spikes.write(data, tmp_path / "in.h5")
+    spikes.write_targets(data, tmp_path / "out.h5")
+    assert_same(spikes.read(tmp_path / "in.h5", tmp_path / "out.h5"), data)
+
+
+def test_the_input_file_holds_no_answers(tmp_path):
+    spikes.write(toy(), tmp_path / "in.h5")
+    with h5py.File(tmp_path / "in.h5") as file:
+        assert set(file) == {
+            *("train_spikes_heldin", "train_spikes_heldout", "train_behavior", "train_conditions"),
+            *("train_spikes_heldin_forward", "train_spikes_heldout_forward", "eval_spikes_heldin"),
+        }
+        assert dict(file.attrs) == {"name": "mc_maze", "bin_ms": 5.0}
+
+
+def test_targets_of_is_what_write_targets_writes(tmp_path):
+    data = toy()
+    spikes.write_targets(data, tmp_path / "out.h5")
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert list(file) == ["mc_maze"]
+        stored = {key: dataset[()] for key, dataset in file["mc_maze"].items()}
+    made, read = spikes.targets_of(data), spikes.read_targets(tmp_path / "out.h5")
+    assert set(made) == set(read) == set(stored)
+    for key, array in made.items():
+        for other in (stored[key], read[key]):
+            if array.dtype == object:
+                assert [list(row) for row in other] == [list(row) for row in array]
+            else:
+                assert other.dtype == array.dtype
+                np.testing.assert_array_equal(other, array)
+    assert [list(row) for row in made["train_cond_idx"]] == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_there_are_no_targets_where_counts_are_unknown(tmp_path):
+    data = changed(toy(), heldout=None)
+    with pytest.raises(UserError, match=r"mc_maze's evaluated trials are not known"):
+        spikes.write_targets(data, tmp_path / "out.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_recording_gives_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        spikes.write(toy(), tmp_path / f"{name}.h5")
+        spikes.write_targets(toy(), tmp_path / f"{name}_target.h5")
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+    targets = [(tmp_path / f"{name}_target.h5").read_bytes() for name in ("a", "b")]
+    assert targets[0] == targets[1]
+
+
+@pytest.mark.parametrize("write", [spikes.write, spikes.write_targets])
+def test_places_that_cannot_be_written(tmp_path, write):
+    (tmp_path / "file").write_text("kept")
+    for path, message in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "no" / "x.h5", "No such file or directory"),
+        (tmp_path / "file" / "x.h5", "Not a directory"),
+        (tmp_path / ("x" * 300), "File name too long"),
+    ):
+        with pytest.raises(UserError, match=message) as error:
+            write(toy(), path)
+        assert str(path) in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    path = tmp_path / "in.h5"
+    spikes.write(toy(), path)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"in\.h5 cannot be written: File too large"):
+            spikes.write(toy(trials=50), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [p.name for p in tmp_path.iterdir()] == ["in.h5"] and path.read_bytes() == before
+
+
+def test_writing_replaces_a_file(tmp_path):
+    path = tmp_path / "in.h5"
+    path.write_text("something older")
+    spikes.write(toy(), path)
+    assert len(spikes.read(path).train) == R_TRAIN
+
+
+# The fingerprint
+
+
+def test_the_fingerprint_is_the_same_everywhere():
+    """A value written down: it must not depend on the process, the machine or the version."""
+    zeros = np.zeros((1, 2, 1), np.uint8)
+    trials = spikes.Trials(zeros, zeros, None, None, None, None, None, None)
+    data = spikes.SpikeData(trials, trials, "x", 5, None)
+    assert data.fingerprint() == GOLDEN
+    assert dataclasses.replace(data, bin_ms=5.0).fingerprint() == GOLDEN
+
+
+GOLDEN = "32711608b6c54712d3a32a508d6b4a640d5396e60f9817b1a791612dc6f5bfa7"
+
+
+def test_the_fingerprint_changes_with_everything():
+    data = toy()
+    seen = {data.fingerprint()}
+    for field in dataclasses.fields(spikes.Trials):
+        array = getattr(data.eval, field.name)
+        others = [np.ones((R_EVAL, 7, 5), bool)] if array is None else [None, array[::-1]]
+        if field.name == "heldin":
+            others = others[1:]
+        for other in others:
+            seen.add(changed(data, **{field.name: other}).fingerprint())
+    for other in ({"name": "x"}, {"bin_ms": 10.0}, {"psth": None}, {"psth": data.psth * 2}):
+        seen.add(dataclasses.replace(data, **other).fingerprint())
+    swapped = dataclasses.replace(data, train=data.eval, eval=data.train)
+    assert len(seen | {swapped.fingerprint()}) == 1 + (1 + 6 * 2 + 1) + 4 + 1
+
+
+# nlb_tools
+
+
+@pytest.mark.parametrize("bin_ms", [5.0, 20.0])
+def test_nlb_tools_evaluates_against_written_targets(tmp_path, bin_ms):
+    data = dataclasses.replace(toy(trials=30), bin_ms=bin_ms)
+    group = "mc_maze" if bin_ms == 5 else "mc_maze_20"
+    spikes.write_targets(data, tmp_path / "out.h5")
+    rates = {"train": data.train.rates, "eval": data.eval.rates}
+    submission = {}
+    for split, x in rates.items():
+        submission[f"{split}_rates_heldin"] = x[:, :T_OBS, :N_IN]
+        submission[f"{split}_rates_heldout"] = x[:, :T_OBS, N_IN:]
+    submission["eval_rates_heldin_forward"] = data.eval.rates[:, T_OBS:, :N_IN]
+    submission["eval_rates_heldout_forward"] = data.eval.rates[:, T_OBS:, N_IN:]
+    [from_file] = evaluation.evaluate(str(tmp_path / "out.h5"), {group: submission})
+    read = spikes.read_targets(tmp_path / "out.h5", "mc_maze")
+    [from_memory] = evaluation.evaluate({group: read}, {group: submission})
+    scores = from_file[f"{group}_split"]
+    assert scores == from_memory[f"{group}_split"]
+    assert set(scores) == {"co-bps", "vel R2", "psth R2", "fp-bps"}
+    x, r = data.eval.heldout.astype(float), data.eval.rates[:, :T_OBS, N_IN:].astype(float)
+    null = x.mean(axis=(0, 1))
+    bits = np.sum(x * np.log2(r / null) - (r - null) / np.log(2)) / x.sum()
+    assert scores["co-bps"] == pytest.approx(bits, rel=1e-6)
+
+
+def test_nlb_tools_own_writer_can_be_read(tmp_path):
+    make_tensors = pytest.importorskip("nlb_tools.make_tensors")
+    make_tensors.save_to_h5(input_arrays(), str(tmp_path / "in.h5"))
+    make_tensors.save_to_h5({"mc_rtt_20": target_arrays()}, str(tmp_path / "out.h5"))
+    data = spikes.read(tmp_path / "in.h5", tmp_path / "out.h5")
+    assert (data.name, data.bin_ms) == ("mc_rtt", 20)
+    np.testing.assert_array_equal(data.eval.heldout, target_arrays()["eval_spikes_heldout"])
+    np.testing.assert_array_equal(data.train.conditions, [0, 1, 2, 0, 1, 1])
+
+
+# Recorded data
+
+
+def test_recorded_data(real_data):
+    source = real_data / "mc_maze_large_subset_val.h5"
+    target = real_data / "mc_maze_large_subset_val_target.h5"
+    data = spikes.read(source, target)
+    assert (data.name, data.bin_ms) == ("mc_maze_large", 5)
+    assert (len(data.train), len(data.eval)) == (102, 36)
+    assert (data.bins_observed, data.bins_forward, data.heldin, data.heldout) == (80, 20, 122, 40)
+    with h5py.File(source) as file, h5py.File(target) as answers:
+        group = answers["mc_maze_large"]
+        np.testing.assert_array_equal(data.train.heldin, file["train_spikes_heldin"])
+        np.testing.assert_array_equal(data.train.behavior, file["train_behavior"])
+        np.testing.assert_array_equal(data.eval.heldout, group["eval_spikes_heldout"])
+        np.testing.assert_array_equal(data.eval.behavior, group["eval_behavior"])
+        for condition, rows in enumerate(group["eval_cond_idx"]):
+            assert set(np.flatnonzero(data.eval.conditions == condition)) == set(rows)
+    again = spikes.read_targets(target, "mc_maze_large")
+    made = spikes.targets_of(data)
+    assert set(made) == set(again)
+    for key in set(again) - {"eval_cond_idx", "train_cond_idx"}:
+        np.testing.assert_array_equal(made[key], again[key], err_msg=key)
+    assert data.eval.known(20, 40).all() and data.eval.counts(20, 40).dtype == np.uint8
+
+
+def test_recorded_test_trials_have_no_targets(real_data):
+    data = spikes.read(real_data / "mc_maze_large_subset_test.h5")
+    assert data.eval.heldout is None and len(data.eval) == 27 and len(data.train) == 138
+    wrong = real_data / "mc_maze_large_subset_val_target.h5"
+    with pytest.raises(UserError, match=r"36 eval trials.*has 27"):
+        spikes.read(real_data / "mc_maze_large_subset_test.h5", wrong)
