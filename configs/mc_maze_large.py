@@ -20,7 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.dropout_rates = 0.4
     config.model.dropout_embedding = 0.2
     config.optimizer.learning_rate = 1e-2
-    config.optimizer.warmup_epochs = 27.0
-    config.train.epochs = 550
+    config.optimizer.warmup_epochs = 10.0
+    config.train.epochs = 200
     config.train.batch = 17
     return config

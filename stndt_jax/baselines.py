@@ -128,7 +128,8 @@ def smoothing(
     Held-in rates are the smoothed counts, never below a tenth of the neuron's mean count over
     training trials. Held-out rates are Poisson regressions, fitted to training trials, on the
     log of the smoothed counts plus `offset` of all held-in neurons; they never exceed the
-    neuron's largest count. In forward bins the rate of the last observed bin is held. The
+    neuron's largest count. In forward bins the rate of the last observed bin is held,
+    which predicts worse than each neuron's mean (fp-bps below 0) where rates move fast. The
     default `offset` and `alpha` suit motor cortex in 5 ms bins, where `offset` is about a third
     of the mean count.
 

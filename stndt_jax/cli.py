@@ -75,13 +75,13 @@ def _synth(argv: list[str]) -> int:
 
 
 def _train(argv: list[str]) -> int:
-    """Trains a population of models (one, by default) and leaves a run directory.
+    r"""Trains a population of models (one, by default) and leaves a run directory.
 
     usage: stndt train --config=NAME|FILE --workdir=DIR [--config.KEY=VALUE ...]
 
     The same command on the same directory goes on where it was.
 
-    example: stndt train --config=mc_maze --config.data.path=mc_maze.h5 --workdir=runs/maze \\
+    example: stndt train --config=mc_maze --config.data.path=mc_maze.h5 --workdir=runs/maze \
                  --config.optimizer.learning_rate=3e-3 --config.population=4
     """
     from stndt_jax import config, configfile
@@ -145,7 +145,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 }
 
 
-class _Help(Exception):
+class _HelpShown(Exception):  # noqa: N818
     """The user asked for help and got it."""
 
 
@@ -170,7 +170,7 @@ def _parse(
     """The values of the flags, and the positional arguments."""
     if _wants_help(argv):
         _print_help(fv, command)
-        raise _Help
+        raise _HelpShown
     try:
         fv.set_gnu_getopt(True)
         rest = fv(["stndt", *argv])[1:]
@@ -203,7 +203,7 @@ def main(argv: list[str]) -> int:
         if argv[0] not in COMMANDS:
             raise UserError(f"{argv[0]} is no command; choose one of {', '.join(COMMANDS)}")
         return COMMANDS[argv[0]](argv[1:])
-    except _Help:
+    except _HelpShown:
         return 0
     except UserError as error:
         print(f"stndt: error: {error}", file=sys.stderr)

@@ -245,9 +245,7 @@ def _typed(key: str, value: Any, kind: str, check: Check) -> Any:
         value = float(value)
     elif kind == "int" and number and float(value).is_integer():
         value = int(value)
-    elif not (
-        (kind == "bool" and isinstance(value, bool)) or (kind == "str" and type(value) is str)
-    ):
+    elif type(value).__name__ != kind or number:
         wanted = {"float": "a number", "int": "a whole number", "bool": "true or false"}
         raise UserError(f"config.{key} is {value!r}; it must be {wanted.get(kind, 'a text')}")
     if isinstance(value, float) and not math.isfinite(value):
@@ -369,9 +367,8 @@ def hyper(config: Config) -> Hyper:
       A ``Hyper`` whose leaves have shape ``(K,)``: int32 for whole numbers, else float32.
     """
     K = config.population
-    leaves: dict[str, np.ndarray] = {
-        "seed": np.asarray(config.members.get("seed", config.seed + np.arange(K)), np.int32)
-    }
+    seeds = config.members.get("seed", config.seed + np.arange(K))
+    leaves: dict[str, np.ndarray] = {"seed": np.asarray(seeds, np.int32)}
     for name, (key, field) in HYPER_FIELDS.items():
         section, leaf = key.split(".")
         value = config.members.get(name, getattr(getattr(config, section), leaf))

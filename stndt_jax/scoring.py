@@ -88,7 +88,7 @@ def score(
 
     found: dict[str, float] = {}
     if np.nansum(heldout_RTN) > 0:
-        found["co-bps"] = nlb.bits_per_spike(eval_out.copy(), heldout_RTN)
+        found["co-bps"] = nlb.bits_per_spike(eval_out, heldout_RTN)
     if "eval_behavior" in targets:
         if kind == "velocity":
             found["vel R2"] = _velocity(nlb, rates, targets, eval_RTN)

@@ -62,8 +62,10 @@ class Batch(NamedTuple):
 
 
 class State(NamedTuple):
-    """One model in training. ``healthy`` is false once a loss or gradient was not finite;
-    ``active`` is false once training has stopped. Neither changes any more after that.
+    """One model in training.
+
+    ``healthy`` is false once a loss or gradient was not finite, ``active`` once training has
+    stopped; such a model does not change any more.
     """
 
     params: Params

@@ -190,7 +190,7 @@ def test_velocity_without_conditions_has_one_colour():
 def rows() -> list[dict]:
     """Three members; the second is best, at epoch 30; the third diverges."""
     return [
-        {"epoch": 10, "train_masked_loss": [0.5, 0.6, 0.7], "valid_cobps": [0.0, 0.1, -0.1]},
+        {"epoch": 10, "train_masked_loss": [0.5, 0.6, 0.7], "valid_cobps": [0.0, -0.2, -0.1]},
         {"epoch": 20, "train_masked_loss": [0.4, 0.5, None]},
         {"epoch": 30, "train_masked_loss": [0.3, 0.4, None], "valid_cobps": [0.2, 0.3, None]},
         {"epoch": 40, "train_masked_loss": [0.2, 0.3, None], "valid_cobps": [0.1, 0.2, None]},
@@ -206,7 +206,7 @@ def test_training_curves_hold_every_member_and_mark_the_best():
     )
     np.testing.assert_array_equal(loss.lines[2].get_ydata(), [0.7, np.nan, np.nan, np.nan])
     members, others = score.lines[:3], score.lines[3:]
-    np.testing.assert_array_equal(members[1].get_xydata(), [[10, 0.1], [30, 0.3], [40, 0.2]])
+    np.testing.assert_array_equal(members[1].get_xydata(), [[10, -0.2], [30, 0.3], [40, 0.2]])
     assert [x.get_color() == plots.BEST for x in members] == [False, True, False]
     reference, mark = others
     assert set(reference.get_ydata()) == {0.15}
@@ -253,10 +253,11 @@ def test_score_bars_have_the_scores_lengths():
 
 
 def test_figures_ignore_and_keep_the_users_settings():
-    matplotlib.rcParams["font.size"] = 31
+    matplotlib.rcParams.update({"font.size": 31, "axes.grid": True})
     try:
         fig = plots.score_bars({"a": {"co-bps": 1.0}})
         assert fig.axes[0].xaxis.label.get_size() == 8
+        assert not fig.axes[0].get_xgridlines()[0].get_visible()
         assert matplotlib.rcParams["font.size"] == 31
     finally:
         matplotlib.rcdefaults()

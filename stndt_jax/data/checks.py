@@ -365,8 +365,8 @@ def _choose(path: Path, file: h5py.File, names: list[str], strict: bool) -> str 
 
 
 def _members(group: h5py.Group, kind: type) -> list[str]:
-    # `in` is False for a link that leads nowhere.
-    return sorted(k for k in group if k in group and group.get(k, getclass=True) is kind)
+    # Without a default, a link that leads nowhere would raise.
+    return sorted(key for key in group if isinstance(group.get(key), kind))
 
 
 def _type_name(dtype: np.dtype) -> str:

@@ -42,7 +42,7 @@ class _Layout:
         least = {"trials": 1, "eval_trials": 1, "bins": 1, "bins_forward": 0, "heldin": 1}
         for option, smallest in (least | {"heldout": 1, "conditions": 1}).items():
             value = getattr(self, option)
-            if not isinstance(value, int | np.integer) or value < smallest:
+            if value < smallest:
                 raise UserError(
                     f"{self.kind}: {option} is {value!r}; give a whole number from {smallest}"
                 )
@@ -56,17 +56,14 @@ class _Layout:
 
     @property
     def every(self) -> int:
-        """Trials of both splits."""
         return self.trials + self.eval_trials
 
     @property
     def total_bins(self) -> int:
-        """Observed and forward bins."""
         return self.bins + self.bins_forward
 
     @property
     def neurons(self) -> int:
-        """Held-in and held-out neurons."""
         return self.heldin + self.heldout
 
 
@@ -132,10 +129,8 @@ def lorenz(
     Raises:
         UserError: a value that makes no recording.
     """
-    layout = _Layout(
-        "lorenz", trials, eval_trials, bins, bins_forward, heldin, heldout, bin_ms, conditions,
-        rate_hz,
-    )  # fmt: skip
+    layout = _Layout("lorenz", trials, eval_trials, bins, bins_forward, heldin, heldout, bin_ms,
+                     conditions, rate_hz)  # fmt: skip
     _positive("lorenz", "modulation", modulation)
     _positive("lorenz", "speed", speed)
     rng = np.random.default_rng(seed)
@@ -198,10 +193,8 @@ def rnn(
     Raises:
         UserError: a value that makes no recording.
     """
-    layout = _Layout(
-        "rnn", trials, eval_trials, bins, bins_forward, heldin, heldout, bin_ms, conditions,
-        rate_hz,
-    )  # fmt: skip
+    layout = _Layout("rnn", trials, eval_trials, bins, bins_forward, heldin, heldout, bin_ms,
+                     conditions, rate_hz)  # fmt: skip
     _positive("rnn", "gain", gain)
     if not tau_ms >= 5 * RNN_STEP_MS:
         raise UserError(f"rnn: tau_ms is {tau_ms}; give 5 ms or more, the step is {RNN_STEP_MS} ms")
@@ -239,8 +232,8 @@ def reach(
     bin_ms: float = 20.0,
     directions: int = 8,
     curved: bool = True,
-    rate_hz: float = 20.0,
-    modulation: float = 0.8,
+    rate_hz: float = 12.0,
+    modulation: float = 1.0,
     variability: float = 1.0,
 ) -> SpikeData:
     """Delayed reaches: a preparatory state that movement turns into rotations.
@@ -281,10 +274,8 @@ def reach(
         UserError: a value that makes no recording.
     """
     conditions = directions * (2 if curved else 1)
-    layout = _Layout(
-        "reach", trials, eval_trials, bins, bins_forward, heldin, heldout, bin_ms, conditions,
-        rate_hz,
-    )  # fmt: skip
+    layout = _Layout("reach", trials, eval_trials, bins, bins_forward, heldin, heldout, bin_ms,
+                     conditions, rate_hz)  # fmt: skip
     _positive("reach", "modulation", modulation)
     if not variability >= 0:
         raise UserError(f"reach: variability is {variability}; give 0 or more")
@@ -293,8 +284,11 @@ def reach(
     direction_R, curve_R = condition_R % directions, condition_R // directions
     latents_RTD = _reach_latents(rng, layout, direction_R / directions, curve_R, variability)
     velocity_RTD = 600.0 * (latents_RTD[..., 3:5] + latents_RTD[..., 5:7]) / 2
-    scaled_RTSD = (latents_RTD / latents_RTD.std(axis=(0, 1)))[:, :, None]
-    rates_RTN = _exponential_rates(rng, scaled_RTSD, layout, modulation, limit=2 * modulation)
+    # Equal shares of the log-rate, but nothing for a latent that does not move, as k may not.
+    scaled_RTD = latents_RTD / np.maximum(latents_RTD.std(axis=(0, 1)), 1e-3)
+    rates_RTN = _exponential_rates(
+        rng, scaled_RTD[:, :, None], layout, modulation, limit=2 * modulation
+    )
     return _record(rng, layout, rates_RTN, velocity_RTD, condition_R)
 
 
@@ -304,13 +298,7 @@ KINDS: dict[str, Callable[..., SpikeData]] = {"lorenz": lorenz, "rnn": rnn, "rea
 def lorenz_path(
     start_CD: Float[NDArray, "C 3"], steps: int, step: float
 ) -> Float[NDArray, "C steps 3"]:
-    """Lorenz states after each step of the classical fourth-order Runge-Kutta method.
-
-    Args:
-        start_CD: initial states, which are not part of the path.
-        steps: number of steps.
-        step: their length, in the system's time.
-    """
+    """Lorenz states after each step of the classical fourth-order Runge-Kutta method."""
     x = start_CD
     path = np.empty((len(x), steps, 3))
     for i in range(steps):
@@ -326,13 +314,9 @@ def lorenz_path(
 def rnn_path(
     weights_UU: Float[NDArray, "U U"], start_CU: Float[NDArray, "C U"], steps: int, step: float
 ) -> Float[NDArray, "C steps U"]:
-    """States of the network after each Euler step.
+    """States of the network after each Euler step, whose length is in time constants.
 
-    Args:
-        weights_UU: connections to a unit (row) from every unit, gain included.
-        start_CU: initial states, which are not part of the path.
-        steps: number of steps.
-        step: their length, in time constants.
+    The weights, gain included, lead to a unit (row) from every unit.
     """
     x = start_CU
     path = np.empty((len(x), steps, x.shape[1]))
@@ -370,17 +354,12 @@ def _reach_latents(
     bell_RT = np.exp(-0.5 * ((s_RT - 0.5) / 0.22) ** 2)
     # Preparation starts with the target at a tenth of the time and ends with the movement.
     plateau_RT = _sigmoid((time_T - 0.1) / 0.03) * _sigmoid(-s_RT / 0.08)
-    rotation = 2.0
-
-    def heading(angle_RT: NDArray) -> list[NDArray]:
-        return [np.cos(angle_RT), np.sin(angle_RT)]
-
-    still = heading(theta_R1 + 0 * s_RT)
-    forth = heading(theta_R1 + (bend_R1 + rotation) * (s_RT - 0.5))
-    back = heading(theta_R1 + (bend_R1 - rotation) * (s_RT - 0.5))
+    rotation = 2.0  # w
+    angles_RT = [theta_R1 + (bend_R1 + w) * (s_RT - 0.5) for w in (rotation, -rotation)]
+    planes = [turn(angle_RT) for angle_RT in angles_RT for turn in (np.cos, np.sin)]
     latents_RTD = np.stack(
-        [plateau_RT * x for x in (*still, bend_R1 / 2.5)]
-        + [vigour_R1 * bell_RT * x for x in (*forth, *back)]
+        [plateau_RT * x for x in (np.cos(theta_R1), np.sin(theta_R1), bend_R1 / 2.5)]
+        + [vigour_R1 * bell_RT * x for x in planes]
         + [bell_RT],
         axis=-1,
     )
@@ -405,17 +384,11 @@ def _exponential_rates(
     modulation: float,
     limit: float = np.inf,
 ) -> Float[NDArray, "R T N"]:
-    """Rates from a random linear readout of latents and an exponential.
+    """Expected counts per bin from a random linear readout of latents and an exponential.
 
-    Args:
-        rng: draws the readout and how the mean rate varies between neurons.
-        latents_RTSD: latents at instants within every bin; the rate is their mean.
-        layout: gives the neurons, the bin width and the mean rate.
-        modulation: standard deviation of every neuron's log-rate.
-        limit: how far a log-rate may come from its mean, approached smoothly.
-
-    Returns:
-        Expected counts per bin.
+    The latents are given at instants S within every bin, over which the rate is averaged.
+    `modulation` is the standard deviation of every neuron's log-rate; `limit` is how far it
+    may come from its mean, approached smoothly.
     """
     weights_DN = rng.normal(size=(latents_RTSD.shape[-1], layout.neurons))
     drive_RTSN = latents_RTSD @ weights_DN

@@ -1,0 +1,184 @@
+"""The command line, as a user meets it: every mistake is one line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from stndt_jax import cli, configfile
+from stndt_jax.data import spikes, synthetic
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small reach recording with its targets beside it."""
+    folder = tmp_path_factory.mktemp("recording")
+    data = synthetic.make(
+        "reach", seed=1, trials=12, eval_trials=6, bins=6, bins_forward=2, heldin=4, heldout=2,
+        directions=2, curved=False,
+    )  # fmt: skip
+    spikes.write(data, folder / "small.h5")
+    spikes.write_targets(data, folder / "small_target.h5")
+    return folder
+
+
+def _edited(recording: Path, name: str, edit: object) -> Path:
+    """A copy of the recording after ``edit(file)``."""
+    path = recording / f"{name}.h5"
+    path.write_bytes((recording / "small.h5").read_bytes())
+    with h5py.File(path, "r+") as file:
+        edit(file)  # type: ignore[operator]
+    return path
+
+
+def _without_heldout(file: h5py.File) -> None:
+    for key in [key for key in file if "heldout" in key]:
+        del file[key]
+
+
+def _fewer_trials(file: h5py.File) -> None:
+    counts = file["train_spikes_heldout"][:-1]
+    del file["train_spikes_heldout"]
+    file["train_spikes_heldout"] = counts
+
+
+def _negative(file: h5py.File) -> None:
+    counts = file["train_spikes_heldin"][()].astype(np.float32)
+    counts[0, 0, 0] = -1
+    del file["train_spikes_heldin"]
+    file["train_spikes_heldin"] = counts
+
+
+def _train(recording: Path, *flags: str, data: str = "small.h5", workdir: str = "run") -> list[str]:
+    return [
+        "train",
+        "--config=tiny",
+        f"--config.data.path={recording / data}",
+        f"--workdir={recording / workdir}",
+        *flags,
+    ]
+
+
+MISTAKES = {
+    "unknown command": (lambda r: ["trian"], "trian is no command"),
+    "unknown config": (
+        lambda r: ["train", "--config=mc_mase", f"--workdir={r}"],
+        "did you mean mc_maze?",
+    ),
+    "unknown key": (
+        lambda r: _train(r, "--config.optimizer.learnin_rate=1"),
+        "did you mean learning_rate?",
+    ),
+    "section as value": (lambda r: _train(r, "--config.model=3"), "holds other keys"),
+    "wrong type": (lambda r: _train(r, "--config.train.epochs=many"), "config.train.epochs"),
+    "out of range": (lambda r: _train(r, "--config.model.dropout=1.5"), "config.model.dropout"),
+    "no members": (lambda r: _train(r, "--config.population=0"), "config.population is 0"),
+    "members' length": (
+        lambda r: _train(r, "--config.members.learning_rate=(0.1,0.2)"),
+        "has 2 values for a population of 1",
+    ),
+    "heads": (lambda r: _train(r, "--config.model.heads=4"), "does not divide the 6 neurons"),
+    "missing file": (lambda r: _train(r, data="absent.h5"), "absent.h5"),
+    "no path": (lambda r: ["train", "--config=tiny", f"--workdir={r}"], "config.data.path is empty"),
+    "no workdir": (lambda r: ["train", "--config=tiny"], "--workdir is missing"),
+    "no held-out": (lambda r: _train(r, data="unsplit.h5"), "train_spikes_heldout"),
+    "shapes": (lambda r: _train(r, data="shapes.h5"), "train_spikes_heldout"),
+    "negative counts": (lambda r: _train(r, data="negative.h5"), "train_spikes_heldin"),
+    "unwritable workdir": (lambda r: _train(r, workdir="small.h5/run"), "cannot be written"),
+    "bad fraction": (
+        lambda r: _train(r, "--config.data.validation_fraction=0.01"),
+        "validation_fraction",
+    ),
+    "no run": (lambda r: ["evaluate", str(r / "nothing")], "no run directory"),
+    "unknown flag": (lambda r: ["evaluate", str(r), "--traget=x"], "traget"),
+    "too few words": (lambda r: ["evaluate"], "usage: stndt evaluate DIR"),
+    "unknown simulation": (lambda r: ["synth", "lorens", f"--out={r / 'x.h5'}"], "lorenz"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_one_line(
+    mistake: str, recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _edited(recording, "unsplit", _without_heldout)
+    _edited(recording, "shapes", _fewer_trials)
+    _edited(recording, "negative", _negative)
+    argv, expected = MISTAKES[mistake]
+    assert cli.main(argv(recording)) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith("stndt: error: ")
+    assert expected in line
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize("command", ["", "demo", "synth", "train", "evaluate"])
+def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*command.split(), "--help"]) == 0
+    assert f"example: stndt {command}" in capsys.readouterr().out
+
+
+def test_overrides_reach_the_configuration() -> None:
+    config = configfile.load(
+        [
+            "--config=reach",
+            "--config.model.layers=3",
+            "--config.model.spatial=false",
+            "--config.members.dropout=(0.1, 0.2, 0.3, 0.4)",
+        ]
+    )
+    assert config.model.layers == 3
+    assert config.model.spatial is False
+    assert config.members["dropout"] == (0.1, 0.2, 0.3, 0.4)
+
+
+def test_a_file_of_the_users_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from stndt_jax.configs import tiny\n\n"
+        "def get_config():\n    config = tiny.get_config()\n"
+        "    config.train.epochs = 7\n    return config\n"
+    )
+    assert configfile.load([f"--config={path}"]).train.epochs == 7
+
+
+@pytest.mark.slow
+def test_train_evaluate_resume_and_refuse(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One population from the command line to its scores, and what the directory then allows."""
+    argv = _train(
+        recording,
+        f"--config.data.targets={recording / 'small_target.h5'}",
+        "--config.data.name=reach",
+        "--config.model.layers=1",
+        "--config.population=2",
+        "--config.train.epochs=4",
+        "--config.train.batch=6",
+        workdir="whole",
+    )
+    run = recording / "whole"
+    assert cli.main(argv) == 0
+    assert cli.main(["evaluate", str(run)]) == 0
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [2, 4]
+    scores = json.loads((run / "scores.json").read_text())
+    best = max(range(2), key=lambda k: max(row["valid_cobps"][k] for row in rows))
+    assert scores["best member"]["member"] == best
+    # Validation co-bps is of the same trials that are scored: two computations of one number.
+    reached = max(row["valid_cobps"][best] for row in rows)
+    assert scores["best member"]["co-bps"] == pytest.approx(reached, abs=1e-4)
+    with h5py.File(run / "submission.h5") as file:
+        assert file["reach/eval_rates_heldout"].shape == (6, 6, 2)
+        assert file["reach/eval_rates_heldin_forward"].shape == (6, 2, 4)
+    capsys.readouterr()
+
+    assert cli.main(argv) == 0
+    assert "going on at epoch 4" in capsys.readouterr().err
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+    assert cli.main([*argv, "--config.train.epochs=9"]) == 2
+    assert "train.epochs: 4 -> 9" in capsys.readouterr().err
