@@ -20,7 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.path = ""
     config.data.targets = ""
     config.data.name = ""
-    config.data.bin_ms = 5.0
+    config.data.bin_ms = 0.0
     config.data.validation_fraction = 0.2
 
     config.model = ml_collections.ConfigDict()

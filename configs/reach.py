@@ -16,7 +16,6 @@ def get_config() -> ml_collections.ConfigDict:
     config = default.get_config()
     config.population = 4
     config.data.name = "reach"
-    config.data.bin_ms = 20.0
     config.model.layers = 2
     config.model.feedforward = 64
     config.model.context_forward = 20

@@ -40,7 +40,7 @@ class Checkpoints:
         if epoch == self.latest:
             return
         try:
-            self._manager.save_pytree(epoch, tree)
+            self._manager.save(epoch, tree)
         except OSError as error:
             raise UserError(
                 f"no checkpoint could be written to {self._folder} ({error.strerror or error}); "
@@ -59,9 +59,12 @@ class Checkpoints:
         epoch = self.latest
         if epoch is None:
             raise UserError(f"{self._folder} holds no checkpoint; train first")
-        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        like = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like
+        )
         try:
-            return epoch, self._manager.load_pytree(epoch, like)
+            return epoch, self._manager.load(epoch, like)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"the checkpoint of epoch {epoch} in {self._folder} cannot be read "

@@ -66,7 +66,7 @@ class Data:
     path: str = _key(_anything, "HDF5 file with nlb_tools' input keys")
     targets: str = _key(_anything, "HDF5 file with nlb_tools' target keys; empty: unknown")
     name: str = _key(_anything, "data set, the group of the target and submission files")
-    bin_ms: float = _key(_more_than(0), "bin width in ms")
+    bin_ms: float = _key(_at_least(0), "bin width in ms; 0: what the file says, else 5")
     validation_fraction: float = _key(
         _rate,
         "share of the training trials that selects the best model where the evaluated trials' "

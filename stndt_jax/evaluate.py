@@ -67,7 +67,7 @@ def read_data(config: Config, path: str = "", targets: str = "") -> SpikeData:
         path,
         targets or config.data.targets or None,
         name=config.data.name or None,
-        bin_ms=config.data.bin_ms,
+        bin_ms=config.data.bin_ms or None,
     )
 
 

@@ -83,7 +83,10 @@ MISTAKES = {
     ),
     "heads": (lambda r: _train(r, "--config.model.heads=4"), "does not divide the 6 neurons"),
     "missing file": (lambda r: _train(r, data="absent.h5"), "absent.h5"),
-    "no path": (lambda r: ["train", "--config=tiny", f"--workdir={r}"], "config.data.path is empty"),
+    "no path": (
+        lambda r: ["train", "--config=tiny", f"--workdir={r}"],
+        "config.data.path is empty",
+    ),
     "no workdir": (lambda r: ["train", "--config=tiny"], "--workdir is missing"),
     "no held-out": (lambda r: _train(r, data="unsplit.h5"), "train_spikes_heldout"),
     "shapes": (lambda r: _train(r, data="shapes.h5"), "train_spikes_heldout"),

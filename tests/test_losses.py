@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import jax
@@ -14,8 +13,7 @@ from scipy import special, stats
 
 from stndt_jax import losses
 
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-info_nce = jit(losses.info_nce)
+info_nce = jax.jit(losses.info_nce)
 
 
 def test_poisson_is_the_negative_log_probability_but_for_a_constant():

@@ -35,9 +35,7 @@ def corrupted(mode, grow_full, x, how, widen, max_span, seed, dims):
     return jax.vmap(lambda key: draw(key, x, how, widen=widen, max_span=max_span))(keys)
 
 
-# Random numbers take LLVM many seconds to optimise and none to run.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-compiled = jit(corrupted, static_argnums=(0, 1, 7))
+compiled = jax.jit(corrupted, static_argnums=(0, 1, 7))
 
 
 def draws(
@@ -213,7 +211,7 @@ def test_grow_equals_a_loop():
     rng = np.random.default_rng(0)
     mask = rng.random((3, 11, 4)) < 0.15
     mask[0] = False
-    grow = jit(masking.grow)
+    grow = jax.jit(masking.grow)
     for width in range(1, 14):
         found = np.asarray(grow(jnp.asarray(mask), jnp.int32(width)))
         np.testing.assert_array_equal(found, grown_by_a_loop(mask, width), err_msg=str(width))
@@ -281,7 +279,7 @@ def test_a_draw_is_a_function_of_its_key(mode, grow_full):
 
 def test_widths_are_uniform_and_come_as_often_as_asked():
     keys = jax.random.split(jax.random.key(4), 20000)
-    draw = jit(jax.vmap(masking.draw_width, in_axes=(0, None, None)))
+    draw = jax.jit(jax.vmap(masking.draw_width, in_axes=(0, None, None)))
     for span in (1, 2, 7):
         widths = np.asarray(draw(keys, jnp.float32(1.0), jnp.int32(span)))
         found = np.bincount(widths, minlength=span + 1)[1:]

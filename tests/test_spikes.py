@@ -21,6 +21,7 @@ from recordings import (
     both,
     changed,
     input_arrays,
+    ragged,
     store,
     target_arrays,
     toy,
@@ -127,8 +128,15 @@ def test_conditions_of_the_input_file_serve_where_targets_have_none(tmp_path):
     inputs = input_arrays() | {"train_conditions": np.array([2, 1, 0, 2, 1, -1])}
     data = spikes.read(store(tmp_path / "in.h5", inputs))
     np.testing.assert_array_equal(data.train.conditions, [2, 1, 0, 2, 1, -1])
+    inputs["train_cond_idx"] = ragged([[5], [1, 4], [0, 3]])
+    inputs["psth"] = np.ones((C, T_OBS, N_IN + N_OUT))
+    inputs["eval_cond_idx"] = ragged([[], [], [0]])
+    data = spikes.read(store(tmp_path / "listed.h5", inputs))
+    np.testing.assert_array_equal(data.train.conditions, [2, 1, -1, 2, 1, 0])
     both_number = both(tmp_path / "both", inputs)
     np.testing.assert_array_equal(both_number.train.conditions, [0, 1, 2, 0, 1, 1])
+    np.testing.assert_array_equal(both_number.eval.conditions, [1, -1, 0, 1])
+    np.testing.assert_array_equal(both_number.psth, target_arrays()["psth"])
 
 
 def test_large_counts_are_uint16(tmp_path):

@@ -315,7 +315,7 @@ def _data(groups: list[Group], name: str, bin_ms: float) -> SpikeData:
     sizes.settle("bins", sizes["observed bins"] + sizes["forward bins"], "the counts")
     sizes.settle("neurons", sizes["held-in neurons"] + sizes["held-out neurons"], "the counts")
     evaluated, valid = _counts("eval", groups, sizes)
-    psth, group = None, _holder("psth", groups)
+    psth, group = None, _holder("psth", groups[::-1])
     if group:
         group.require(["eval_cond_idx"], "psth needs the trials of every condition")
         psth = group.floats("psth", unknown=True, negative=False).astype(np.float64)
