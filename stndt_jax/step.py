@@ -197,7 +197,7 @@ def train_step(
     (total, parts), grads = jax.value_and_grad(loss, argnums=1, has_aux=True)(
         arch, state.params, hyper, batch, noise, epoch
     )
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     rate = hyper.learning_rate * optim.schedule(
         arch.optimizer.schedule, epoch, arch.epochs, hyper.warmup_epochs
     )

@@ -176,8 +176,8 @@ def test_train_evaluate_resume_and_refuse(
     reached = max(row["valid_cobps"][best] for row in rows)
     assert scores["best member"]["co-bps"] == pytest.approx(reached, abs=1e-4)
     with h5py.File(run / "submission.h5") as file:
-        assert file["reach/eval_rates_heldout"].shape == (6, 6, 2)
-        assert file["reach/eval_rates_heldin_forward"].shape == (6, 2, 4)
+        assert file["reach_20/eval_rates_heldout"].shape == (6, 6, 2)
+        assert file["reach_20/eval_rates_heldin_forward"].shape == (6, 2, 4)
     capsys.readouterr()
 
     assert cli.main(argv) == 0
