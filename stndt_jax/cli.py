@@ -32,17 +32,20 @@ example: stndt train --config=mc_maze --config.data.path=mc_maze.h5 --workdir=ru
 def _demo(argv: list[str]) -> int:
     """Makes a reach data set, trains a small population and shows what it inferred.
 
-    usage: stndt demo [--out=DIR]
+    usage: stndt demo [--out=DIR] [--seed=0] [--config.KEY=VALUE ...]
 
     example: stndt demo --out=demo
     """
     fv = _flags()
     flags.DEFINE_string("out", "demo", "folder for data, run and figures", flag_values=fv)
     flags.DEFINE_integer("seed", 0, "of the data and of the models", flag_values=fv)
-    flag, _ = _parse(fv, argv, _demo, 0)
+    from stndt_jax import configfile
+
+    rest, settings = configfile.split(argv)
+    flag, _ = _parse(fv, rest, _demo, 0)
     from stndt_jax import demo
 
-    demo.demo(Path(flag["out"]), seed=flag["seed"])
+    demo.demo(Path(flag["out"]), seed=flag["seed"], settings=settings)
     return 0
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stndt_jax import baselines, configfile, evaluate, log, plots, scoring, train
+from stndt_jax import baselines, configfile, evaluate, log, plots, scoring, train, workdir
 from stndt_jax.data import spikes, synthetic
 from stndt_jax.data.spikes import SpikeData
 from stndt_jax.types import NDArray
@@ -16,19 +16,20 @@ from stndt_jax.types import NDArray
 Rates = Mapping[str, NDArray]
 
 
-def demo(out: Path, *, seed: int = 0) -> dict[str, dict[str, float]]:
+def demo(out: Path, *, seed: int = 0, settings: Sequence[str] = ()) -> dict[str, dict[str, float]]:
     """Makes reaches, trains a population on them, and says what came of it.
 
     Args:
       out: folder for the data, the run and the figures. A demo that was interrupted there
         goes on where it was; a finished one is only scored and drawn again.
       seed: of the data and of the models.
+      settings: ``--config.KEY=VALUE`` flags that change the configuration ``reach``.
 
     Returns:
       The scores by method: smoothing, the best member, the ensemble, and the true rates.
     """
     data_path, targets_path = out / f"reach_{seed}.h5", out / f"reach_{seed}_target.h5"
-    evaluate.workdir.make(out)
+    workdir.make(out)
     data = synthetic.make("reach", seed=seed)
     spikes.write(data, data_path)
     spikes.write_targets(data, targets_path)
@@ -38,6 +39,7 @@ def demo(out: Path, *, seed: int = 0) -> dict[str, dict[str, float]]:
             f"--config.seed={seed}",
             f"--config.data.path={data_path}",
             f"--config.data.targets={targets_path}",
+            *settings,
         ]
     )
     run = out / f"run_{seed}"
@@ -51,7 +53,7 @@ def demo(out: Path, *, seed: int = 0) -> dict[str, dict[str, float]]:
         f"ensemble of {config.population}": found.scores["ensemble"],
         "true rates": scoring.score(_truth(data), targets, kind="velocity"),
     }
-    evaluate.workdir.write_json(out / "scores.json", scores)
+    workdir.write_json(out / "scores.json", scores)
     figures = _draw(out / "figures", data, found.rates, smoothed, scores, run)
     print("\n" + _table(scores))
     reached = found.scores["ensemble"]["co-bps / oracle"]

@@ -18,10 +18,9 @@ from stndt_jax.config import Config, Hyper
 from stndt_jax.data import spikes
 from stndt_jax.data.spikes import SpikeData, Trials
 from stndt_jax.errors import UserError
-from stndt_jax.types import Float, NDArray, Params
+from stndt_jax.types import Dims, Float, NDArray, Params
 
 Select = Literal["cobps", "loss", "last"]
-SELECT = ("cobps", "loss", "last")
 
 
 class Trained(NamedTuple):
@@ -125,9 +124,8 @@ def rates_of(trained: Trained, trials: Trials, members: list[int], select: Selec
         yield rates_RTN
 
 
-def submission(rates: Mapping[str, Float[NDArray, "R T N"]], trained: Trained) -> dict[str, Any]:
+def submission(rates: Mapping[str, Float[NDArray, "R T N"]], dims: Dims) -> dict[str, NDArray]:
     """Rates of the ``train`` and ``eval`` trials under the benchmark's keys."""
-    dims = trained.arch.dims
     T, N = dims.bins_observed, dims.heldin
     found = {}
     for split, rates_RTN in rates.items():
@@ -174,7 +172,7 @@ def evaluate(
     trained = load(path, data_path, targets_path)
     if not trained.usable:
         raise UserError(f"no member of {path} has been validated yet; train it further")
-    targets = targets_for(trained, targets_path)
+    targets, dims = targets_for(trained, targets_path), trained.arch.dims
     valid = [float(v) for v in np.asarray(trained.members.selection.cobps.value)]
     ranked = sorted(trained.usable, key=lambda k: np.nan_to_num(-valid[k]))
     best, mean, rows = None, None, []
@@ -188,10 +186,10 @@ def evaluate(
             best, mean = rates, {split: np.zeros_like(r) for split, r in rates.items()}
         for split, r in rates.items():
             mean[split] += r / len(ranked)
-        brief = {} if targets is None else _brief(submission(rates, trained), targets)
+        brief = {} if targets is None else _brief(submission(rates, dims), targets)
         rows.append({"member": k, "validation co-bps": valid[k], **brief})
     assert best is not None and mean is not None
-    ensemble = submission(mean, trained)
+    ensemble = submission(mean, dims)
     scoring.check_submission(ensemble, trained.data)
     scores: dict[str, Any] = {
         "data": trained.data.name,
@@ -201,7 +199,7 @@ def evaluate(
     }
     if targets is not None:
         kind = scoring.kind_of(targets)
-        one = scoring.score(submission(best, trained), targets, kind=kind)
+        one = scoring.score(submission(best, dims), targets, kind=kind)
         scores["best member"] = {"member": ranked[0], **one}
         scores["ensemble"] = (
             one if len(ranked) == 1 else scoring.score(ensemble, targets, kind=kind)

@@ -74,7 +74,7 @@ def batch(seed: int = 1, missing: float = 0.2) -> step.Batch:
     known = rng.random((4, DIMS.bins, DIMS.neurons)) >= missing
     known[..., : DIMS.heldin] = True
     counts = rng.poisson(0.8, known.shape) * known
-    return step.Batch(counts.astype(np.uint8), known)
+    return step.Batch(jnp.asarray(counts, jnp.uint8), jnp.asarray(known))
 
 
 train = jax.jit(functools.partial(step.train_step, ARCH))
@@ -82,9 +82,9 @@ evaluate = jax.jit(functools.partial(step.evaluate_step, ARCH))
 rates = jax.jit(functools.partial(step.rates, ARCH))
 
 
-def seen(counts: np.ndarray) -> np.ndarray:
+def seen(counts: Any) -> np.ndarray:
     """What the model may see of the counts."""
-    x = counts.astype(float)
+    x = np.array(counts, float)
     x[:, DIMS.bins_observed :] = 0
     x[:, :, DIMS.heldin :] = 0
     return x
@@ -108,7 +108,7 @@ def options(changed: config.Hyper) -> dict[str, Any]:
 
 
 def labels(given: step.Batch, masked: np.ndarray) -> np.ndarray:
-    return np.where(masked & given.known, given.counts.astype(int), -100)
+    return np.where(masked & np.asarray(given.known), np.asarray(given.counts, int), -100)
 
 
 def test_rates_equal_the_oracle_and_see_heldin_observed_counts_alone():
@@ -116,7 +116,7 @@ def test_rates_equal_the_oracle_and_see_heldin_observed_counts_alone():
     found = np.asarray(rates(start().params, still, given.counts))
     wanted = np.exp(forward(WEIGHTS, options(still), seen(given.counts)).lograte)
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
-    moved = given.counts.copy()
+    moved = np.array(given.counts)
     moved[:, ~observed()] = 77
     np.testing.assert_array_equal(rates(start().params, still, moved), found)
     moved[0, 0, 0] += 1
@@ -242,7 +242,7 @@ def test_scores_equal_the_oracle():
     masked = oracle_poisson(z, labels(given, np.broadcast_to(~observed(), z.shape)))
     assert found["unmasked_loss"] == pytest.approx(unmasked, rel=1e-5)
     assert found["masked_loss"] == pytest.approx(masked, rel=1e-5)
-    counts = np.where(given.known, given.counts.astype(float), np.nan)
+    counts = np.where(given.known, np.asarray(given.counts, float), np.nan)
     heldout = (slice(None), slice(DIMS.bins_observed), slice(DIMS.heldin, None))
     cobps = oracle_bits_per_spike(np.exp(z)[heldout], counts[heldout])
     assert found["cobps"] == pytest.approx(cobps, rel=1e-5)
@@ -266,7 +266,7 @@ def test_a_validation_is_corrupted_as_the_one_before():
 def test_scores_merge():
     params = start().params
     parts = [evaluate(params, hyper(), batch(seed), jnp.int32(0)) for seed in (1, 2)]
-    both = step.Batch(*(np.concatenate(pair) for pair in zip(batch(1), batch(2), strict=True)))
+    both = step.Batch(*(jnp.concatenate(pair) for pair in zip(batch(1), batch(2), strict=True)))
     wanted = evaluate(params, hyper(), both, jnp.int32(0)).values()
     found = parts[0].merge(parts[1]).values()
     for name in wanted:
