@@ -12,14 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracle import (
-    contrastive_features,
-    forward,
-    make_options,
-    oracle_context_mask,
-    random_state,
-    sinusoid,
-)
+from oracle import contrastive_features, forward, oracle_context_mask, sinusoid
+from published import make_options, random_state
 from reference_parity import FORWARD_LIMIT, GRADIENT_LIMIT, compare
 from scipy import stats
 from stndt_jax.configs import default

@@ -15,17 +15,16 @@ from oracle import (
     forward,
     load_fixture,
     losses,
-    make_options,
     numerical_gradient,
     oracle_bits_per_spike,
     oracle_context_mask,
     oracle_contrastive,
     oracle_poisson,
-    random_state,
     scale_norm,
     sinusoid,
     total_loss,
 )
+from published import make_options, random_state
 
 FIXTURES = sorted((Path(__file__).parent / "data" / "reference").glob("*.npz"))
 on_every_fixture = pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)

@@ -11,15 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracle import (
-    forward,
-    losses,
-    make_options,
-    numerical_gradient,
-    oracle_bits_per_spike,
-    oracle_poisson,
-    random_state,
-)
+from oracle import forward, losses, numerical_gradient, oracle_bits_per_spike, oracle_poisson
+from published import make_options, random_state
 from stndt_jax.configs import default
 
 from stndt_jax import config, optim, step, torch_import

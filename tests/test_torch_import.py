@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from oracle import make_options, random_state
+from published import make_options, random_state
 from stndt_jax.configs import default
 
 from stndt_jax import config, step, torch_import
