@@ -152,6 +152,19 @@ def test_the_target_group_must_be_there(tmp_path, asked, message):
             spikes.read_targets(target, asked.get("name"))
 
 
+def test_a_group_of_another_name_is_not_what_was_asked_for(tmp_path):
+    source = store(tmp_path / "in.h5", input_arrays())
+    target = store(tmp_path / "out.h5", target_arrays(), "mc_rtt")
+    assert spikes.read(source, target).name == "mc_rtt"
+    for wrong in (lambda: spikes.read(source, target, name="mc_maze"),
+                  lambda: spikes.read_targets(target, "mc_maze")):  # fmt: skip
+        with pytest.raises(UserError, match="has no group mc_maze or mc_maze_20; present: mc_rtt"):
+            wrong()
+    elsewhere = store(tmp_path / "grouped.h5", input_arrays(), "mc_rtt")
+    with pytest.raises(UserError, match="no group mc_maze .* present: mc_rtt"):
+        spikes.read(elsewhere, name="mc_maze")
+
+
 @pytest.mark.parametrize("value", ["wide", 0, -5.0, np.nan, np.array([5.0, 5.0])])
 def test_a_bin_width_that_is_none(tmp_path, value):
     path = store(tmp_path / "in.h5", input_arrays(), bin_ms=value)
@@ -268,4 +281,21 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
             spikes.write(toy(trials=50), path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [p.name for p in tmp_path.iterdir()] == ["in.h5"] and path.read_bytes() == before
+
+
+def test_the_file_appears_under_its_name_when_it_is_whole(tmp_path, monkeypatch):
+    path = tmp_path / "in.h5"
+    spikes.write(toy(), path)
+    before = path.read_bytes()
+    seen = []
+
+    def interrupted(whole: Path, final: Path) -> None:
+        seen.append((Path(whole).parent, len(spikes.read(whole).train), final))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        spikes.write(toy(trials=9), path)
+    assert seen == [(tmp_path, 9, path)]
     assert [p.name for p in tmp_path.iterdir()] == ["in.h5"] and path.read_bytes() == before

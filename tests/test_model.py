@@ -89,7 +89,6 @@ COMBINATIONS: dict[str, tuple[int, int, bool, dict[str, Any]]] = {
             "LINEAR_PROJECTOR": True,
         },
     ),
-    "ndt, post-norm": (5, 4, False, {"PRE_NORM": False, "CONTRAST_LAYER": "decoder"}),
     "post-norm, scale norm, learned": (
         6,
         4,
