@@ -248,6 +248,8 @@ def _typed(key: str, value: Any, kind: str, check: Check) -> Any:
     elif type(value).__name__ != kind or number:
         wanted = {"float": "a number", "int": "a whole number", "bool": "true or false"}
         raise UserError(f"config.{key} is {value!r}; it must be {wanted.get(kind, 'a text')}")
+    if kind == "int" and abs(value) >= 2**31:
+        raise UserError(f"config.{key} is {value!r}; it must be within 32 bits")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"config.{key} is {value!r}; it must be a finite number")
     if expected := check(value):
@@ -279,6 +281,8 @@ def _members(values: Any, population: int) -> dict[str, tuple[float, ...]]:
     """Per-member values, checked like the single values they replace."""
     known = ["seed", *HYPER_FIELDS]
     checked = {}
+    if not isinstance(values, Mapping):
+        raise UserError(f"config.members is {values!r}; it must hold named keys")
     for name, given in values.items():
         if name not in known:
             raise UserError(f"config.members.{name} is not a key; {suggest(name, known)}")
@@ -330,11 +334,13 @@ def _check_together(config: Config) -> None:
         )
     if config.seed + config.population > 2**31:
         raise UserError(f"config.seed is {config.seed}; too large for {config.population} members")
-    if config.mask.ramp_end < config.mask.ramp_start:
-        raise UserError(
-            f"config.mask.ramp_end is {config.mask.ramp_end}, before config.mask.ramp_start "
-            f"({config.mask.ramp_start})"
-        )
+    members = hyper(config)
+    for start, end in zip(members.mask_ramp_start, members.mask_ramp_end, strict=True):
+        if end < start:
+            raise UserError(
+                f"config.mask.ramp_end is {float(end)}, before config.mask.ramp_start "
+                f"({float(start)}); give every member a ramp that starts before it ends"
+            )
 
 
 def check_dims(config: Config, dims: Dims) -> None:

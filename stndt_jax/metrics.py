@@ -46,4 +46,6 @@ class BitsPerSpike(NamedTuple):
         """Bits per spike; NaN where there is no spike at all."""
         mean = self.spikes / jnp.maximum(self.entries, 1.0)
         null = self.spikes - self.spikes * jnp.log(jnp.where(mean > 0, mean, 1.0))
-        return jnp.sum(null - self.nll) / jnp.sum(self.spikes) / jnp.log(2.0)
+        spikes = jnp.sum(self.spikes)
+        bits = jnp.sum(null - self.nll) / jnp.log(2.0)
+        return jnp.where(spikes > 0, bits / jnp.maximum(spikes, 1.0), jnp.nan)

@@ -66,7 +66,7 @@ def dropout(key: Array, x: Array, rate: Array | float) -> Array:
     """
     words = jax.random.bits(key, (math.ceil(x.size / 4),), jnp.uint32)
     bytes_ = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[: x.size]
-    dropped = jnp.round(jnp.asarray(rate, jnp.float32) * 256.0)
+    dropped = jnp.minimum(jnp.round(jnp.asarray(rate, jnp.float32) * 256.0), 255.0)
     keep = bytes_.reshape(x.shape) >= dropped.astype(jnp.uint8)
     return jnp.where(keep, x * (256.0 / (256.0 - dropped)).astype(x.dtype), 0)
 

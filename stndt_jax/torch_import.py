@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from stndt_jax.config import Contrast, Model
 from stndt_jax.errors import UserError
+from stndt_jax.model import STNDT, Knobs
 from stndt_jax.types import Dims, NDArray, Params
 
 _LINEAR = {"kernel": ("weight", True), "bias": ("bias", False)}
@@ -107,7 +112,10 @@ def _names(model: Model, contrast: Contrast) -> dict[tuple[str, ...], tuple[str,
 
 def _leaves(there: str, kind: str, state: Mapping[str, NDArray], width: int) -> Any:
     """The parameters of one module in this library's layout."""
-    get = lambda name: np.asarray(state[f"{there}.{name}"], np.float32)  # noqa: E731
+
+    def get(name: str) -> NDArray:
+        return np.asarray(state[f"{there}.{name}"], np.float32)
+
     if kind == "linear":
         return {here: get(name).T if turn else get(name) for here, (name, turn) in _LINEAR.items()}
     if kind == "layer_norm":
@@ -120,6 +128,23 @@ def _leaves(there: str, kind: str, state: Mapping[str, NDArray], width: int) -> 
     return {"kernel": get("in_proj_weight")[used].T, "bias": get("in_proj_bias")[used]}
 
 
+_PARTS = {
+    "linear": ("weight", "bias"),
+    "layer_norm": ("weight", "bias"),
+    "scale_norm": ("scale",),
+    "table": ("weight",),
+    "attention": ("in_proj_weight", "in_proj_bias"),
+    "queries and keys": ("in_proj_weight", "in_proj_bias"),
+}
+# What the published model carries and its output does not depend on.
+_IDLE = re.compile(
+    r"(src|spatial)_pos_encoder\.pe|.*\.spatial_self_attn\.out_proj\..*|.*\.spatial_norm1\..*"
+    r"|spatial_projector\..*"
+)
+# What the switch to NDT leaves behind of a spatio-temporal model.
+_SPATIAL = re.compile(r"spatial_.*|.*\.(spatial_|ts_).*")
+
+
 def parameters(
     state: Mapping[str, NDArray], model: Model, contrast: Contrast, dims: Dims
 ) -> Params:
@@ -129,18 +154,44 @@ def parameters(
     value and output projections are used by nothing and are left behind.
 
     Raises:
-      UserError: parameters are missing; all of them are listed.
+      UserError: parameters are missing, left over or of another shape; all are listed.
     """
-    params: Params = {}
-    missing = []
-    for here, (there, kind) in _names(model, contrast).items():
-        inner = params
-        for part in here[:-1]:
-            inner = inner.setdefault(part, {})
-        try:
-            inner[here[-1]] = _leaves(there, kind, state, dims.bins)
-        except KeyError as error:
-            missing.append(error.args[0])
-    if missing:
+    modules = _names(model, contrast)
+    needed = {f"{there}.{part}" for there, kind in modules.values() for part in _PARTS[kind]}
+    if missing := sorted(needed - set(state)):
         raise UserError(f"the checkpoint lacks {', '.join(missing)}; is it of another model?")
+    extra = sorted(name for name in set(state) - needed if not _IDLE.fullmatch(name))
+    if not model.spatial:
+        extra = [name for name in extra if not _SPATIAL.fullmatch(name)]
+    if extra:
+        raise UserError(
+            f"the checkpoint holds {', '.join(extra)}, which this model does not have; is it of "
+            f"another model?"
+        )
+    params: Params = {}
+    wrong = []
+    shapes = _shapes(model, contrast, dims)
+    for here, (there, kind) in modules.items():
+        inner, expected = params, shapes
+        for part in here[:-1]:
+            inner, expected = inner.setdefault(part, {}), expected[part]
+        inner[here[-1]] = _leaves(there, kind, state, dims.bins)
+        ours = jax.tree.map(np.shape, inner[here[-1]], is_leaf=lambda x: not isinstance(x, dict))
+        wanted = jax.tree.map(lambda leaf: leaf.shape, expected[here[-1]])
+        if ours != wanted:
+            wrong += [f"{there}.{part} {state[f'{there}.{part}'].shape}" for part in _PARTS[kind]]
+    if wrong:
+        raise UserError(
+            f"shapes do not fit {dims.bins} bins and {dims.neurons} neurons: {', '.join(wrong)}; "
+            f"is it of other data?"
+        )
     return params
+
+
+def _shapes(model: Model, contrast: Contrast, dims: Dims) -> Any:
+    """The shapes of ``STNDT``'s parameters."""
+    x_BTN = jnp.zeros((1, dims.bins, dims.neurons))
+    # No shape depends on the heads, which may not even divide these dims.
+    network = STNDT(dataclasses.replace(model, heads=1), contrast, dims)
+    init = functools.partial(network.init, method="everything")
+    return jax.eval_shape(init, jax.random.key(0), x_BTN, Knobs(-1, -1, 0.0, 0.0, 0.0))["params"]

@@ -161,7 +161,7 @@ def test_a_group_of_another_name_is_not_what_was_asked_for(tmp_path):
         with pytest.raises(UserError, match="has no group mc_maze or mc_maze_20; present: mc_rtt"):
             wrong()
     elsewhere = store(tmp_path / "grouped.h5", input_arrays(), "mc_rtt")
-    with pytest.raises(UserError, match="no group mc_maze .* present: mc_rtt"):
+    with pytest.raises(UserError, match=r"no group mc_maze .* present: mc_rtt"):
         spikes.read(elsewhere, name="mc_maze")
 
 
