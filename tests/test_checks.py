@@ -48,7 +48,10 @@ WRONG_INPUTS = [
     (edit(EVAL, ([3, 2], [0, 4], [0, 1]), 0.5), "eval_spikes_heldin holds 0.5 at (2, 4, 1)"),
     (edit(HELDIN, (5, 4, 2), np.nan), "train_spikes_heldin holds nan at (5, 4, 2) ... targets"),
     (edit(EVAL, (0, 0, 0), np.nan), "eval_spikes_heldin holds nan at (0, 0, 0) ... targets"),
-    (edit(HELDIN + "_forward", (0, 1, 0), np.inf), "heldin_forward holds inf at (0, 1, 0)"),
+    (
+        edit(HELDIN + "_forward", (0, 1, 0), np.inf),
+        "heldin_forward holds inf at (0, 1, 0) ... finite",
+    ),
     (edit(HELDIN, (0, 0, 1), 65536), "train_spikes_heldin holds 65536.0 at (0, 0, 1) ... 65535"),
     (put(HELDIN, np.full((6, 5, 3), 70000)), "train_spikes_heldin holds 70000 at (0, 0, 0)"),
     (put(HELDIN, np.full((6, 5, 3), -7)), "train_spikes_heldin holds -7 at (0, 0, 0)"),

@@ -336,6 +336,21 @@ def test_activity_before_movement_tells_the_direction(reach):
     assert np.sqrt(np.mean(error**2)) < 0.5  # the trial's own direction differs by 0.25
 
 
+def test_movement_changes_rates_wherever_it_goes():
+    """What is left when the mean over all directions has removed the direction."""
+    data = synthetic.reach(variability=0.0, curved=False, trials=8, eval_trials=8)
+    mean_TN = np.log(data.psth).mean(axis=0)
+    rest, movement = mean_TN[:5].mean(axis=0), mean_TN[40:45].mean(axis=0)
+    assert np.std(movement - rest) > 0.3
+
+
+def test_noise_of_a_trial_is_slow(reach):
+    """Before the target is shown rates hold little else; the noise stays for five bins."""
+    x, y = (np.log(reach.train.rates[:, t]) for t in (0, 1))
+    correlations = [np.corrcoef(x[:, n], y[:, n])[0, 1] for n in range(reach.neurons)]
+    assert 0.7 < np.mean(correlations) < 0.95
+
+
 def test_nlb_tools_scores_true_rates(reach):
     data = dataclasses.replace(reach, name="mc_maze", bin_ms=5.0)
     n, bins = data.heldin, data.bins_observed
