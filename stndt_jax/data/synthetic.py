@@ -159,7 +159,7 @@ def rnn(
     bin_ms: float = 20.0,
     conditions: int = 40,
     rate_hz: float = 15.0,
-    gain: float = 1.5,
+    gain: float = 2.0,
     units: int = 50,
     tau_ms: float = 25.0,
 ) -> SpikeData:
