@@ -58,6 +58,9 @@ ROOMS: dict[str, set[str]] = {
     "plots": set(),
 }
 ROOMS["demo"] = set(ROOMS)
+ROOMS["commands"] = set()
+ROOMS["commands.common"] = set()
+ROOMS["commands.first"] = set(ROOMS)
 ROOMS["cli"] = set(ROOMS)
 ROOMS["__main__"] = {"cli"}
 

@@ -1,0 +1,51 @@
+"""What the commands of the command line share: flags, their help, positional arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+
+from stndt_jax.errors import UserError
+
+
+class HelpShown(Exception):  # noqa: N818
+    """The user asked for help and got it."""
+
+
+def new_flags() -> flags.FlagValues:
+    """An empty set of flags, one for each command line that is read."""
+    return flags.FlagValues()
+
+
+def wants_help(argv: list[str]) -> bool:
+    """Whether the user asked what a command does."""
+    return any(arg in ("--help", "-help", "-h", "--helpfull", "help") for arg in argv)
+
+
+def print_help(fv: flags.FlagValues, command: Callable) -> None:
+    """Prints a command's docstring and its flags."""
+    lines = (command.__doc__ or "").splitlines()
+    print("\n".join(line.removeprefix("    ") for line in lines).rstrip() + "\n")
+    for name in fv:
+        print(f"  --{name:14} {fv[name].help} (default: {fv[name].value or 'none'})")
+
+
+def parse(
+    fv: flags.FlagValues, argv: list[str], command: Callable, positional: int
+) -> tuple[dict[str, Any], list[str]]:
+    """The values of the flags, and the positional arguments."""
+    if wants_help(argv):
+        print_help(fv, command)
+        raise HelpShown
+    try:
+        fv.set_gnu_getopt(True)
+        rest = fv(["stndt", *argv])[1:]
+    except flags.Error as error:
+        raise UserError(f"{str(error).rstrip('.')}; --help lists the flags") from error
+    if len(rest) != positional:
+        usage = next(line for line in (command.__doc__ or "").splitlines() if "usage:" in line)
+        got = " ".join(rest) or "nothing"
+        raise UserError(f"{positional} argument(s) expected but got {got}; {usage.strip()}")
+    return {name: fv[name].value for name in fv}, list(rest)

@@ -1,0 +1,122 @@
+"""From nothing to scores: ``demo``, ``synth``, ``train``, ``evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from absl import flags
+
+from stndt_jax.commands.common import new_flags, parse, print_help, wants_help
+from stndt_jax.errors import UserError
+
+
+def demo(argv: list[str]) -> int:
+    """Makes a reach data set, trains a small population and shows what it inferred.
+
+    usage: stndt demo [--out=DIR] [--seed=0] [--config.KEY=VALUE ...]
+
+    example: stndt demo --out=demo
+    """
+    fv = new_flags()
+    flags.DEFINE_string("out", "demo", "folder for data, run and figures", flag_values=fv)
+    flags.DEFINE_integer("seed", 0, "of the data and of the models", flag_values=fv)
+    from stndt_jax import configfile
+
+    rest, settings = configfile.split(argv)
+    flag, _ = parse(fv, rest, demo, 0)
+    from stndt_jax import demo as room
+
+    room.demo(Path(flag["out"]), seed=flag["seed"], settings=settings)
+    return 0
+
+
+def synth(argv: list[str]) -> int:
+    """Writes a synthetic data set and, beside it, its target file with the true rates.
+
+    usage: stndt synth lorenz|rnn|reach --out=FILE [--seed=0]
+
+    example: stndt synth reach --out=reach.h5     (and reach_target.h5)
+    """
+    fv = new_flags()
+    flags.DEFINE_string("out", None, "HDF5 file to write", flag_values=fv)
+    flags.DEFINE_integer("seed", 0, "of the draw", flag_values=fv)
+    flag, (kind,) = parse(fv, argv, synth, 1)
+    if not flag["out"]:
+        raise UserError("--out is missing; name the file to write, for example --out=reach.h5")
+    from stndt_jax.data import spikes, synthetic
+
+    out = Path(flag["out"])
+    targets = out.with_name(f"{out.stem}_target{out.suffix}")
+    data = synthetic.make(kind, seed=flag["seed"])
+    spikes.write(data, out)
+    spikes.write_targets(data, targets)
+    print(
+        f"{out} and {targets}: {len(data.train)} training and {len(data.eval)} evaluated trials, "
+        f"{data.bins_observed} + {data.bins_forward} bins of {data.bin_ms:g} ms, "
+        f"{data.heldin} + {data.heldout} neurons"
+    )
+    return 0
+
+
+def train(argv: list[str]) -> int:
+    r"""Trains a population of models (one, by default) and leaves a run directory.
+
+    usage: stndt train --config=NAME|FILE --workdir=DIR [--config.KEY=VALUE ...]
+
+    The same command on the same directory goes on where it was.
+
+    example: stndt train --config=mc_maze --config.data.path=mc_maze.h5 --workdir=runs/maze \
+                 --config.optimizer.learning_rate=3e-3 --config.population=4
+    """
+    from stndt_jax import config, configfile
+
+    fv = new_flags()
+    flags.DEFINE_string("workdir", None, "run directory", flag_values=fv)
+    flags.DEFINE_string("config", None, "shipped name or path of a file", flag_values=fv)
+    if wants_help(argv):
+        print_help(fv, train)
+        print(f"\nshipped configurations: {', '.join(configfile.shipped())}\n\nkeys of --config:")
+        for name, kind, meaning in config.documentation():
+            print(f"  {name:34} {kind:6} {meaning}")
+        return 0
+    rest, settings = configfile.split(argv)
+    flag, _ = parse(fv, rest, train, 0)
+    if not flag["workdir"]:
+        raise UserError("--workdir is missing; name a run directory, for example --workdir=runs/a")
+    loaded = configfile.load(settings)
+    from stndt_jax import evaluate as scores
+    from stndt_jax import train as room
+
+    data = scores.read_data(loaded)
+    room.train(loaded, data, Path(flag["workdir"]))
+    print(f"next: stndt evaluate {fv['workdir'].value}")
+    return 0
+
+
+def evaluate(argv: list[str]) -> int:
+    """Infers rates of all trials, scores them, writes scores.json and submission.h5.
+
+    usage: stndt evaluate DIR [--targets=FILE] [--data=FILE] [--select=cobps|loss|last]
+
+    Scores need nlb_tools, and targets unless the recording itself holds them.
+
+    example: stndt evaluate runs/maze --targets=mc_maze_target.h5
+    """
+    fv = new_flags()
+    flags.DEFINE_string("targets", "", "target file to score against", flag_values=fv)
+    flags.DEFINE_string("data", "", "the recording, if it has moved", flag_values=fv)
+    flags.DEFINE_enum(
+        "select", "cobps", ["cobps", "loss", "last"], "weights of each member", flag_values=fv
+    )
+    flag, (path,) = parse(fv, argv, evaluate, 1)
+    from stndt_jax import evaluate as room
+
+    result = room.evaluate(
+        Path(path),
+        data_path=flag["data"],
+        targets_path=flag["targets"],
+        select=flag["select"],
+    )
+    print(room.table(result.scores))
+    print(f"wrote {Path(path) / 'scores.json'} and {Path(path) / 'submission.h5'}")
+    return 0
