@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stndt_jax import config as configs
-from stndt_jax import scoring, step, train, workdir
+from stndt_jax import parallel, scoring, step, train, workdir
 from stndt_jax.checkpoint import Checkpoints
 from stndt_jax.config import Config, Hyper
 from stndt_jax.data import spikes
@@ -110,7 +110,7 @@ def rates_of(trained: Trained, trials: Trials, members: list[int], select: Selec
       observed then forward bins.
     """
     dims = trained.arch.dims
-    run = jax.jit(functools.partial(step.rates, trained.arch))
+    run = parallel.compiled(functools.partial(step.rates, trained.arch))
     counts_RTN = trials.counts(dims.bins_forward, dims.heldout)
     R, size = len(counts_RTN), min(trained.config.train.batch, len(counts_RTN))
     for k in members:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +14,30 @@ from stndt_jax.types import Array
 
 Step = Callable[[Any, Any, Any], tuple[Any, dict[str, Array]]]
 Order = Callable[[Any, Array, int], Array]
+
+
+@functools.cache
+def compiler_options() -> dict[str, str]:
+    """What the compiler is told about this machine: on CPUs, to leave matrix products alone.
+
+    By default XLA hands them to a library that is fast for reductions and slow for products
+    of this size (``benchmarks/README.md`` has the figures). The option is experimental, so it
+    is tried first, and a version of XLA that does not know it does without.
+    """
+    option = "xla_cpu_experimental_ynn_fusion_type"
+    if jax.default_backend() != "cpu" or option in os.environ.get("XLA_FLAGS", ""):
+        return {}
+    options = {option: "LIBRARY_FUSION_TYPE_REDUCE"}
+    try:
+        jax.jit(jnp.negative, compiler_options=options).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return options
+
+
+def compiled(fn: Callable, **how: Any) -> Any:
+    """``jax.jit`` with ``compiler_options``."""
+    return jax.jit(fn, compiler_options=compiler_options(), **how)
 
 
 def over_epochs(step: Step, order: Order, steps_per_epoch: int, batch: int) -> Callable:
@@ -83,14 +109,26 @@ def over_batches(score: Callable, batch: int) -> Callable:
     return run
 
 
-def over_members(fn: Callable, shared: int = 0) -> Callable:
-    """``vmap`` over the leading axis of all arguments but the last ``shared`` ones.
+def over_members(fn: Callable, shared: int = 0, together: bool | None = None) -> Callable:
+    """Lifts a function of one member to a population.
 
-    A loop over epochs inside ``fn`` stays one loop, because its count is shared.
+    All arguments but the last ``shared`` ones, and all results, get a leading axis of members.
+
+    Args:
+      fn: a pure function of one member.
+      shared: arguments, the last ones, that all members are given alike.
+      together: ``vmap``, which fills an accelerator, or else one member after the other, which
+        a CPU does as fast in a fraction of the memory; by default, what suits the backend.
+        A loop over epochs inside ``fn`` stays one loop under ``vmap``, because its count is
+        shared.
     """
+    together = jax.default_backend() != "cpu" if together is None else together
 
     def run(*args: Any) -> Any:
         split = len(args) - shared
-        return jax.vmap(lambda *own: fn(*own, *args[split:]))(*args[:split])
+        own, others = args[:split], args[split:]
+        if together:
+            return jax.vmap(lambda *own: fn(*own, *others))(*own)
+        return jax.lax.map(lambda own: fn(*own, *others), own)
 
     return run

@@ -172,9 +172,7 @@ def loss(
             {"params": params}, pair, knobs(hyper), method="features", rngs={"dropout": key_views}
         )
         for rows in features:
-            first, second = jnp.split(jnp.asarray(rows), 2)
-            per_row = losses.info_nce(first, second, hyper.contrast_temperature)
-            contrastive = contrastive + jnp.mean(per_row)
+            contrastive += jnp.mean(losses.info_nce(jnp.asarray(rows), hyper.contrast_temperature))
         weight = jnp.where(epoch >= hyper.contrast_start_epoch, hyper.contrast_weight, 0.0)
         total = total + weight * contrastive
     return total, Losses(masked, targets, contrastive)

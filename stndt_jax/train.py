@@ -88,7 +88,7 @@ def make_init(arch: step.Arch) -> Callable[[Hyper], Member]:
         state = step.init(arch, hyper)
         return Member(state, selection.init(state.params))
 
-    return jax.jit(parallel.over_members(init))
+    return parallel.compiled(parallel.over_members(init))
 
 
 def make_chunk(config: Config, arch: step.Arch, batch: int, validates: bool) -> Callable:
@@ -127,7 +127,7 @@ def make_chunk(config: Config, arch: step.Arch, batch: int, validates: bool) -> 
         metrics |= {"best_cobps": chosen.cobps.value, "best_epoch": chosen.cobps.epoch}
         return Member(state._replace(active=active), chosen), metrics
 
-    return jax.jit(parallel.over_members(chunk, shared=4), donate_argnums=0)
+    return parallel.compiled(parallel.over_members(chunk, shared=4), donate_argnums=0)
 
 
 def _order(arch: step.Arch, batch: int) -> parallel.Order:

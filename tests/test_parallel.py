@@ -59,7 +59,8 @@ def order(hyper: Any, epoch: Any, trials: int) -> Any:
 epochs_of = parallel.over_epochs(functools.partial(step.train_step, ARCH), order, STEPS, BATCH)
 start_alone = jax.jit(functools.partial(step.init, ARCH))
 train_alone = jax.jit(epochs_of)
-train_all = jax.jit(parallel.over_members(epochs_of, shared=3))
+train_all = jax.jit(parallel.over_members(epochs_of, shared=3, together=True))
+train_each = jax.jit(parallel.over_members(epochs_of, shared=3, together=False))
 
 
 def member(tree: Any, k: int) -> Any:
@@ -78,8 +79,10 @@ def run(state: step.State, hyper: config.Hyper, first: int, epochs: int) -> Any:
 
 
 @functools.cache
-def trained() -> tuple[step.State, dict[str, Any]]:
-    return run(started(), HYPER, 0, EPOCHS)
+def trained(together: bool = True) -> tuple[step.State, dict[str, Any]]:
+    if together:
+        return run(started(), HYPER, 0, EPOCHS)
+    return train_each(started(), HYPER, recording(), jnp.int32(0), jnp.int32(EPOCHS))
 
 
 def same(a: Any, b: Any) -> bool:
@@ -111,9 +114,10 @@ def test_members_are_drawn_as_alone():
     assert same(together, started())
 
 
+@pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("k", range(MEMBERS))
-def test_a_member_is_the_same_model_trained_alone(k):
-    state, metrics = trained()
+def test_a_member_is_the_same_model_trained_alone(k, together):
+    state, metrics = trained(together)
     alone, own = train_alone(
         member(started(), k), member(HYPER, k), recording(), jnp.int32(0), jnp.int32(EPOCHS)
     )
@@ -244,7 +248,24 @@ def test_the_last_batch_is_filled_with_unknown_entries(batch):
     assert int(found["where"]) == sum(i // batch for i in range(9))
 
 
-def test_members_share_the_last_arguments():
-    lifted = parallel.over_members(lambda own, other, shared: own * shared.sum() + other, shared=1)
+@pytest.mark.parametrize("together", [True, False])
+def test_members_share_the_last_arguments(together):
+    lifted = parallel.over_members(
+        lambda own, other, shared: own * shared.sum() + other, shared=1, together=together
+    )
     found = lifted(jnp.array([1.0, 2.0]), jnp.array([5.0, 7.0]), jnp.array([3.0, 4.0]))
     np.testing.assert_array_equal(found, [12.0, 21.0])
+
+
+def test_an_option_of_the_users_is_left_alone(monkeypatch):
+    assert parallel.compiler_options.__wrapped__() != {}
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=")
+    assert parallel.compiler_options.__wrapped__() == {}
+
+
+def test_an_unknown_option_is_done_without(monkeypatch):
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: No such compile option")
+
+    monkeypatch.setattr(jax, "jit", refuse)
+    assert parallel.compiler_options.__wrapped__() == {}
