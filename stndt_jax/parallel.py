@@ -1,4 +1,4 @@
-"""Lifts of a pure step to epochs and to members; blind to what they lift."""
+"""Lifts of a pure step to many steps and to members; blind to what they lift."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def compiled(fn: Callable, **how: Any) -> Any:
     return jax.jit(fn, compiler_options=compiler_options(), **how)
 
 
-def over_epochs(step: Step, order: Order, steps_per_epoch: int, batch: int) -> Callable:
-    """Lifts a step over one batch to a number of epochs over data that stay on the device.
+def over_steps(step: Step, order: Order, steps_per_epoch: int, batch: int) -> Callable:
+    """Lifts a step over one batch to any number of steps over data that stay on the device.
 
     Args:
       step: ``(state, hyper, batch) -> (state, metrics)``.
@@ -51,27 +51,31 @@ def over_epochs(step: Step, order: Order, steps_per_epoch: int, batch: int) -> C
       batch: trials in a batch.
 
     Returns:
-      ``run(state, hyper, data, first_epoch, epochs) -> (state, metrics)`` with the metrics'
-      means over all steps; ``epochs`` may be traced, so one compilation serves any number.
+      ``run(state, totals, hyper, data, first, steps) -> (state, totals)``, which takes steps
+      number ``first`` to ``first + steps - 1`` and adds their metrics to ``totals``. However
+      many calls the steps are split into, the result is the same, bit for bit; both numbers
+      may be traced, so one compilation serves any split.
     """
 
-    def run(state: Any, hyper: Any, data: Any, first_epoch: Array, epochs: Array) -> Any:
+    def run(
+        state: Any, totals: Any, hyper: Any, data: Any, first: Array, steps: Array
+    ) -> tuple[Any, Any]:
         trials = jax.tree.leaves(data)[0].shape[0]
 
-        def one_step(state: Any, trials_B: Array) -> tuple[Any, dict[str, Array]]:
-            return step(state, hyper, jax.tree.map(lambda leaf: leaf[trials_B], data))
+        def one(i: Array, carry: tuple[Any, Any, Array]) -> tuple[Any, Any, Array]:
+            state, totals, order_R = carry
+            epoch, place = i // steps_per_epoch, i % steps_per_epoch
+            order_R = jax.lax.cond(
+                (place == 0) | (i == first),
+                lambda: order(hyper, epoch, trials).astype(jnp.int32),
+                lambda: order_R,
+            )
+            trials_B = jax.lax.dynamic_slice(order_R, (place * batch,), (batch,))
+            state, metrics = step(state, hyper, jax.tree.map(lambda leaf: leaf[trials_B], data))
+            return state, jax.tree.map(jnp.add, totals, metrics), order_R
 
-        def one_epoch(i: Array, carry: tuple[Any, dict[str, Array]]) -> Any:
-            state, totals = carry
-            order_R = order(hyper, first_epoch + i, trials)[: steps_per_epoch * batch]
-            state, metrics = jax.lax.scan(one_step, state, order_R.reshape(steps_per_epoch, batch))
-            return state, jax.tree.map(lambda t, m: t + jnp.sum(m), totals, metrics)
-
-        trials_B = jax.ShapeDtypeStruct((batch,), jnp.int32)
-        _, shapes = jax.eval_shape(one_step, state, trials_B)
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        state, totals = jax.lax.fori_loop(0, epochs, one_epoch, (state, zeros))
-        return state, jax.tree.map(lambda t: t / (epochs * steps_per_epoch), totals)
+        carry = (state, totals, jnp.zeros(trials, jnp.int32))
+        return jax.lax.fori_loop(first, first + steps, one, carry)[:2]
 
     return run
 
@@ -119,7 +123,7 @@ def over_members(fn: Callable, shared: int = 0, together: bool | None = None) ->
       shared: arguments, the last ones, that all members are given alike.
       together: ``vmap``, which fills an accelerator, or else one member after the other, which
         a CPU does as fast in a fraction of the memory; by default, what suits the backend.
-        A loop over epochs inside ``fn`` stays one loop under ``vmap``, because its count is
+        A loop over steps inside ``fn`` stays one loop under ``vmap``, because its count is
         shared.
     """
     together = jax.default_backend() != "cpu" if together is None else together

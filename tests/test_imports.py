@@ -46,17 +46,21 @@ ROOMS: dict[str, set[str]] = {
     "parallel": set(),
     "checkpoint": {"config"},
     "log": set(),
-    "workdir": {"config"},
+    "interrupt": set(),
+    "lock": set(),
+    "workdir": {"config", "data.spikes"},
+    "batches": {"config", "data.spikes", "step"},
+    "population": {"config", "optim", "parallel", "selection", "step"},
     "train": {
-        *("config", "data.spikes", "step", "selection", "parallel"),
-        *("checkpoint", "log", "workdir"),
+        *("config", "data.spikes", "step", "batches", "population"),
+        *("checkpoint", "interrupt", "lock", "log", "workdir"),
     },
     "scoring": {"data.spikes"},
     "baselines": {"data.spikes", "scoring", "metrics"},
     "torch_import": {"config", "model"},
     "evaluate": {
-        *("config", "data.spikes", "step", "parallel", "checkpoint", "workdir", "train"),
-        "scoring",
+        *("config", "data.spikes", "step", "parallel", "checkpoint", "workdir"),
+        *("batches", "population", "scoring"),
     },
     "plots": set(),
 }
@@ -71,6 +75,7 @@ ROOMS["__main__"] = {"cli"}
 NUMERICAL = {
     *COMMON,
     *("config", "masking", "model", "losses", "metrics", "optim", "selection", "step", "parallel"),
+    "population",
 }
 BARE = {"jax", "flax", "optax", "numpy"}
 # types.py also tries jaxtyping, and does without.

@@ -56,7 +56,15 @@ def order(hyper: Any, epoch: Any, trials: int) -> Any:
     return jax.random.permutation(step.key(hyper.seed, "order", epoch), trials)
 
 
-epochs_of = parallel.over_epochs(functools.partial(step.train_step, ARCH), order, STEPS, BATCH)
+steps_of = parallel.over_steps(functools.partial(step.train_step, ARCH), order, STEPS, BATCH)
+
+
+def epochs_of(state: Any, hyper: Any, data: Any, first: Any, epochs: Any) -> Any:
+    """Whole epochs, with the means of the metrics."""
+    state, totals = steps_of(state, step.no_metrics(), hyper, data, first * STEPS, epochs * STEPS)
+    return state, {name: totals[name] / totals["steps"] for name in step.METRICS}
+
+
 start_alone = jax.jit(functools.partial(step.init, ARCH))
 train_alone = jax.jit(epochs_of)
 train_all = jax.jit(parallel.over_members(epochs_of, shared=3, together=True))
@@ -193,13 +201,18 @@ def written(seed: int) -> np.ndarray:
         metrics = {"sum": jnp.sum(batch).astype(jnp.float32), "step": i.astype(jnp.float32)}
         return (i + 1, seen.at[i].set(batch)), metrics
 
-    lifted = jax.jit(parallel.over_epochs(note, order, STEPS, BATCH))
+    lifted = jax.jit(parallel.over_steps(note, order, STEPS, BATCH))
     state = (jnp.int32(0), jnp.full((6 * STEPS, BATCH), -1))
+    totals = {"sum": jnp.float32(0.0), "step": jnp.float32(0.0)}
     scalars = member(HYPER, 0)._replace(seed=jnp.int32(seed))
-    (_, seen), metrics = lifted(state, scalars, jnp.arange(TRIALS), jnp.int32(1), jnp.int32(6))
-    # Means over all steps.
-    assert float(metrics["step"]) == pytest.approx((6 * STEPS - 1) / 2)
-    assert float(metrics["sum"]) == pytest.approx(float(seen.sum()) / (6 * STEPS))
+    # Cut at places that are no ends of epochs.
+    for first, steps in ((STEPS, 1), (STEPS + 1, 4), (STEPS + 5, 6 * STEPS - 5)):
+        state, totals = lifted(
+            state, totals, scalars, jnp.arange(TRIALS), jnp.int32(first), jnp.int32(steps)
+        )
+    seen = state[1]
+    assert float(totals["step"]) == sum(range(6 * STEPS))
+    assert float(totals["sum"]) == pytest.approx(float(seen.sum()))
     return np.asarray(seen).reshape(6, STEPS, BATCH)
 
 
