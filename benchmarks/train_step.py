@@ -73,6 +73,7 @@ def setting(name: str, population: int, dtype: str) -> tuple[configs.Config, Dim
             "epochs": 100, "batch": batch, "validate_every": 1, "patience": 100,
             "save_every_s": 60.0, "on_divergence": "freeze", "restarts": 0,
         },
+        "parallel": {"devices": 0, "data": 1},
     }  # fmt: skip
     return configs.from_mapping(values), Dims(*sizes)
 

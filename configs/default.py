@@ -79,6 +79,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.on_divergence = "freeze"
     config.train.restarts = 3
 
+    config.parallel = ml_collections.ConfigDict()
+    config.parallel.devices = 0
+    config.parallel.data = 1
+
     # For any hyperparameter, one value for each member of the population, or none.
     config.members = ml_collections.ConfigDict(dict.fromkeys(Hyper._fields, ()))
     return config

@@ -21,7 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.dropout_rates = 0.4
     config.model.dropout_embedding = 0.2
     config.optimizer.learning_rate = 1e-2
-    config.optimizer.warmup_epochs = 20.0
-    config.train.epochs = 420
+    config.optimizer.warmup_epochs = 16.0
+    config.train.epochs = 320
     config.train.batch = 8
     return config

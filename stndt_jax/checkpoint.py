@@ -107,12 +107,13 @@ class Checkpoints:
             _digests(self._folder, old).unlink(missing_ok=True)
             shutil.rmtree(self._folder / str(old), ignore_errors=True)
 
-    def load(self, like: Any) -> tuple[int, Any]:
+    def load(self, like: Any, sharding: Any = None) -> tuple[int, Any]:
         """The newest good checkpoint as (number, tree), shaped like ``like``.
 
         Args:
-          like: arrays or ``jax.ShapeDtypeStruct``; leaves without a sharding go to the first
-            device, whatever devices they were saved from.
+          like: arrays or ``jax.ShapeDtypeStruct``.
+          sharding: where the arrays go, whatever devices they were saved from; by default to
+            the first device.
 
         Raises:
           UserError: there is none, or it is not of this shape.
@@ -121,12 +122,9 @@ class Checkpoints:
         if number is None:
             damaged = f" ({'; '.join(self.found)})" if self.found else ""
             raise UserError(f"{self._folder} holds no whole checkpoint{damaged}; train first")
-        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        here = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
         like = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(
-                leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None) or here
-            ),
-            like,
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like
         )
         try:
             return number, ocp.load((self._folder / str(number)).absolute(), like)

@@ -159,6 +159,14 @@ class Train:
     restarts: int = _key(_at_least(0), "at most, of a member, each at half the learning rate")
 
 
+@dataclass(frozen=True)
+class Parallel:
+    """Over which devices; nothing here changes what is computed, but for rounding."""
+
+    devices: int = _key(_at_least(0), "devices used; 0: as many as there are and divide the work")
+    data: int = _key(_at_least(1), "devices that share the trials of a batch")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """A run. ``members`` holds, for any hyperparameter, one value for each member."""
@@ -171,6 +179,7 @@ class Config:
     contrast: Contrast
     optimizer: Optimizer
     train: Train
+    parallel: Parallel
     members: Mapping[str, tuple[float, ...]]
 
 
@@ -207,6 +216,7 @@ SECTIONS: dict[str, type] = {
     "contrast": Contrast,
     "optimizer": Optimizer,
     "train": Train,
+    "parallel": Parallel,
 }
 
 

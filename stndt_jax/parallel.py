@@ -1,4 +1,4 @@
-"""Lifts of a pure step to many steps and to members; blind to what they lift."""
+"""Lifts of a pure step to many steps, to members and to devices; blind to what they lift."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from stndt_jax.types import Array
 
@@ -40,7 +43,43 @@ def compiled(fn: Callable, **how: Any) -> Any:
     return jax.jit(fn, compiler_options=compiler_options(), **how)
 
 
-def over_steps(step: Step, order: Order, steps_per_epoch: int, batch: int) -> Callable:
+def mesh(members: int, data: int = 1, devices: int = 0) -> Mesh | None:
+    """Devices in a grid ``('member', 'data')``; None if one device does it all.
+
+    Args:
+      members: of the population; the grid's first side is the largest number of devices that
+        divides them.
+      data: devices that share the trials of a batch; the grid's second side.
+      devices: how many may be used; 0 for all.
+
+    Raises:
+      ValueError: there are fewer devices than ``devices`` or ``data`` asks for.
+    """
+    found = jax.devices()
+    if max(devices, data) > len(found):
+        raise ValueError(f"{max(devices, data)} devices are asked for and {len(found)} are here")
+    sides = (devices or len(found)) // data
+    side = max(n for n in range(1, sides + 1) if members % n == 0) if sides else 1
+    if side * data == 1:
+        return None
+    return Mesh(np.array(found[: side * data]).reshape(side, data), ("member", "data"))
+
+
+def of_members(grid: Mesh | None) -> Any:
+    """The sharding of arrays with a leading axis of members."""
+    if grid is None:
+        return jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return NamedSharding(grid, P("member"))
+
+
+def of_all(grid: Mesh | None) -> Any:
+    """The sharding of arrays that every device needs whole."""
+    return of_members(None) if grid is None else NamedSharding(grid, P())
+
+
+def over_steps(
+    step: Step, order: Order, steps_per_epoch: int, batch: int, grid: Mesh | None = None
+) -> Callable:
     """Lifts a step over one batch to any number of steps over data that stay on the device.
 
     Args:
@@ -49,6 +88,7 @@ def over_steps(step: Step, order: Order, steps_per_epoch: int, batch: int) -> Ca
         remainder that fills no batch is left out of that epoch.
       steps_per_epoch: batches in an epoch.
       batch: trials in a batch.
+      grid: devices; the trials of a batch are shared along its side ``data``.
 
     Returns:
       ``run(state, totals, hyper, data, first, steps) -> (state, totals)``, which takes steps
@@ -71,7 +111,10 @@ def over_steps(step: Step, order: Order, steps_per_epoch: int, batch: int) -> Ca
                 lambda: order_R,
             )
             trials_B = jax.lax.dynamic_slice(order_R, (place * batch,), (batch,))
-            state, metrics = step(state, hyper, jax.tree.map(lambda leaf: leaf[trials_B], data))
+            picked = jax.tree.map(lambda leaf: leaf[trials_B], data)
+            if grid is not None:
+                picked = jax.lax.with_sharding_constraint(picked, NamedSharding(grid, P("data")))
+            state, metrics = step(state, hyper, picked)
             return state, jax.tree.map(jnp.add, totals, metrics), order_R
 
         carry = (state, totals, jnp.zeros(trials, jnp.int32))
@@ -113,7 +156,9 @@ def over_batches(score: Callable, batch: int) -> Callable:
     return run
 
 
-def over_members(fn: Callable, shared: int = 0, together: bool | None = None) -> Callable:
+def over_members(
+    fn: Callable, shared: int = 0, together: bool | None = None, grid: Mesh | None = None
+) -> Callable:
     """Lifts a function of one member to a population.
 
     All arguments but the last ``shared`` ones, and all results, get a leading axis of members.
@@ -122,17 +167,20 @@ def over_members(fn: Callable, shared: int = 0, together: bool | None = None) ->
       fn: a pure function of one member.
       shared: arguments, the last ones, that all members are given alike.
       together: ``vmap``, which fills an accelerator, or else one member after the other, which
-        a CPU does as fast in a fraction of the memory; by default, what suits the backend.
+        one CPU does as fast in a fraction of the memory; by default, what suits the devices.
         A loop over steps inside ``fn`` stays one loop under ``vmap``, because its count is
         shared.
+      grid: devices; the members are spread along its side ``member``.
     """
-    together = jax.default_backend() != "cpu" if together is None else together
+    if together is None:
+        together = grid is not None or jax.default_backend() != "cpu"
+    name = None if grid is None else "member"
 
     def run(*args: Any) -> Any:
         split = len(args) - shared
         own, others = args[:split], args[split:]
         if together:
-            return jax.vmap(lambda *own: fn(*own, *others))(*own)
+            return jax.vmap(lambda *own: fn(*own, *others), spmd_axis_name=name)(*own)
         return jax.lax.map(lambda own: fn(*own, *others), own)
 
     return run

@@ -28,18 +28,29 @@ class Member(NamedTuple):
     restarts: Array
 
 
-def make_init(arch: step.Arch) -> Callable[[Hyper], Member]:
-    """The start of a population: ``init(hyper (K,)) -> members``."""
+def make_init(arch: step.Arch, grid: Any = None) -> Callable[[Hyper], Member]:
+    """The start of a population: ``init(hyper (K,)) -> members``, placed on ``grid``."""
 
     def init(hyper: Hyper) -> Member:
         state = step.init(arch, hyper)
         return Member(state, selection.init(state.params), step.no_metrics(), jnp.int32(0))
 
-    return parallel.compiled(parallel.over_members(init))
+    # Drawn one after the other, because the draw must not depend on the devices.
+    drawn = parallel.over_members(init, together=False)
+    return parallel.compiled(drawn, out_shardings=parallel.of_members(grid))
 
 
-def make_portion(config: Config, arch: step.Arch, batch: int, validates: bool) -> Any:
+def make_portion(
+    config: Config, arch: step.Arch, batch: int, validates: bool, grid: Any = None
+) -> Any:
     """The compiled portion of training: some steps, then perhaps a validation.
+
+    Args:
+      config: of the run.
+      arch: static part of it.
+      batch: trials in a batch.
+      validates: there are trials that select.
+      grid: devices, from ``parallel.mesh``.
 
     Returns:
       ``portion(members, hyper, train, valid, first, steps, report) -> (members, metrics)``; the
@@ -48,7 +59,7 @@ def make_portion(config: Config, arch: step.Arch, batch: int, validates: bool) -
       without, all but ``healthy`` and ``active`` are NaN.
     """
     steps_of = parallel.over_steps(
-        functools.partial(step.train_step, arch), _order, arch.steps_per_epoch, batch
+        functools.partial(step.train_step, arch), _order, arch.steps_per_epoch, batch, grid
     )
     scores_of = parallel.over_batches(functools.partial(step.evaluate_step, arch), batch)
     limit = config.train.restarts if config.train.on_divergence == "restart" else 0
@@ -123,7 +134,11 @@ def make_portion(config: Config, arch: step.Arch, batch: int, validates: bool) -
 
         return jax.lax.cond(report, judge, unjudged, member)
 
-    return parallel.compiled(parallel.over_members(portion, shared=5), donate_argnums=0)
+    return parallel.compiled(
+        parallel.over_members(portion, shared=5, grid=grid),
+        donate_argnums=0,
+        out_shardings=parallel.of_members(grid),
+    )
 
 
 def _order(hyper: Hyper, epoch: Array, trials: int) -> Array:

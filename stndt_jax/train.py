@@ -16,13 +16,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from stndt_jax import config as configs
-from stndt_jax import population, step, workdir
+from stndt_jax import parallel, population, step, workdir
 from stndt_jax.batches import batch_size, dims_of, split
 from stndt_jax.checkpoint import Checkpoints
 from stndt_jax.config import Config
@@ -80,13 +81,16 @@ def _train(config: Config, data: SpikeData, path: Path, stop: Stop, quiet: bool)
     R = trainable.counts.shape[0]
     batch = batch_size(config, R)
     arch = step.arch(config, dims, R // batch)
-    hyper = jax.tree.map(jnp.asarray, configs.hyper(config))
-    init = population.make_init(arch)
+    grid = _grid(config, batch)
+    hyper = jax.device_put(configs.hyper(config), parallel.of_members(grid))
+    sets = jax.device_put((trainable, valid), parallel.of_all(grid))
+    init = population.make_init(arch, grid)
     checkpoints = Checkpoints(path / "checkpoints")
     if checkpoints.latest is None:
         at, members = 0, init(hyper)
     else:
-        at, members = checkpoints.load(jax.eval_shape(init, hyper))
+        like = jax.eval_shape(init, hyper)
+        at, members = checkpoints.load(like, parallel.of_members(grid))
     log = RunLog(path, config.train.epochs, at / arch.steps_per_epoch, quiet)
     try:
         for sentence in checkpoints.found:
@@ -96,11 +100,13 @@ def _train(config: Config, data: SpikeData, path: Path, stop: Stop, quiet: bool)
             f"{R} training trials in batches of {batch}, {dims.bins_observed} + "
             f"{dims.bins_forward} bins, {dims.heldin} + {dims.heldout} neurons; {how}"
         )
+        if grid is not None:
+            sides = " x ".join(f"{size} for {name}s" for name, size in grid.shape.items())
+            log.say(f"on {grid.size} devices, {sides.replace('datas', 'the trials of a batch')}")
         done = f"{at / arch.steps_per_epoch:g} of {config.train.epochs}"
         log.say(f"going on from the checkpoint at epoch {done}" if at else "starting from scratch")
-        sets = (trainable, valid)
         scalars = (jnp.int32(0), jnp.int32(0), jnp.bool_(False))
-        portion = population.make_portion(config, arch, batch, valid is not None)
+        portion = population.make_portion(config, arch, batch, valid is not None, grid)
         lowered = portion.lower(members, hyper, *sets, *scalars)
         run = stop.while_waiting(lowered.compile)
         loop = _Loop(config, arch, checkpoints, log, stop)
@@ -111,6 +117,26 @@ def _train(config: Config, data: SpikeData, path: Path, stop: Stop, quiet: bool)
         raise
     finally:
         log.close()
+
+
+def _grid(config: Config, batch: int) -> Any:
+    """The devices this run is spread over.
+
+    Raises:
+      UserError: there are not so many, or they cannot share a batch.
+    """
+    data = config.parallel.data
+    if batch % data:
+        raise UserError(
+            f"config.parallel.data is {data}, which does not divide the {batch} trials of a batch; "
+            f"choose a divisor, or change config.train.batch"
+        )
+    try:
+        return parallel.mesh(config.population, data, config.parallel.devices)
+    except ValueError as error:
+        raise UserError(
+            f"{error}; lower config.parallel.devices or config.parallel.data"
+        ) from error
 
 
 class _Loop:

@@ -124,8 +124,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-# Where the recording lies and how often a checkpoint is written change nothing that is computed.
-_FREE = ("data.path", "data.targets", "train.save_every_s")
+# Where the recording lies, how often a checkpoint is written and on which devices change nothing
+# that is computed.
+_FREE = ("data.path", "data.targets", "train.save_every_s", "parallel.devices", "parallel.data")
 
 
 def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = False) -> None:

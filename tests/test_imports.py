@@ -52,7 +52,7 @@ ROOMS: dict[str, set[str]] = {
     "batches": {"config", "data.spikes", "step"},
     "population": {"config", "optim", "parallel", "selection", "step"},
     "train": {
-        *("config", "data.spikes", "step", "batches", "population"),
+        *("config", "data.spikes", "step", "batches", "parallel", "population"),
         *("checkpoint", "interrupt", "lock", "log", "workdir"),
     },
     "scoring": {"data.spikes"},
