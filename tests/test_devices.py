@@ -27,7 +27,7 @@ MEMBERS, BATCH = 8, 8
 def _config() -> config.Config:
     plain = default.get_config().to_dict()
     plain["population"] = MEMBERS
-    plain["model"] |= {"layers": 2, "heads": 2, "feedforward": 8}
+    plain["model"] |= {"layers": 1, "heads": 2, "feedforward": 8}
     plain["model"] |= dict.fromkeys(("dropout", "dropout_rates", "dropout_embedding"), 0.2)
     plain["contrast"] |= {"weight": 0.5}
     plain["members"] |= {"mask_ratio": tuple(0.1 + 0.05 * k for k in range(MEMBERS))}
