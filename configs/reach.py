@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.dropout_embedding = 0.1
     config.optimizer.learning_rate = 5e-3
     config.optimizer.warmup_epochs = 5.0
-    config.train.epochs = 100
-    config.train.batch = 25
+    config.train.epochs = 150
+    config.train.batch = 12
     config.train.validate_every = 5
     return config
