@@ -15,8 +15,9 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ["MPLBACKEND"] = "Agg"
 # Many tests train the same small model: each program is compiled once, in whatever process.
-_CACHE = Path(__file__).resolve().parents[1] / ".pytest_cache" / "compiled"
-os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
+    Path(__file__).resolve().parents[1] / ".pytest_cache" / "compiled"
+)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 import jax
