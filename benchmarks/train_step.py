@@ -3,8 +3,9 @@
     python benchmarks/train_step.py --config=mc_maze --population=1
 
 prints one JSON object: milliseconds a step, trials/s, GFLOP/s of the operations that the step
-needs, GFLOP/s of a large matrix product timed in the same run, and their ratio. Needs neither
-ml_collections nor rich: sizes and architecture of the named data sets stand here.
+needs, GFLOP/s of a large matrix product timed in the same run, and their ratio. Steps are timed
+as training runs them, several in one program. Needs neither ml_collections nor rich: sizes and
+architecture of the named data sets stand here.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ SIZES = {
     "reach": ((50, 10, 32, 16), (2, 2, 64, 25)),
     "tiny": ((6, 2, 4, 2), (1, 2, 8, 4)),
 }
+
+STEPS = 5  # in one timed program
 
 
 def setting(name: str, population: int, dtype: str) -> tuple[configs.Config, Dims]:
@@ -68,8 +71,9 @@ def setting(name: str, population: int, dtype: str) -> tuple[configs.Config, Dim
         },
         "train": {
             "epochs": 100, "batch": batch, "validate_every": 1, "patience": 100,
-            "save_every_s": 60.0,
+            "save_every_s": 60.0, "on_divergence": "freeze", "restarts": 0,
         },
+        "parallel": {"devices": 0, "data": 1},
     }  # fmt: skip
     return configs.from_mapping(values), Dims(*sizes)
 
@@ -78,7 +82,8 @@ def needed_gflop(config: configs.Config, dims: Dims, batch: int) -> float:
     """Operations of one member's step that no implementation can leave out, in 1e9.
 
     Matrix products of one forward and backward pass (twice the forward's) through the
-    encoder and the embedders of the views; multiply and add count as two.
+    encoder and the embedders of the views, and the similarities of the views' features;
+    multiply and add count as two.
     """
     B, T, N = batch, dims.bins, dims.neurons
     F, L = config.model.feedforward, config.model.layers
@@ -89,7 +94,10 @@ def needed_gflop(config: configs.Config, dims: Dims, batch: int) -> float:
     views = 2 * embed if config.contrast.enabled else 0
     forward = 2 * B * (L * layer + embed + views + T * N * N)
     # The inputs need no gradient, so the embedders' backward pass is one product, not two.
-    return (3 * forward - 2 * B * (embed + views)) / 1e9
+    encoders = 3 * forward - 2 * B * (embed + views)
+    # Two kinds of features; a symmetric matrix of similarities, so one product on the way back.
+    similarities = 2 * 2 * 2 * (2 * B) ** 2 * T * N if config.contrast.enabled else 0
+    return (encoders + similarities) / 1e9
 
 
 def timed(run: Any, repeats: int) -> list[float]:
@@ -106,7 +114,7 @@ def timed(run: Any, repeats: int) -> list[float]:
 def matmul_gflops(size: int, repeats: int) -> float:
     """GFLOP/s of a square float32 matrix product, the best of ``repeats``."""
     a = jnp.asarray(np.random.default_rng(0).standard_normal((size, size)), jnp.float32)
-    product = jax.jit(jnp.matmul)
+    product = parallel.compiled(jnp.matmul)
     return 2 * size**3 / min(timed(lambda: product(a, a), repeats)) / 1e9
 
 
@@ -120,11 +128,18 @@ def measure(name: str, population: int, repeats: int, dtype: str) -> dict[str, A
     shape = (population, batch, dims.bins, dims.neurons)
     data = step.Batch(jnp.asarray(rng.poisson(0.1, shape).astype(np.uint8)), jnp.ones(shape, bool))
     state = jax.jit(parallel.over_members(functools.partial(step.init, arch)))(hyper)
-    one = jax.jit(parallel.over_members(functools.partial(step.train_step, arch)))
+
+    def steps(state: Any, hyper: Any, data: Any) -> Any:
+        def one(state: Any, _: None) -> Any:
+            return step.train_step(arch, state, hyper, data)
+
+        return jax.lax.scan(one, state, None, length=STEPS)
+
+    program = parallel.compiled(parallel.over_members(steps))
     began = time.perf_counter()
-    compiled = one.lower(state, hyper, data).compile()
+    compiled = program.lower(state, hyper, data).compile()
     compile_s = time.perf_counter() - began
-    seconds = timed(lambda: compiled(state, hyper, data), repeats)
+    seconds = [s / STEPS for s in timed(lambda: compiled(state, hyper, data), repeats)]
     size = 2048 if jax.default_backend() == "cpu" else 16384
     machine = matmul_gflops(size if name != "tiny" else 256, max(3, repeats))
     gflop = needed_gflop(config, dims, batch) * population

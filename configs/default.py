@@ -76,6 +76,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.validate_every = 10
     config.train.patience = 2000
     config.train.save_every_s = 60.0
+    config.train.on_divergence = "freeze"
+    config.train.restarts = 3
+
+    config.parallel = ml_collections.ConfigDict()
+    config.parallel.devices = 0
+    config.parallel.data = 1
 
     # For any hyperparameter, one value for each member of the population, or none.
     config.members = ml_collections.ConfigDict(dict.fromkeys(Hyper._fields, ()))

@@ -1,7 +1,15 @@
-"""Checkpoints of a run, through Orbax; nothing else imports it."""
+"""Checkpoints of a run, through Orbax; nothing else imports it.
+
+A checkpoint is a folder named by its number and, beside it, ``NUMBER.sha256``, which lists the
+digest of every file. The list is written last: a checkpoint without one was never finished, and
+one that does not match it has been damaged since. Neither is ever loaded.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,67 +18,164 @@ from orbax.checkpoint import v1 as ocp
 
 from stndt_jax.errors import UserError
 
+KEPT = 2
+
+logger = logging.getLogger("stndt_jax")
+
 
 class Checkpoints:
     """The numbered checkpoints in a folder; the two newest are kept.
 
-    A save appears under its name only when it is complete: a killed one leaves a temporary
-    folder that is never taken for a checkpoint.
+    Attributes:
+      latest: number of the newest good checkpoint, or None.
+      found: sentences about what was damaged or unfinished.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, repair: bool = True) -> None:
+        """Finds the newest checkpoint that is whole.
+
+        Args:
+          folder: where the checkpoints are; made if need be.
+          repair: move what is damaged into ``damaged/`` and remove what was never finished.
+        """
         self._folder = folder
-        keep = ocp.training.preservation_policies.LatestN(2)
-        self._manager = ocp.training.Checkpointer(
-            folder.absolute(), preservation_policy=keep, cleanup_tmp_directories=True
-        )
+        self.found: list[str] = []
+        self.latest: int | None = None
+        for number in self._numbers():
+            wrong = damage(folder, number)
+            if wrong is None:
+                self.latest = number
+                break
+            where = f"checkpoint {number} in {folder} {wrong}"
+            self.found.append(f"{where}; it was moved to damaged/" if repair else where)
+            if repair:
+                self._set_aside(number)
+        if repair:
+            for leftover in folder.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(leftover, ignore_errors=True)
 
-    @property
-    def latest(self) -> int | None:
-        """The epoch of the newest checkpoint."""
-        found = self._manager.latest
-        return None if found is None else found.step
+    def _numbers(self) -> list[int]:
+        """Numbers of all checkpoints, newest first."""
+        if not self._folder.is_dir():
+            return []
+        names = [path.name for path in self._folder.iterdir() if path.is_dir()]
+        return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
-    def save(self, epoch: int, tree: Any) -> None:
-        """Saves ``tree`` under ``epoch``, unless it is there already.
+    def _set_aside(self, number: int) -> None:
+        folder = self._folder.parent / "damaged"
+        folder.mkdir(exist_ok=True)
+        free = next(i for i in range(1, 10**6) if not (folder / f"{number}.{i}").exists())
+        (self._folder / str(number)).rename(folder / f"{number}.{free}")
+        digests = _digests(self._folder, number)
+        if digests.exists():
+            digests.rename(folder / f"{number}.{free}.sha256")
+
+    def save(self, number: int, tree: Any) -> None:
+        """Saves ``tree`` under ``number``, unless it is there already.
 
         Raises:
-          UserError: the folder cannot be written.
+          UserError: the folder cannot be written, for example because the disk is full; the
+            checkpoints before it stand.
         """
-        if epoch == self.latest:
+        if number == self.latest:
             return
+        path = (self._folder / str(number)).absolute()
         try:
-            self._manager.save(epoch, tree)
-        except OSError as error:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            ocp.save(path, tree)
+            lines = [f"{digest}  {name}" for name, digest in sorted(_hash(path).items())]
+            digests = _digests(self._folder, number)
+            partial = digests.with_name(digests.name + ".partial")
+            partial.write_text("\n".join(lines) + "\n")
+            partial.replace(digests)
+        except (OSError, ValueError, RuntimeError) as error:
+            # What Orbax raises for a full disk depends on which of its writers met it.
+            if not _is_of_the_disk(error):
+                raise
+            shutil.rmtree(path, ignore_errors=True)
+            for leftover in self._folder.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            stands = "none was written before it"
+            if self.latest is not None:
+                stands = f"checkpoint {self.latest} stands"
             raise UserError(
-                f"no checkpoint could be written to {self._folder} ({error.strerror or error}); "
-                f"free some space or choose another --workdir, then start again to go on"
+                f"no checkpoint could be written to {self._folder} ({_reason(error)}), {stands}; "
+                f"free some space, then start the same command again to go on"
             ) from error
+        self.latest = number
+        for old in self._numbers()[KEPT:]:
+            _digests(self._folder, old).unlink(missing_ok=True)
+            shutil.rmtree(self._folder / str(old), ignore_errors=True)
 
-    def load(self, like: Any) -> tuple[int, Any]:
-        """The newest checkpoint as (epoch, tree), shaped like ``like``.
+    def load(self, like: Any, sharding: Any = None) -> tuple[int, Any]:
+        """The newest good checkpoint as (number, tree), shaped like ``like``.
 
         Args:
           like: arrays or ``jax.ShapeDtypeStruct``.
+          sharding: where the arrays go, whatever devices they were saved from; by default to
+            the first device.
 
         Raises:
-          UserError: there is none, or it cannot be read as ``like``.
+          UserError: there is none, or it is not of this shape.
         """
-        epoch = self.latest
-        if epoch is None:
-            raise UserError(f"{self._folder} holds no checkpoint; train first")
-        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        number = self.latest
+        if number is None:
+            damaged = f" ({'; '.join(self.found)})" if self.found else ""
+            raise UserError(f"{self._folder} holds no whole checkpoint{damaged}; train first")
+        here = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
         like = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like
         )
         try:
-            return epoch, self._manager.load(epoch, like)
+            return number, ocp.load((self._folder / str(number)).absolute(), like)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
-                f"the checkpoint of epoch {epoch} in {self._folder} cannot be read "
-                f"({str(error).splitlines()[0]}); remove its folder to fall back on an older one"
+                f"checkpoint {number} in {self._folder} is whole but of another model or of "
+                f"another version ({_reason(error)}); train into another --workdir"
             ) from error
 
-    def close(self) -> None:
-        """Waits for what is being written."""
-        self._manager.close()
+
+def damage(folder: Path, number: int) -> str | None:
+    """What is wrong with a checkpoint, in words; None if nothing is."""
+    try:
+        lines = _digests(folder, number).read_text().splitlines()
+        wanted = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    except FileNotFoundError:
+        return "was never finished"
+    except (OSError, ValueError):
+        return "has an unreadable list of digests"
+    try:
+        found = _hash(folder / str(number))
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if missing := sorted(set(wanted) - set(found)):
+        return f"lacks {missing[0]}"
+    changed = [name for name in sorted(wanted) if found[name] != wanted[name]]
+    return f"has a damaged {changed[0]}" if changed else None
+
+
+def _digests(folder: Path, number: int) -> Path:
+    return folder / f"{number}.sha256"
+
+
+def _hash(path: Path) -> dict[str, str]:
+    """SHA-256 of every file below ``path``, by relative name."""
+    found = {}
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            with file.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            found[file.relative_to(path).as_posix()] = digest
+    return found
+
+
+_DISK = ("no space left", "disk quota", "read-only file system", "permission denied", "too large")
+
+
+def _is_of_the_disk(error: BaseException) -> bool:
+    return isinstance(error, OSError) or any(word in str(error).lower() for word in _DISK)
+
+
+def _reason(error: BaseException) -> str:
+    text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+    return text[:200]

@@ -9,7 +9,7 @@ import warnings
 from typing import Any
 
 from stndt_jax.commands.common import HelpShown
-from stndt_jax.errors import UserError
+from stndt_jax.errors import Interrupted, UserError
 
 # Command -> the module of stndt_jax.commands that holds a function of its name (with _ for -),
 # and what it is for. Modules are imported when they are needed: --help is quick.
@@ -50,7 +50,10 @@ def _show_warning(message: Any, *_: Any, **__: Any) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Runs a command and returns its exit code: 0, 2 for a mistake, 130 when interrupted."""
+    """Runs a command and returns its exit code.
+
+    0; 2 for a mistake; 3 if training diverged; 130 or 143 when interrupted or terminated.
+    """
     warnings.showwarning = _show_warning
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if not argv or argv[0] in ("--help", "-h", "help"):
@@ -70,7 +73,9 @@ def main(argv: list[str]) -> int:
         return 0
     except UserError as error:
         print(f"stndt: error: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
+    except Interrupted as error:
+        return error.exit_code
     except BrokenPipeError:
         # Whoever read the output has seen enough of it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -151,7 +151,20 @@ class Train:
     batch: int = _key(_at_least(1), "trials in a batch")
     validate_every: int = _key(_at_least(1), "epochs between validations")
     patience: int = _key(_at_least(1), "epochs without improvement before a member stops")
-    save_every_s: float = _key(_at_least(0), "seconds between checkpoints, at a validation")
+    save_every_s: float = _key(_at_least(0), "seconds between checkpoints")
+    on_divergence: str = _key(
+        _one_of("freeze", "restart", "stop"),
+        "a member with NaN: freeze it, restart it from its best weights, or stop the run",
+    )
+    restarts: int = _key(_at_least(0), "at most, of a member, each at half the learning rate")
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """Over which devices; nothing here changes what is computed, but for rounding."""
+
+    devices: int = _key(_at_least(0), "devices used; 0: as many as there are and divide the work")
+    data: int = _key(_at_least(1), "devices that share the trials of a batch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +179,7 @@ class Config:
     contrast: Contrast
     optimizer: Optimizer
     train: Train
+    parallel: Parallel
     members: Mapping[str, tuple[float, ...]]
 
 
@@ -202,6 +216,7 @@ SECTIONS: dict[str, type] = {
     "contrast": Contrast,
     "optimizer": Optimizer,
     "train": Train,
+    "parallel": Parallel,
 }
 
 

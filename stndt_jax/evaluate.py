@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stndt_jax import batches, parallel, population, scoring, step, workdir
 from stndt_jax import config as configs
-from stndt_jax import scoring, step, train, workdir
 from stndt_jax.checkpoint import Checkpoints
 from stndt_jax.config import Config, Hyper
 from stndt_jax.data import spikes
@@ -31,8 +32,8 @@ class Trained(NamedTuple):
     data: SpikeData
     arch: step.Arch
     hyper: Hyper
-    members: train.Member
-    epoch: int
+    members: population.Member
+    epoch: float
 
     @property
     def usable(self) -> list[int]:
@@ -82,24 +83,23 @@ def load(path: Path, data_path: str = "", targets: str = "") -> Trained:
       UserError: it is no run directory, or its data are gone or have changed.
     """
     config = workdir.read_config(path)
-    sizes = workdir.read_json(path / "run.json")["sizes"]
+    sizes = workdir.read_run(path)["sizes"]
     data = read_data(config, data_path, targets)
-    dims = train.dims_of(data)
+    dims = batches.dims_of(data)
     for name in ("bins_observed", "bins_forward", "heldin", "heldout"):
         if sizes[name] != getattr(dims, name):
             raise UserError(
                 f"{data_path or config.data.path} has {name} {getattr(dims, name)}, but {path} "
                 f"was trained with {sizes[name]}; give the same recording with --data"
             )
-    trainable = train.split(config, data)[0].counts.shape[0]
-    arch = step.arch(config, dims, trainable // train.batch_size(config, trainable))
+    trainable = batches.split(config, data)[0].counts.shape[0]
+    arch = step.arch(config, dims, trainable // batches.batch_size(config, trainable))
     hyper = jax.tree.map(jnp.asarray, configs.hyper(config))
-    checkpoints = Checkpoints(path / "checkpoints")
-    try:
-        epoch, members = checkpoints.load(jax.eval_shape(train.make_init(arch), hyper))
-    finally:
-        checkpoints.close()
-    return Trained(path, config, data, arch, hyper, members, epoch)
+    checkpoints = Checkpoints(path / "checkpoints", repair=False)
+    for sentence in checkpoints.found:
+        warnings.warn(f"{sentence}, so an older one is used", stacklevel=2)
+    at, members = checkpoints.load(jax.eval_shape(population.make_init(arch), hyper))
+    return Trained(path, config, data, arch, hyper, members, at / arch.steps_per_epoch)
 
 
 def rates_of(trained: Trained, trials: Trials, members: list[int], select: Select) -> Iterator:
@@ -110,7 +110,7 @@ def rates_of(trained: Trained, trials: Trials, members: list[int], select: Selec
       observed then forward bins.
     """
     dims = trained.arch.dims
-    run = jax.jit(functools.partial(step.rates, trained.arch))
+    run = parallel.compiled(functools.partial(step.rates, trained.arch))
     counts_RTN = trials.counts(dims.bins_forward, dims.heldout)
     # Which counts are known, where the model has to know it.
     known = (trials.known(dims.bins_forward, dims.heldout),) if dims.gaps else ()

@@ -24,7 +24,7 @@ class RunLog:
     """
 
     def __init__(
-        self, workdir: Path, epochs: int, first_epoch: int = 0, quiet: bool = False
+        self, workdir: Path, epochs: int, first_epoch: float = 0, quiet: bool = False
     ) -> None:
         self._console = Console(stderr=True, quiet=quiet, soft_wrap=True)
         self._metrics = workdir / "metrics.jsonl"
@@ -42,10 +42,10 @@ class RunLog:
             console=self._console,
             disable=quiet or not self._console.is_terminal,
         )
-        self._task = self._progress.add_task("", total=epochs, completed=first_epoch, words="")
+        self._task = self._progress.add_task("", total=epochs, completed=int(first_epoch), words="")
         self._progress.start()
 
-    def _keep_until(self, epoch: int) -> None:
+    def _keep_until(self, epoch: float) -> None:
         """Drops rows later than the checkpoint that training goes on from, and torn ones."""
         if not self._metrics.exists():
             return
@@ -87,6 +87,10 @@ class RunLog:
             self._append(self._text, time.strftime("%Y-%m-%d %H:%M:%S ") + line + "\n")
             if self._progress.disable:
                 self._console.print(line, markup=False, highlight=False)
+
+    def progress(self, epoch: float) -> None:
+        """Between validations: how far training has come."""
+        self._progress.update(self._task, completed=int(epoch))
 
     def _append(self, path: Path, text: str) -> None:
         try:

@@ -28,29 +28,25 @@ def mean(total: Float[Array, ""], count: Float[Array, ""]) -> Float[Array, ""]:
     return total / jnp.maximum(count, 1.0)
 
 
-def info_nce(
-    a_BE: Float[Array, "B E"], b_BE: Float[Array, "B E"], temperature: Array
-) -> Float[Array, "rows"]:
+def info_nce(rows_VE: Float[Array, "V E"], temperature: Array) -> Float[Array, "V"]:
     """Contrastive loss of every row of two views.
 
     Each of the 2B rows has its other view as the positive and all other rows but itself as
     negatives; the loss is the cross-entropy of cosine similarities over ``temperature``.
 
     Args:
-      a_BE: features of the first view, one row a trial.
-      b_BE: features of the second view.
+      rows_VE: features, one row a trial: the first view's B trials, then the second's.
       temperature: tau.
 
     Returns:
-      The losses of the rows of ``a`` then ``b``, shape ``(2B,)``, in nats. Source: Chen et
-      al., ICML 2020, equation 1.
+      The loss of every row, in nats. Source: Chen et al., ICML 2020, equation 1.
     """
-    B = a_BE.shape[0]
-    rows = jnp.concatenate([a_BE, b_BE]).astype(jnp.float32)
-    norm = jnp.sqrt(jnp.maximum(jnp.sum(rows * rows, axis=-1, keepdims=True), 1e-16))
-    unit = rows / norm
-    similarity = unit @ unit.T / temperature
-    itself = jnp.eye(2 * B, dtype=bool)
-    log_p = jax.nn.log_softmax(jnp.where(itself, -jnp.inf, similarity), axis=-1)
-    other_view = jnp.roll(jnp.arange(2 * B), B)
+    V = rows_VE.shape[0]
+    # Norms are read off the Gram matrix: the rows are long, and passes over them are what costs.
+    gram_VV = jnp.matmul(rows_VE, rows_VE.T, precision="highest")
+    norm_V = jnp.sqrt(jnp.maximum(jnp.diagonal(gram_VV), 1e-16))
+    similarity_VV = gram_VV / (norm_V[:, None] * norm_V[None, :] * temperature)
+    itself = jnp.eye(V, dtype=bool)
+    log_p = jax.nn.log_softmax(jnp.where(itself, -jnp.inf, similarity_VV), axis=-1)
+    other_view = jnp.roll(jnp.arange(V), V // 2)
     return -jnp.take_along_axis(log_p, other_view[:, None], axis=-1)[:, 0]

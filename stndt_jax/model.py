@@ -104,8 +104,10 @@ class Linear(nn.Module):
         bias_bound = default if self.bias_bound is None else self.bias_bound
         kernel = self.param("kernel", _uniform(bound * self.scale), (self.inputs, self.outputs))
         bias = self.param("bias", _uniform(bias_bound), (self.outputs,))
-        y = jnp.matmul(x.astype(self.dtype), kernel.astype(self.dtype))
-        return y + bias.astype(self.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+        # As one matrix, because the kernel's gradient of a stack of them is a sum over two axes,
+        # for which XLA transposes the whole input first.
+        rows = jnp.matmul(x.reshape(-1, self.inputs).astype(self.dtype), kernel.astype(self.dtype))
+        return (rows + bias.astype(self.dtype)[None]).reshape(*x.shape[:-1], self.outputs)
 
 
 class LayerNorm(nn.Module):

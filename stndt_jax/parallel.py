@@ -1,12 +1,17 @@
-"""Lifts of a pure step to epochs and to members; blind to what they lift."""
+"""Lifts of a pure step to many steps, to members and to devices; blind to what they lift."""
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from stndt_jax.types import Array
 
@@ -14,8 +19,68 @@ Step = Callable[[Any, Any, Any], tuple[Any, dict[str, Array]]]
 Order = Callable[[Any, Array, int], Array]
 
 
-def over_epochs(step: Step, order: Order, steps_per_epoch: int, batch: int) -> Callable:
-    """Lifts a step over one batch to a number of epochs over data that stay on the device.
+@functools.cache
+def compiler_options() -> dict[str, str]:
+    """What the compiler is told about this machine: on CPUs, to leave matrix products alone.
+
+    By default XLA hands them to a library that is fast for reductions and slow for products
+    of this size (``benchmarks/README.md`` has the figures). The option is experimental, so it
+    is tried first, and a version of XLA that does not know it does without.
+    """
+    option = "xla_cpu_experimental_ynn_fusion_type"
+    if jax.default_backend() != "cpu" or option in os.environ.get("XLA_FLAGS", ""):
+        return {}
+    options = {option: "LIBRARY_FUSION_TYPE_REDUCE"}
+    try:
+        jax.jit(jnp.negative, compiler_options=options).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return options
+
+
+def compiled(fn: Callable, **how: Any) -> Any:
+    """``jax.jit`` with ``compiler_options``."""
+    return jax.jit(fn, compiler_options=compiler_options(), **how)
+
+
+def mesh(members: int, data: int = 1, devices: int = 0) -> Mesh | None:
+    """Devices in a grid ``('member', 'data')``; None if one device does it all.
+
+    Args:
+      members: of the population; the grid's first side is the largest number of devices that
+        divides them.
+      data: devices that share the trials of a batch; the grid's second side.
+      devices: how many may be used; 0 for all.
+
+    Raises:
+      ValueError: there are fewer devices than ``devices`` or ``data`` asks for.
+    """
+    found = jax.devices()
+    if max(devices, data) > len(found):
+        raise ValueError(f"{max(devices, data)} devices are asked for and {len(found)} are here")
+    sides = (devices or len(found)) // data
+    side = max(n for n in range(1, sides + 1) if members % n == 0) if sides else 1
+    if side * data == 1:
+        return None
+    return Mesh(np.array(found[: side * data]).reshape(side, data), ("member", "data"))
+
+
+def of_members(grid: Mesh | None) -> Any:
+    """The sharding of arrays with a leading axis of members."""
+    if grid is None:
+        return jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return NamedSharding(grid, P("member"))
+
+
+def of_all(grid: Mesh | None) -> Any:
+    """The sharding of arrays that every device needs whole."""
+    return of_members(None) if grid is None else NamedSharding(grid, P())
+
+
+def over_steps(
+    step: Step, order: Order, steps_per_epoch: int, batch: int, grid: Mesh | None = None
+) -> Callable:
+    """Lifts a step over one batch to any number of steps over data that stay on the device.
 
     Args:
       step: ``(state, hyper, batch) -> (state, metrics)``.
@@ -23,29 +88,37 @@ def over_epochs(step: Step, order: Order, steps_per_epoch: int, batch: int) -> C
         remainder that fills no batch is left out of that epoch.
       steps_per_epoch: batches in an epoch.
       batch: trials in a batch.
+      grid: devices; the trials of a batch are shared along its side ``data``.
 
     Returns:
-      ``run(state, hyper, data, first_epoch, epochs) -> (state, metrics)`` with the metrics'
-      means over all steps; ``epochs`` may be traced, so one compilation serves any number.
+      ``run(state, totals, hyper, data, first, steps) -> (state, totals)``, which takes steps
+      number ``first`` to ``first + steps - 1`` and adds their metrics to ``totals``. However
+      many calls the steps are split into, the result is the same, bit for bit; both numbers
+      may be traced, so one compilation serves any split.
     """
 
-    def run(state: Any, hyper: Any, data: Any, first_epoch: Array, epochs: Array) -> Any:
+    def run(
+        state: Any, totals: Any, hyper: Any, data: Any, first: Array, steps: Array
+    ) -> tuple[Any, Any]:
         trials = jax.tree.leaves(data)[0].shape[0]
 
-        def one_step(state: Any, trials_B: Array) -> tuple[Any, dict[str, Array]]:
-            return step(state, hyper, jax.tree.map(lambda leaf: leaf[trials_B], data))
+        def one(i: Array, carry: tuple[Any, Any, Array]) -> tuple[Any, Any, Array]:
+            state, totals, order_R = carry
+            epoch, place = i // steps_per_epoch, i % steps_per_epoch
+            order_R = jax.lax.cond(
+                (place == 0) | (i == first),
+                lambda: order(hyper, epoch, trials).astype(jnp.int32),
+                lambda: order_R,
+            )
+            trials_B = jax.lax.dynamic_slice(order_R, (place * batch,), (batch,))
+            picked = jax.tree.map(lambda leaf: leaf[trials_B], data)
+            if grid is not None:
+                picked = jax.lax.with_sharding_constraint(picked, NamedSharding(grid, P("data")))
+            state, metrics = step(state, hyper, picked)
+            return state, jax.tree.map(jnp.add, totals, metrics), order_R
 
-        def one_epoch(i: Array, carry: tuple[Any, dict[str, Array]]) -> Any:
-            state, totals = carry
-            order_R = order(hyper, first_epoch + i, trials)[: steps_per_epoch * batch]
-            state, metrics = jax.lax.scan(one_step, state, order_R.reshape(steps_per_epoch, batch))
-            return state, jax.tree.map(lambda t, m: t + jnp.sum(m), totals, metrics)
-
-        trials_B = jax.ShapeDtypeStruct((batch,), jnp.int32)
-        _, shapes = jax.eval_shape(one_step, state, trials_B)
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        state, totals = jax.lax.fori_loop(0, epochs, one_epoch, (state, zeros))
-        return state, jax.tree.map(lambda t: t / (epochs * steps_per_epoch), totals)
+        carry = (state, totals, jnp.zeros(trials, jnp.int32))
+        return jax.lax.fori_loop(first, first + steps, one, carry)[:2]
 
     return run
 
@@ -83,14 +156,31 @@ def over_batches(score: Callable, batch: int) -> Callable:
     return run
 
 
-def over_members(fn: Callable, shared: int = 0) -> Callable:
-    """``vmap`` over the leading axis of all arguments but the last ``shared`` ones.
+def over_members(
+    fn: Callable, shared: int = 0, together: bool | None = None, grid: Mesh | None = None
+) -> Callable:
+    """Lifts a function of one member to a population.
 
-    A loop over epochs inside ``fn`` stays one loop, because its count is shared.
+    All arguments but the last ``shared`` ones, and all results, get a leading axis of members.
+
+    Args:
+      fn: a pure function of one member.
+      shared: arguments, the last ones, that all members are given alike.
+      together: ``vmap``, which fills an accelerator, or else one member after the other, which
+        one CPU does as fast in a fraction of the memory; by default, what suits the devices.
+        A loop over steps inside ``fn`` stays one loop under ``vmap``, because its count is
+        shared.
+      grid: devices; the members are spread along its side ``member``.
     """
+    if together is None:
+        together = grid is not None or jax.default_backend() != "cpu"
+    name = None if grid is None else "member"
 
     def run(*args: Any) -> Any:
         split = len(args) - shared
-        return jax.vmap(lambda *own: fn(*own, *args[split:]))(*args[:split])
+        own, others = args[:split], args[split:]
+        if together:
+            return jax.vmap(lambda *own: fn(*own, *others), spmd_axis_name=name)(*own)
+        return jax.lax.map(lambda own: fn(*own, *others), own)
 
     return run

@@ -83,6 +83,14 @@ class Losses(NamedTuple):
     contrastive: Array
 
 
+METRICS = ("loss", "masked_loss", "contrastive_loss", "gradient_norm", "learning_rate")
+
+
+def no_metrics() -> dict[str, Array]:
+    """Sums of metrics before the first step; ``steps`` counts those that were taken."""
+    return {name: jnp.float32(0.0) for name in (*METRICS, "steps")}
+
+
 def key(seed: Array, stream: str, index: Array | int = 0) -> Array:
     """The PRNG key number ``index`` of a named stream of a seed."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _STREAMS[stream]), index)
@@ -182,9 +190,7 @@ def loss(
             rngs={"dropout": key_views},
         )
         for rows in features:
-            first, second = jnp.split(jnp.asarray(rows), 2)
-            per_row = losses.info_nce(first, second, hyper.contrast_temperature)
-            contrastive = contrastive + jnp.mean(per_row)
+            contrastive += jnp.mean(losses.info_nce(jnp.asarray(rows), hyper.contrast_temperature))
         weight = jnp.where(epoch >= hyper.contrast_start_epoch, hyper.contrast_weight, 0.0)
         total = total + weight * contrastive
     return total, Losses(masked, targets, contrastive)
@@ -195,12 +201,13 @@ def train_step(
 ) -> tuple[State, dict[str, Array]]:
     """Trains one model on one batch.
 
-    A step whose loss or gradient is not finite is not taken: the model stays at its last
-    good state, no longer healthy. Models that are not active stay as they are.
+    A step whose loss or gradient is not finite, or that would lead to such parameters, is
+    not taken: the model stays at its last good state, no longer healthy. Models that are not
+    active stay as they are.
 
     Returns:
-      The new state, and ``loss``, ``masked_loss``, ``contrastive_loss``, ``gradient_norm``
-      and ``learning_rate``.
+      The new state, and the ``METRICS`` of this step, with 1 for ``steps``; zeros where the
+      step was not taken.
     """
     epoch = state.step / arch.steps_per_epoch
     noise = key(hyper.seed, "train", state.step)
@@ -214,17 +221,15 @@ def train_step(
     params, opt_state = optim.update(
         arch.optimizer, grads, state.opt_state, state.params, rate, hyper.weight_decay
     )
-    healthy = state.healthy & (jnp.isfinite(total) & jnp.isfinite(norm) | ~state.active)
+    finite = jnp.isfinite(total) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(params))
+    healthy = state.healthy & (finite | ~state.active)
     trained = State(params, opt_state, state.step + 1, healthy, state.active)
     kept = state._replace(healthy=healthy, active=state.active & healthy)
     state = jax.tree.map(lambda a, b: jnp.where(kept.active, a, b), trained, kept)
-    metrics = {
-        "loss": total,
-        "masked_loss": losses.mean(parts.masked, parts.targets),
-        "contrastive_loss": parts.contrastive,
-        "gradient_norm": norm,
-        "learning_rate": rate,
-    }
+    masked = losses.mean(parts.masked, parts.targets)
+    values = (total, masked, parts.contrastive, norm, rate, jnp.float32(1.0))
+    metrics = dict(zip((*METRICS, "steps"), values, strict=True))
+    metrics = {name: jnp.where(kept.active, value, 0.0) for name, value in metrics.items()}
     return state, metrics
 
 

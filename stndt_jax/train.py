@@ -2,142 +2,45 @@
 
 Where a run finds its start, in this order:
 
-1. the newest checkpoint of its own run directory, if the configuration and the data are the
-   same ones;
+1. the newest whole checkpoint of its own run directory, if the configuration and the data are
+   the same ones;
 2. freshly drawn weights.
+
+However often a run is stopped, killed and started again, its weights, metrics and selection are
+those of a run left alone, bit for bit: a step is a function of its number, and portions of steps
+may be cut anywhere.
 """
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from stndt_jax import config as configs
-from stndt_jax import parallel, selection, step, workdir
+from stndt_jax import parallel, population, step, workdir
+from stndt_jax.batches import batch_size, dims_of, split
 from stndt_jax.checkpoint import Checkpoints
-from stndt_jax.config import Config, Hyper
-from stndt_jax.data.spikes import SpikeData, Trials
-from stndt_jax.errors import UserError
+from stndt_jax.config import Config
+from stndt_jax.data.spikes import SpikeData
+from stndt_jax.errors import Diverged, Interrupted, UserError
+from stndt_jax.interrupt import Stop
+from stndt_jax.lock import Lock
 from stndt_jax.log import RunLog
-from stndt_jax.step import Batch, State
-from stndt_jax.types import Array, Dims
+from stndt_jax.population import Member
+
+# A portion of training should take about this long: a signal waits for it, so does the progress.
+PORTION_S = 1.0
 
 
-class Member(NamedTuple):
-    """All that changes while one model trains."""
-
-    state: State
-    selection: selection.Selection
-
-
-def dims_of(data: SpikeData) -> Dims:
-    """Sizes of a trial of this data."""
-    return Dims(data.bins_observed, data.bins_forward, data.heldin, data.heldout, data.gaps)
-
-
-def batch_of(trials: Trials, dims: Dims) -> Batch:
-    """All counts of some trials, and where they are known."""
-    return Batch(
-        jnp.asarray(trials.counts(dims.bins_forward, dims.heldout)),
-        jnp.asarray(trials.known(dims.bins_forward, dims.heldout)),
-    )
-
-
-def split(config: Config, data: SpikeData) -> tuple[Batch, Batch | None, str]:
-    """Training trials, the trials that select the best model, and a sentence about them.
-
-    The evaluated trials select where their held-out counts are known; otherwise a fraction
-    of the training trials does, drawn by ``config.seed``; with fraction 0, none do.
-    """
-    dims = dims_of(data)
-    train = batch_of(data.train, dims)
-    R, fraction = len(data.train), config.data.validation_fraction
-    if data.eval.heldout is not None:
-        how = f"the {len(data.eval)} evaluated trials, whose held-out counts are known, select"
-        return train, batch_of(data.eval, dims), how
-    if fraction == 0:
-        return train, None, "no trial selects: the last weights are kept"
-    held = round(R * fraction)
-    if not 0 < held < R:
-        raise UserError(
-            f"config.data.validation_fraction is {fraction}, {held} of {R} training trials; "
-            f"choose a fraction that leaves at least one trial on either side"
-        )
-    order = np.random.default_rng(config.seed).permutation(R)
-    chosen, rest = np.sort(order[:held]), np.sort(order[held:])
-    pick = lambda trials: jax.tree.map(lambda leaf: leaf[trials], train)  # noqa: E731
-    return pick(rest), pick(chosen), f"{held} of the {R} training trials select"
-
-
-def batch_size(config: Config, trials: int) -> int:
-    """Trials in a batch: as configured, or all of them where there are fewer."""
-    return min(config.train.batch, trials)
-
-
-def make_init(arch: step.Arch) -> Callable[[Hyper], Member]:
-    """The start of a population: ``init(hyper (K,)) -> members``."""
-
-    def init(hyper: Hyper) -> Member:
-        state = step.init(arch, hyper)
-        return Member(state, selection.init(state.params))
-
-    return jax.jit(parallel.over_members(init))
-
-
-def make_chunk(config: Config, arch: step.Arch, batch: int, validates: bool) -> Callable:
-    """The compiled portion between two validations.
-
-    Returns:
-      ``chunk(members, hyper, train, valid, first_epoch, epochs) -> (members, metrics)``; the
-      members given are consumed. Metrics have one entry a member.
-    """
-    epochs_of = parallel.over_epochs(
-        functools.partial(step.train_step, arch), _order(arch, batch), arch.steps_per_epoch, batch
-    )
-    scores_of = parallel.over_batches(functools.partial(step.evaluate_step, arch), batch)
-
-    def chunk(
-        member: Member, hyper: Hyper, train: Batch, valid: Any, first: Array, epochs: Array
-    ) -> tuple[Member, dict[str, Array]]:
-        state, metrics = epochs_of(member.state, hyper, train, first, epochs)
-        metrics = {f"train_{name}": value for name, value in metrics.items()}
-        done = first + epochs
-        if validates:
-            scores = scores_of(state.params, hyper, valid).values()
-            metrics |= {f"valid_{name}": value for name, value in scores.items()}
-            chosen, active = selection.update(
-                member.selection,
-                state.params,
-                scores["cobps"],
-                scores["masked_loss"],
-                done,
-                state.active,
-                config.train.patience,
-            )
-        else:
-            chosen, active = selection.last(state.params, done), state.active
-        metrics |= {"healthy": state.healthy, "active": active}
-        metrics |= {"best_cobps": chosen.cobps.value, "best_epoch": chosen.cobps.epoch}
-        return Member(state._replace(active=active), chosen), metrics
-
-    return jax.jit(parallel.over_members(chunk, shared=4), donate_argnums=0)
-
-
-def _order(arch: step.Arch, batch: int) -> parallel.Order:
-    def order(hyper: Hyper, epoch: Array, trials: int) -> Array:
-        return jax.random.permutation(step.key(hyper.seed, "order", epoch), trials)
-
-    return order
-
-
-def train(config: Config, data: SpikeData, path: Path, *, quiet: bool = False) -> list[str]:
+def train(
+    config: Config, data: SpikeData, path: Path, *, quiet: bool = False, extend: bool = False
+) -> list[str]:
     """Trains a population and leaves a run directory.
 
     Args:
@@ -145,88 +48,175 @@ def train(config: Config, data: SpikeData, path: Path, *, quiet: bool = False) -
       data: what to train it on.
       path: the run directory, new or one to go on with.
       quiet: print nothing.
+      extend: go on with a run of fewer epochs.
 
     Returns:
       How each member ended: ``finished``, ``stopped`` or ``diverged``.
 
     Raises:
-      UserError: the configuration does not fit the data, the directory holds another run or
-        cannot be written, or every member diverged.
+      UserError: the configuration does not fit the data, the directory holds another run, is
+        in use or cannot be written.
+      Diverged: every member diverged, or one did and ``train.on_divergence`` is ``stop``.
+      Interrupted: a signal asked to stop; the run is saved.
     """
+    configs.check_dims(config, dims_of(data))
+    workdir.make(path)
+    with Lock(path), Stop() as stop:
+        workdir.open_run(path, config, data, extend=extend)
+        ending = "failed"
+        try:
+            endings = _train(config, data, path, stop, quiet)
+            ending = "finished"
+            return endings
+        except (Diverged, Interrupted, UserError) as error:
+            ending = str(error)
+            raise
+        finally:
+            workdir.note_end(path, ending)
+
+
+def _train(config: Config, data: SpikeData, path: Path, stop: Stop, quiet: bool) -> list[str]:
     dims = dims_of(data)
-    configs.check_dims(config, dims)
     trainable, valid, how = split(config, data)
     R = trainable.counts.shape[0]
     batch = batch_size(config, R)
     arch = step.arch(config, dims, R // batch)
-    hyper = jax.tree.map(jnp.asarray, configs.hyper(config))
-
-    open_run(config, data, path)
+    grid = _grid(config, batch)
+    hyper = jax.device_put(configs.hyper(config), parallel.of_members(grid))
+    sets = jax.device_put((trainable, valid), parallel.of_all(grid))
+    init = population.make_init(arch, grid)
     checkpoints = Checkpoints(path / "checkpoints")
-    init = make_init(arch)
     if checkpoints.latest is None:
-        epoch, members = 0, init(hyper)
+        at, members = 0, init(hyper)
     else:
-        epoch, members = checkpoints.load(jax.eval_shape(init, hyper))
-    log = RunLog(path, config.train.epochs, epoch, quiet)
+        like = jax.eval_shape(init, hyper)
+        at, members = checkpoints.load(like, parallel.of_members(grid))
+    log = RunLog(path, config.train.epochs, at / arch.steps_per_epoch, quiet)
     try:
+        for sentence in checkpoints.found:
+            log.say(sentence)
         log.say(
             f"{config.population} x {'STNDT' if config.model.spatial else 'NDT'} on {data.name}: "
             f"{R} training trials in batches of {batch}, {dims.bins_observed} + "
             f"{dims.bins_forward} bins, {dims.heldin} + {dims.heldout} neurons; {how}"
         )
-        log.say(f"{'going on' if epoch else 'starting'} at epoch {epoch} of {config.train.epochs}")
-        run = make_chunk(config, arch, batch, valid is not None)
-        members = _loop(config, run, members, hyper, (trainable, valid), epoch, checkpoints, log)
+        if grid is not None:
+            sides = " x ".join(f"{size} for {name}s" for name, size in grid.shape.items())
+            log.say(f"on {grid.size} devices, {sides.replace('datas', 'the trials of a batch')}")
+        done = f"{at / arch.steps_per_epoch:g} of {config.train.epochs}"
+        log.say(f"going on from the checkpoint at epoch {done}" if at else "starting from scratch")
+        scalars = (jnp.int32(0), jnp.int32(0), jnp.bool_(False))
+        portion = population.make_portion(config, arch, batch, valid is not None, grid)
+        lowered = portion.lower(members, hyper, *sets, *scalars)
+        run = stop.while_waiting(lowered.compile)
+        loop = _Loop(config, arch, checkpoints, log, stop)
+        members = loop.run(lambda *now: run(now[0], hyper, *sets, *now[1:]), members, at)
         return _endings(members, log)
+    except Interrupted as error:
+        log.say(str(error))
+        raise
     finally:
-        checkpoints.close()
         log.close()
 
 
-def _loop(
-    config: Config,
-    run: Callable,
-    members: Member,
-    hyper: Hyper,
-    sets: tuple[Batch, Batch | None],
-    epoch: int,
-    checkpoints: Checkpoints,
-    log: RunLog,
-) -> Member:
-    """Chunks until the last epoch, or until no member is active."""
-    said: set[int] = set()
-    saved = time.monotonic()
-    trials = sets[0].counts.shape[0] // batch_size(config, sets[0].counts.shape[0])
-    trials *= batch_size(config, sets[0].counts.shape[0])
-    while epoch < config.train.epochs and bool(jnp.any(members.state.active)):
-        epochs = min(config.train.validate_every, config.train.epochs - epoch)
-        began = time.monotonic()
-        training = int(jnp.sum(members.state.active))
-        members, metrics = run(members, hyper, *sets, jnp.int32(epoch), jnp.int32(epochs))
-        metrics = {name: np.asarray(value) for name, value in metrics.items()}
-        epoch += epochs
-        seconds = time.monotonic() - began
-        rate = training * epochs * trials / seconds
-        row = {name: [float(v) for v in value] for name, value in metrics.items()}
-        log.metrics({"epoch": epoch, **row}, _words(metrics, rate))
-        for k in np.flatnonzero(~metrics["active"]):
-            if k not in said:
-                said.add(int(k))
+def _grid(config: Config, batch: int) -> Any:
+    """The devices this run is spread over.
+
+    Raises:
+      UserError: there are not so many, or they cannot share a batch.
+    """
+    data = config.parallel.data
+    if batch % data:
+        raise UserError(
+            f"config.parallel.data is {data}, which does not divide the {batch} trials of a batch; "
+            f"choose a divisor, or change config.train.batch"
+        )
+    try:
+        return parallel.mesh(config.population, data, config.parallel.devices)
+    except ValueError as error:
+        raise UserError(
+            f"{error}; lower config.parallel.devices or config.parallel.data"
+        ) from error
+
+
+class _Loop:
+    """Portions until the last epoch, or until no member is active."""
+
+    def __init__(
+        self, config: Config, arch: step.Arch, checkpoints: Checkpoints, log: RunLog, stop: Stop
+    ) -> None:
+        self.config, self.arch = config, arch
+        self.checkpoints, self.log, self.stop = checkpoints, log, stop
+        self.said: set[tuple[int, int]] = set()
+
+    def run(self, portion: Callable, members: Member, at: int) -> Member:
+        """Trains on from step number ``at``."""
+        per_epoch = self.arch.steps_per_epoch
+        last = self.config.train.epochs * per_epoch
+        every = self.config.train.validate_every * per_epoch
+        size, since, trials = 1, time.monotonic(), 0
+        saved = time.monotonic()
+        while at < last and bool(jnp.any(members.state.active)):
+            end = min((at // every + 1) * every, last)
+            steps = min(size, end - at)
+            report = at + steps == end
+            began = time.monotonic()
+            trials += int(jnp.sum(members.state.active)) * steps * self.config.train.batch
+            members, metrics = portion(members, jnp.int32(at), jnp.int32(steps), jnp.bool_(report))
+            jax.block_until_ready(metrics)
+            now = time.monotonic()
+            size = _next_size(size, steps, now - began)
+            at += steps
+            if report:
+                values = {name: np.asarray(value) for name, value in metrics.items()}
+                row = {name: [float(v) for v in value] for name, value in values.items()}
+                speed = trials / (now - since)
+                self.log.metrics({"epoch": at // per_epoch, **row}, _words(values, speed))
+                since, trials = now, 0
+                self._say_who_stopped(values, at // per_epoch)
+            else:
+                self.log.progress(at / per_epoch)
+            if self.stop.signal is not None or now - saved >= self.config.train.save_every_s:
+                self.checkpoints.save(at, members)
+                saved = time.monotonic()
+            diverged = np.flatnonzero(~np.asarray(members.state.healthy))
+            if self.config.train.on_divergence == "stop" and diverged.size:
+                self.checkpoints.save(at, members)
+                raise Diverged(_advice(f"member {diverged[0]} diverged"))
+            self.stop.check(
+                f"stopped at epoch {at / per_epoch:g} of {self.config.train.epochs} and saved; the "
+                f"same command goes on from there"
+            )
+        self.checkpoints.save(at, members)
+        return members
+
+    def _say_who_stopped(self, metrics: dict[str, np.ndarray], epoch: int) -> None:
+        for k, restarts in enumerate(metrics["restarts"]):
+            if restarts and (k, int(restarts)) not in self.said:
+                self.said.add((k, int(restarts)))
+                self.log.say(
+                    f"member {k} diverged by epoch {epoch}; it begins again from its best weights "
+                    f"at {0.5**restarts:g} of its learning rate"
+                )
+        for k in map(int, np.flatnonzero(~metrics["active"])):
+            if (k, -1) not in self.said:
+                self.said.add((k, -1))
                 why = "stopped improving" if metrics["healthy"][k] else "diverged and is frozen"
-                log.say(f"member {k} {why} by epoch {epoch}; the others go on")
-        if time.monotonic() - saved >= config.train.save_every_s:
-            checkpoints.save(epoch, members)
-            saved = time.monotonic()
-    checkpoints.save(epoch, members)
-    return members
+                self.log.say(f"member {k} {why} by epoch {epoch}; the others go on")
+
+
+def _next_size(size: int, steps: int, seconds: float) -> int:
+    """Steps of the next portion, towards ``PORTION_S``, at most doubling."""
+    if steps < size and seconds < PORTION_S:
+        return size
+    return max(1, min(2 * steps, round(steps * PORTION_S / max(seconds, 1e-6))))
 
 
 def _words(metrics: dict[str, np.ndarray], trials_per_s: float) -> str:
     """One validation in words: over members, the mean losses and the range of co-bps."""
 
     def mean(name: str) -> str:
-        values = metrics[name][metrics["healthy"] > 0]
+        values = metrics[name][np.isfinite(metrics[name])]
         return f"{values.mean():.4f}" if values.size else "-"
 
     words = f"loss {mean('train_masked_loss')}"
@@ -236,41 +226,6 @@ def _words(metrics: dict[str, np.ndarray], trials_per_s: float) -> str:
     return f"{words}  {trials_per_s:.0f} trials/s"
 
 
-def open_run(config: Config, data: SpikeData, path: Path) -> None:
-    """Makes a run directory, or checks that it is the same run that goes on.
-
-    Raises:
-      UserError: it holds another configuration or was trained on other data.
-    """
-    workdir.make(path)
-    dims = dims_of(data)
-    fingerprint = data.fingerprint()
-    if (path / "config.json").exists():
-        old = workdir.differences(workdir.read_config(path), config)
-        if old:
-            raise UserError(
-                f"{path} holds a run with another configuration ({'; '.join(old)}); choose "
-                f"another --workdir, or repeat the old settings to go on with it"
-            )
-        before = workdir.read_json(path / "run.json")
-        if before["data_fingerprint"] != fingerprint:
-            raise UserError(
-                f"{path} was trained on other data than {config.data.path} holds now; choose "
-                f"another --workdir"
-            )
-        return
-    sizes = {
-        "train_trials": len(data.train),
-        "eval_trials": len(data.eval),
-        "bins_observed": dims.bins_observed,
-        "bins_forward": dims.bins_forward,
-        "heldin": dims.heldin,
-        "heldout": dims.heldout,
-    }
-    workdir.write_json(path / "run.json", workdir.provenance(fingerprint, sizes))
-    workdir.write_json(path / "config.json", configs.to_mapping(config))
-
-
 def _endings(members: Member, log: RunLog) -> list[str]:
     healthy, active = np.asarray(members.state.healthy), np.asarray(members.state.active)
     endings = [
@@ -278,12 +233,17 @@ def _endings(members: Member, log: RunLog) -> list[str]:
         for h, a in zip(healthy, active, strict=True)
     ]
     if not healthy.any():
-        raise UserError(
-            "every member diverged: the loss or its gradient was not finite; lower "
-            "config.optimizer.learning_rate or lengthen config.optimizer.warmup_epochs"
-        )
+        raise Diverged(_advice("every member diverged"))
     best = np.asarray(members.selection.cobps.value)
     for k, ending in enumerate(endings):
         where = f"best co-bps {best[k]:.4f} after epoch {int(members.selection.cobps.epoch[k])}"
         log.say(f"member {k} {ending}" + (f", {where}" if np.isfinite(best[k]) else ""))
     return endings
+
+
+def _advice(what: str) -> str:
+    return (
+        f"{what}: the loss, its gradient or a weight was not finite; lower "
+        f"config.optimizer.learning_rate, lengthen config.optimizer.warmup_epochs, or set "
+        f"config.train.on_divergence=restart, in another --workdir"
+    )

@@ -1,17 +1,21 @@
 """The files of a run directory other than its checkpoints.
 
 ``config.json``   the configuration, as ``config.to_mapping`` gives it
-``run.json``      versions, data fingerprint and sizes, devices, command line, how it ended
+``run.json``      data fingerprint and sizes, and of every process that worked on the run:
+                  versions, commit, devices, command line, times, how it ended
 ``metrics.jsonl`` one row a validation
 ``log.txt``       what was printed
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
 import platform
+import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,7 @@ from typing import Any
 import jax
 
 from stndt_jax.config import Config, from_mapping, to_mapping
+from stndt_jax.data.spikes import SpikeData
 from stndt_jax.errors import UserError
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "h5py", "nlb_tools")
@@ -119,14 +124,121 @@ def versions() -> dict[str, str]:
     return found
 
 
-def provenance(fingerprint: str, sizes: dict[str, int]) -> dict[str, Any]:
-    """What ``run.json`` says at the start of a run."""
+# Where the recording lies, how often a checkpoint is written and on which devices change nothing
+# that is computed.
+_FREE = ("data.path", "data.targets", "train.save_every_s", "parallel.devices", "parallel.data")
+
+
+def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = False) -> None:
+    """Begins a run in a directory, or checks that it is the same run that goes on.
+
+    Raises:
+      UserError: the directory holds another configuration, was trained on other data, or lacks
+        the files that would tell.
+    """
+    fingerprint = data.fingerprint()
+    if not (path / "config.json").exists():
+        if (path / "run.json").exists() or any((path / "checkpoints").glob("[0-9]*")):
+            raise UserError(
+                f"{path} holds a run without its config.json; restore that file (run.json has a "
+                f"copy under config), or give --fresh to set the run aside and begin anew"
+            )
+        sizes = {
+            "train_trials": len(data.train),
+            "eval_trials": len(data.eval),
+            "bins_observed": data.bins_observed,
+            "bins_forward": data.bins_forward,
+            "heldin": data.heldin,
+            "heldout": data.heldout,
+        }
+        new = {"config": to_mapping(config), "data_fingerprint": fingerprint, "sizes": sizes}
+        write_json(path / "run.json", new | {"sittings": [_sitting()]})
+        write_json(path / "config.json", to_mapping(config))
+        return
+    old, run = read_config(path), read_run(path)
+    changed = [d for d in differences(old, config) if d.split(":")[0] not in _FREE]
+    longer = [d for d in changed if d.startswith("train.epochs:")]
+    if extend and longer and config.train.epochs > old.train.epochs:
+        changed = [d for d in changed if d not in longer]
+    if changed:
+        hint = ", give --extend to train longer," if longer and changed == longer else ""
+        raise UserError(
+            f"{path} holds a run with another configuration ({'; '.join(changed)}); repeat the old "
+            f"settings to go on with it{hint} or choose another --workdir"
+        )
+    if run["data_fingerprint"] != fingerprint:
+        raise UserError(
+            f"{path} was trained on other data than {config.data.path} holds now (fingerprints "
+            f"{run['data_fingerprint'][:12]} and {fingerprint[:12]}); give the same recording or "
+            f"choose another --workdir"
+        )
+    run["sittings"] = [*run.get("sittings", []), _sitting()]
+    write_json(path / "run.json", run)
+    if longer:
+        write_json(path / "config.json", to_mapping(config))
+
+
+def note_end(path: Path, ending: str) -> None:
+    """Writes into ``run.json`` when and how this sitting ended, if that can be written."""
+    # What ended it may be a full disk, and is what the user must hear of.
+    with contextlib.suppress(UserError):
+        run = read_run(path)
+        run["sittings"][-1] |= {"ended": _now(), "how": ending}
+        write_json(path / "run.json", run)
+
+
+def set_aside(path: Path) -> Path | None:
+    """Moves a run directory to a free name beside it; what was there is never deleted."""
+    if not path.exists() or not any(path.iterdir()):
+        return None
+    free = next(i for i in range(1, 10**6) if not Path(f"{path}.old{i}").exists())
+    try:
+        return path.rename(f"{path}.old{free}")
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be moved aside ({error.strerror}); do so by hand"
+        ) from error
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """The ``run.json`` of a run directory.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    run = read_json(path / "run.json")
+    if not isinstance(run, dict) or not {"data_fingerprint", "sizes"} <= set(run):
+        raise UserError(
+            f"{path / 'run.json'} does not say what the run was trained on; restore it from a "
+            f"backup, or give --fresh to set the run aside and begin anew"
+        )
+    return run
+
+
+def _sitting() -> dict[str, Any]:
+    """One process's part of a run, as it begins."""
     return {
-        "versions": versions(),
-        "devices": [f"{d.platform}:{d.device_kind}" for d in jax.devices()],
-        "machine": platform.machine(),
+        "began": _now(),
         "command": sys.argv,
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "data_fingerprint": fingerprint,
-        "sizes": sizes,
+        "host": socket.gethostname(),
+        "machine": platform.machine(),
+        "devices": [f"{d.platform}:{d.device_kind}" for d in jax.devices()],
+        "versions": versions(),
+        "commit": _commit(),
     }
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _commit() -> str | None:
+    """The commit of the source tree, where the package runs from one."""
+    folder = Path(__file__).resolve().parents[1]
+    if not (folder / ".git").exists():
+        return None
+    ask = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(ask, capture_output=True, text=True, timeout=5).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -14,6 +14,10 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ["MPLBACKEND"] = "Agg"
+# Many tests train the same small model: each program is compiled once, in whatever process.
+_CACHE = Path(__file__).resolve().parents[1] / ".pytest_cache" / "compiled"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 import jax
 import pytest

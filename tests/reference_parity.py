@@ -61,8 +61,7 @@ def compare(path: str) -> dict[str, Any]:
         features = network.apply({"params": params}, views, knobs, method="features")
         contrastive = jnp.float32(0.0)
         for rows in features:
-            first, second = jnp.split(jnp.asarray(rows), 2)
-            per_row = losses.info_nce(first, second, jnp.float32(contrast.temperature))
+            per_row = losses.info_nce(jnp.asarray(rows), jnp.float32(contrast.temperature))
             contrastive = contrastive + contrast.weight * jnp.mean(per_row)
         return poisson + contrastive, (z, out, poisson, contrastive)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from stndt_jax.configs import tiny
 
-from stndt_jax import config, step, train
+from stndt_jax import batches, config, step
 from stndt_jax.data.spikes import SpikeData
 from stndt_jax.types import Dims
 
@@ -128,5 +128,5 @@ def test_co_bps_is_that_of_nlb_tools_with_nan():
 
 def test_a_recording_tells_whether_it_has_gaps():
     rows = [np.ones((bins, N), int) for bins in (LONG, SHORT, LONG, LONG)]
-    assert train.dims_of(SpikeData.from_arrays(rows, bin_ms=5)).gaps
-    assert not train.dims_of(SpikeData.from_arrays(rows[:1] * 4, bin_ms=5)).gaps
+    assert batches.dims_of(SpikeData.from_arrays(rows, bin_ms=5)).gaps
+    assert not batches.dims_of(SpikeData.from_arrays(rows[:1] * 4, bin_ms=5)).gaps

@@ -53,15 +53,22 @@ ROOMS: dict[str, set[str]] = {
     "parallel": set(),
     "checkpoint": {"config"},
     "log": set(),
-    "workdir": {"config"},
+    "interrupt": set(),
+    "lock": set(),
+    "workdir": {"config", "data.spikes"},
+    "batches": {"config", "data.spikes", "step"},
+    "population": {"config", "optim", "parallel", "selection", "step"},
     "train": {
-        *("config", "data.spikes", "step", "selection", "parallel"),
-        *("checkpoint", "log", "workdir"),
+        *("config", "data.spikes", "step", "batches", "parallel", "population"),
+        *("checkpoint", "interrupt", "lock", "log", "workdir"),
     },
     "scoring": {"data.spikes"},
     "baselines": {"data.spikes", "scoring", "metrics"},
     "torch_import": {"config", "model"},
-    "evaluate": {"config", "data.spikes", "step", "checkpoint", "workdir", "train", "scoring"},
+    "evaluate": {
+        *("config", "data.spikes", "step", "parallel", "checkpoint", "workdir"),
+        *("batches", "population", "scoring"),
+    },
     "plots": set(),
     "plots_data": {"plots"},
 }
@@ -77,6 +84,7 @@ ROOMS["__main__"] = {"cli"}
 NUMERICAL = {
     *COMMON,
     *("config", "masking", "model", "losses", "metrics", "optim", "selection", "step", "parallel"),
+    "population",
 }
 BARE = {"jax", "flax", "optax", "numpy"}
 # types.py also tries jaxtyping, and does without.
@@ -303,4 +311,4 @@ def test_the_settings_are_strict():
     with pytest.raises(UserWarning, match="an error here"):
         warnings.warn("an error here", stacklevel=1)
     with pytest.raises(TypeCheckError):
-        losses.info_nce(jnp.ones((2, 3)), jnp.ones((4, 5)), jnp.float32(1.0))
+        losses.masked_sum(jnp.ones((2, 3)), jnp.ones((2, 3)))

@@ -56,10 +56,19 @@ def order(hyper: Any, epoch: Any, trials: int) -> Any:
     return jax.random.permutation(step.key(hyper.seed, "order", epoch), trials)
 
 
-epochs_of = parallel.over_epochs(functools.partial(step.train_step, ARCH), order, STEPS, BATCH)
+steps_of = parallel.over_steps(functools.partial(step.train_step, ARCH), order, STEPS, BATCH)
+
+
+def epochs_of(state: Any, hyper: Any, data: Any, first: Any, epochs: Any) -> Any:
+    """Whole epochs, with the means of the metrics."""
+    state, totals = steps_of(state, step.no_metrics(), hyper, data, first * STEPS, epochs * STEPS)
+    return state, {name: totals[name] / totals["steps"] for name in step.METRICS}
+
+
 start_alone = jax.jit(functools.partial(step.init, ARCH))
 train_alone = jax.jit(epochs_of)
-train_all = jax.jit(parallel.over_members(epochs_of, shared=3))
+train_all = jax.jit(parallel.over_members(epochs_of, shared=3, together=True))
+train_each = jax.jit(parallel.over_members(epochs_of, shared=3, together=False))
 
 
 def member(tree: Any, k: int) -> Any:
@@ -78,8 +87,10 @@ def run(state: step.State, hyper: config.Hyper, first: int, epochs: int) -> Any:
 
 
 @functools.cache
-def trained() -> tuple[step.State, dict[str, Any]]:
-    return run(started(), HYPER, 0, EPOCHS)
+def trained(together: bool = True) -> tuple[step.State, dict[str, Any]]:
+    if together:
+        return run(started(), HYPER, 0, EPOCHS)
+    return train_each(started(), HYPER, recording(), jnp.int32(0), jnp.int32(EPOCHS))
 
 
 def same(a: Any, b: Any) -> bool:
@@ -111,9 +122,10 @@ def test_members_are_drawn_as_alone():
     assert same(together, started())
 
 
+@pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("k", range(MEMBERS))
-def test_a_member_is_the_same_model_trained_alone(k):
-    state, metrics = trained()
+def test_a_member_is_the_same_model_trained_alone(k, together):
+    state, metrics = trained(together)
     alone, own = train_alone(
         member(started(), k), member(HYPER, k), recording(), jnp.int32(0), jnp.int32(EPOCHS)
     )
@@ -189,13 +201,18 @@ def written(seed: int) -> np.ndarray:
         metrics = {"sum": jnp.sum(batch).astype(jnp.float32), "step": i.astype(jnp.float32)}
         return (i + 1, seen.at[i].set(batch)), metrics
 
-    lifted = jax.jit(parallel.over_epochs(note, order, STEPS, BATCH))
+    lifted = jax.jit(parallel.over_steps(note, order, STEPS, BATCH))
     state = (jnp.int32(0), jnp.full((6 * STEPS, BATCH), -1))
+    totals = {"sum": jnp.float32(0.0), "step": jnp.float32(0.0)}
     scalars = member(HYPER, 0)._replace(seed=jnp.int32(seed))
-    (_, seen), metrics = lifted(state, scalars, jnp.arange(TRIALS), jnp.int32(1), jnp.int32(6))
-    # Means over all steps.
-    assert float(metrics["step"]) == pytest.approx((6 * STEPS - 1) / 2)
-    assert float(metrics["sum"]) == pytest.approx(float(seen.sum()) / (6 * STEPS))
+    # Cut at places that are no ends of epochs.
+    for first, steps in ((STEPS, 1), (STEPS + 1, 4), (STEPS + 5, 6 * STEPS - 5)):
+        state, totals = lifted(
+            state, totals, scalars, jnp.arange(TRIALS), jnp.int32(first), jnp.int32(steps)
+        )
+    seen = state[1]
+    assert float(totals["step"]) == sum(range(6 * STEPS))
+    assert float(totals["sum"]) == pytest.approx(float(seen.sum()))
     return np.asarray(seen).reshape(6, STEPS, BATCH)
 
 
@@ -244,7 +261,24 @@ def test_the_last_batch_is_filled_with_unknown_entries(batch):
     assert int(found["where"]) == sum(i // batch for i in range(9))
 
 
-def test_members_share_the_last_arguments():
-    lifted = parallel.over_members(lambda own, other, shared: own * shared.sum() + other, shared=1)
+@pytest.mark.parametrize("together", [True, False])
+def test_members_share_the_last_arguments(together):
+    lifted = parallel.over_members(
+        lambda own, other, shared: own * shared.sum() + other, shared=1, together=together
+    )
     found = lifted(jnp.array([1.0, 2.0]), jnp.array([5.0, 7.0]), jnp.array([3.0, 4.0]))
     np.testing.assert_array_equal(found, [12.0, 21.0])
+
+
+def test_an_option_of_the_users_is_left_alone(monkeypatch):
+    assert parallel.compiler_options.__wrapped__() != {}
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=")
+    assert parallel.compiler_options.__wrapped__() == {}
+
+
+def test_an_unknown_option_is_done_without(monkeypatch):
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: No such compile option")
+
+    monkeypatch.setattr(jax, "jit", refuse)
+    assert parallel.compiler_options.__wrapped__() == {}

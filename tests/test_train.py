@@ -1,78 +1,190 @@
-"""Which trials train and which select."""
+"""The loop: cut anywhere, killed, signalled, and the run is the same run."""
 
 from __future__ import annotations
 
-import dataclasses
+import json
+import signal
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-from stndt_jax import configfile, train
-from stndt_jax.data import synthetic
+from stndt_jax import configfile, evaluate, train, workdir
+from stndt_jax.config import Config
+from stndt_jax.data import spikes, synthetic
 from stndt_jax.data.spikes import SpikeData
-from stndt_jax.errors import UserError
+from stndt_jax.errors import Diverged, Interrupted, UserError
+from stndt_jax.lock import Lock
 
 
 @pytest.fixture(scope="module")
-def recording() -> SpikeData:
-    return synthetic.make(
-        "reach", seed=1, trials=20, eval_trials=6, bins=6, bins_forward=2, heldin=4, heldout=2,
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    data = synthetic.make(
+        "reach", seed=1, trials=32, eval_trials=8, bins=6, bins_forward=2, heldin=4, heldout=2,
         directions=2, curved=False,
     )  # fmt: skip
+    spikes.write(data, folder / "reach.h5")
+    spikes.write_targets(data, folder / "reach_target.h5")
+    return folder
 
 
-def _test_phase(data: SpikeData) -> SpikeData:
-    """The same recording without anything known of the evaluated trials but held-in counts."""
-    hidden = dataclasses.replace(
-        data.eval, heldout=None, heldin_forward=None, heldout_forward=None, rates=None
+def _config(files: Path, **keys: object) -> Config:
+    settings = {
+        "data.path": files / "reach.h5",
+        "data.targets": files / "reach_target.h5",
+        "model.layers": 1,
+        "train.epochs": 6,
+        "population": 2,
+    }
+    settings |= {name.replace("__", "."): value for name, value in keys.items()}
+    return configfile.load(["--config=tiny", *(f"--config.{k}={v}" for k, v in settings.items())])
+
+
+def _data(config: Config) -> SpikeData:
+    return evaluate.read_data(config)
+
+
+def _train(config: Config, path: Path, *, extend: bool = False) -> list[str]:
+    return train.train(config, _data(config), path, quiet=True, extend=extend)
+
+
+@pytest.fixture(scope="module")
+def alone(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody disturbed."""
+    path = tmp_path_factory.mktemp("runs") / "alone"
+    assert _train(_config(files), path) == ["finished"] * 2
+    return path
+
+
+def _state(path: Path) -> bytes:
+    trained = evaluate.load(path)
+    return b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(trained.members))
+
+
+def test_a_run_directory_says_what_was_done(alone: Path) -> None:
+    run = json.loads((alone / "run.json").read_text())
+    (sitting,) = run["sittings"]
+    assert sitting["how"] == "finished"
+    assert {"began", "ended", "command", "host", "devices", "versions", "commit"} <= set(sitting)
+    assert run["config"] == json.loads((alone / "config.json").read_text())
+    assert not (alone / "lock").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [1, 3, 5])
+def test_terminated_and_started_again_is_the_same_run(
+    files: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    # Steps come one by one, so that portions end in the middle of epochs.
+    portions = 0
+
+    def one(*_: object) -> int:
+        nonlocal portions
+        portions += 1
+        if portions == at:
+            signal.raise_signal(signal.SIGTERM)
+        return 1
+
+    monkeypatch.setattr(train, "_next_size", one)
+    config, path = _config(files), tmp_path / "run"
+    with pytest.raises(Interrupted, match="saved; the same command goes on") as caught:
+        _train(config, path)
+    assert caught.value.exit_code == 143
+    assert not (path / "lock").exists()
+    assert _train(config, path) == ["finished"] * 2
+    assert (path / "metrics.jsonl").read_bytes() == (alone / "metrics.jsonl").read_bytes()
+    assert _state(path) == _state(alone)
+    assert (
+        f"going on from the checkpoint at epoch {at / 2:g} of 6" in (path / "log.txt").read_text()
     )
-    return dataclasses.replace(data, eval=hidden)
+    sittings = json.loads((path / "run.json").read_text())["sittings"]
+    assert ["stopped at epoch" in sitting["how"] for sitting in sittings] == [True, False]
 
 
-def _config(fraction: float) -> train.Config:
-    return configfile.load(["--config=tiny", f"--config.data.validation_fraction={fraction}"])
+def test_another_configuration_is_refused_with_the_difference(files: Path, alone: Path) -> None:
+    with pytest.raises(UserError, match=r"optimizer.learning_rate: 0.003 -> 0.5"):
+        _train(_config(files, optimizer__learning_rate=0.5), alone)
+    with pytest.raises(UserError, match=r"train.epochs: 6 -> 8.*--extend"):
+        _train(_config(files, train__epochs=8), alone)
+    with pytest.raises(UserError, match=r"train.epochs: 6 -> 4"):
+        _train(_config(files, train__epochs=4), alone, extend=True)
+    # Nothing of it was written.
+    assert json.loads((alone / "config.json").read_text())["train"]["epochs"] == 6
 
 
-def test_known_targets_select(recording: SpikeData) -> None:
-    trained, valid, _ = train.split(_config(0.2), recording)
-    assert trained.counts.shape == (20, 8, 6)
-    assert valid is not None
-    T, N = 6, 4
-    np.testing.assert_array_equal(valid.counts[:, :T, :N], recording.eval.heldin)
-    np.testing.assert_array_equal(valid.counts[:, :T, N:], recording.eval.heldout)
-    np.testing.assert_array_equal(valid.counts[:, T:, N:], recording.eval.heldout_forward)
-    assert np.all(valid.known)
+def test_other_data_are_refused(files: Path, alone: Path, tmp_path: Path) -> None:
+    other = synthetic.make(
+        "reach", seed=2, trials=32, eval_trials=8, bins=6, bins_forward=2, heldin=4, heldout=2,
+        directions=2, curved=False,
+    )  # fmt: skip
+    spikes.write(other, tmp_path / "reach.h5")
+    spikes.write_targets(other, tmp_path / "reach_target.h5")
+    with pytest.raises(UserError, match="other data"):
+        _train(_config(tmp_path), alone)
 
 
-def test_a_fraction_selects_where_targets_are_hidden(recording: SpikeData) -> None:
-    data = _test_phase(recording)
-    trained, valid, _ = train.split(_config(0.25), data)
-    assert valid is not None
-    assert (len(trained.counts), len(valid.counts)) == (15, 5)
-    whole = np.asarray(train.batch_of(data.train, train.dims_of(data)).counts)
-    apart = np.concatenate([trained.counts, valid.counts]).reshape(20, -1)
-    rows = {row.tobytes() for row in whole.reshape(20, -1)}
-    assert {row.tobytes() for row in apart} == rows
-    again = train.split(_config(0.25), data)[1]
-    assert again is not None
-    np.testing.assert_array_equal(again.counts, valid.counts)
+def test_a_run_without_its_config_is_not_taken_for_a_new_one(files: Path, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "4").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"without its config.json"):
+        _train(_config(files), tmp_path)
 
 
-def test_no_fraction_trains_on_all(recording: SpikeData) -> None:
-    trained, valid, _ = train.split(_config(0.0), _test_phase(recording))
-    assert len(trained.counts) == 20
-    assert valid is None
+def test_a_directory_in_use_is_refused(files: Path, tmp_path: Path) -> None:
+    with Lock(tmp_path), pytest.raises(UserError, match="is at work in"):
+        _train(_config(files), tmp_path)
 
 
-def test_hidden_counts_are_not_known(recording: SpikeData) -> None:
-    data = _test_phase(recording)
-    batch = train.batch_of(data.eval, train.dims_of(data))
-    assert np.all(batch.known[:, :6, :4])
-    assert not np.any(batch.known[:, 6:])
-    assert not np.any(batch.known[:, :, 4:])
+def test_an_old_run_is_set_aside_not_deleted(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for _ in range(2):
+        run.mkdir()
+        (run / "file").touch()
+        old = workdir.set_aside(run)
+        assert old is not None and (old / "file").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run.old1", "run.old2"]
+    assert workdir.set_aside(run) is None
 
 
-@pytest.mark.parametrize("fraction", [0.01, 0.99])
-def test_a_fraction_of_nothing_is_refused(recording: SpikeData, fraction: float) -> None:
-    with pytest.raises(UserError, match="validation_fraction"):
-        train.split(_config(fraction), _test_phase(recording))
+@pytest.mark.slow
+def test_a_longer_schedule_goes_on(files: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    _train(_config(files, population=1, train__epochs=2), path)
+    assert _train(_config(files, population=1, train__epochs=4), path, extend=True) == ["finished"]
+    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [2, 4]
+    assert json.loads((path / "config.json").read_text())["train"]["epochs"] == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["freeze", "stop", "restart"])
+def test_divergence(files: Path, tmp_path: Path, how: str) -> None:
+    config = _config(
+        files,
+        train__on_divergence=how,
+        train__restarts=2,
+        optimizer__warmup_epochs=0.0,
+        members__learning_rate="(1e-3, 1e30)",
+    )
+    path = tmp_path / "run"
+    if how == "stop":
+        with pytest.raises(Diverged, match="member 1 diverged") as caught:
+            _train(config, path)
+        assert caught.value.exit_code == 3
+        return
+    assert _train(config, path) == ["finished", "diverged"]
+    log = (path / "log.txt").read_text()
+    assert "member 1 diverged and is frozen" in log
+    assert ("at 0.25 of its learning rate" in log) == (how == "restart")
+    assert np.isfinite(np.frombuffer(_state(path)[:1024], np.float32)).all()
+
+
+@pytest.mark.slow
+def test_all_diverged(files: Path, tmp_path: Path) -> None:
+    config = _config(
+        files, population=1, optimizer__learning_rate=1e30, optimizer__warmup_epochs=0.0
+    )
+    with pytest.raises(Diverged, match=r"every member diverged.*lower") as caught:
+        _train(config, tmp_path / "run")
+    assert caught.value.exit_code == 3

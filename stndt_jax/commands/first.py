@@ -62,8 +62,11 @@ def train(argv: list[str]) -> int:
     r"""Trains a population of models (one, by default) and leaves a run directory.
 
     usage: stndt train --config=NAME|FILE --workdir=DIR [--config.KEY=VALUE ...]
+                       [--extend] [--fresh]
 
-    The same command on the same directory goes on where it was.
+    The same command on the same directory goes on where it was. Interrupt or terminate it at
+    any time: it saves first. Exit codes: 2 for a mistake, 3 if training diverged, 130 and 143
+    when interrupted and terminated.
 
     example: stndt train --config=mc_maze --config.data.path=mc_maze.h5 --workdir=runs/maze \
                  --config.optimizer.learning_rate=3e-3 --config.population=4
@@ -72,6 +75,8 @@ def train(argv: list[str]) -> int:
 
     fv = new_flags()
     flags.DEFINE_string("workdir", None, "run directory", flag_values=fv)
+    flags.DEFINE_bool("extend", False, "go on with a run of fewer epochs", flag_values=fv)
+    flags.DEFINE_bool("fresh", False, "set an old run aside, begin anew", flag_values=fv)
     flags.DEFINE_string("config", None, "shipped name or path of a file", flag_values=fv)
     if wants_help(argv):
         print_help(fv, train)
@@ -86,9 +91,12 @@ def train(argv: list[str]) -> int:
     loaded = configfile.load(settings)
     from stndt_jax import evaluate as scores
     from stndt_jax import train as room
+    from stndt_jax import workdir as place
 
-    data = scores.read_data(loaded)
-    room.train(loaded, data, Path(flag["workdir"]))
+    data, path = scores.read_data(loaded), Path(flag["workdir"])
+    if flag["fresh"] and (old := place.set_aside(path)):
+        print(f"the old run is in {old} now")
+    room.train(loaded, data, path, extend=flag["extend"])
     print(f"next: stndt evaluate {fv['workdir'].value}")
     return 0
 

@@ -1,0 +1,108 @@
+"""One process in a run directory at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+from stndt_jax.errors import UserError
+
+BEAT_S = 10.0
+STALE_S = 60.0
+
+
+class Lock:
+    """A file with this process's host and number, touched every ten seconds while held.
+
+    A lock is stale if its process is gone from this host or, where it is another host's, if
+    it has not been touched for a minute: that host has died or lost the job.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "lock"
+        self._done = threading.Event()
+
+    def __enter__(self) -> Lock:
+        """Takes the lock.
+
+        Raises:
+          UserError: another process holds it.
+        """
+        for _ in range(2):
+            try:
+                descriptor = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            except FileExistsError:
+                self._remove_if_stale()
+                continue
+            except OSError as error:
+                raise UserError(
+                    f"{self._path} cannot be written ({error.strerror}); free some space or "
+                    f"choose another --workdir"
+                ) from error
+            with os.fdopen(descriptor, "w") as file:
+                holder = {"host": socket.gethostname(), "pid": os.getpid()}
+                json.dump(holder | {"began": _began(os.getpid())}, file)
+            threading.Thread(target=self._beat, daemon=True).start()
+            return self
+        raise UserError(f"{self._path} was taken by another process at this moment; try again")
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._path.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self._done.wait(BEAT_S):
+            try:
+                os.utime(self._path)
+            except OSError:
+                # Whoever removed the file wanted the lock gone; training itself is unharmed.
+                return
+
+    def _remove_if_stale(self) -> None:
+        try:
+            age = time.time() - self._path.stat().st_mtime
+            text = self._path.read_text()
+        except FileNotFoundError:
+            return
+        try:
+            holder = json.loads(text)
+            host, pid, began = str(holder["host"]), int(holder["pid"]), holder.get("began")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            # Torn by a kill while it was written, or about to be written whole.
+            host, pid, began = "an unknown host", 0, None
+        here = host == socket.gethostname()
+        if not _runs(pid, began) if here else age > STALE_S:
+            self._path.unlink(missing_ok=True)
+            return
+        raise UserError(
+            f"process {pid} on {host} is at work in {self._path.parent} (its lock is "
+            f"{max(age, 0):.0f} s old); wait for it, stop it, or choose another --workdir"
+        )
+
+
+def _began(pid: int) -> str | None:
+    """When a process of this host began, in the kernel's ticks; None where nobody says.
+
+    Numbers are used again, above all in containers; a number and a beginning are not.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        # A zombie has a number but does nothing any more.
+        return None if fields[0] == "Z" else fields[19]
+    except (OSError, IndexError):
+        return None
+
+
+def _runs(pid: int, began: str | None) -> bool:
+    """Whether the process that took the lock is alive on this host."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return began is None or _began(pid) == began

@@ -1,0 +1,180 @@
+"""Eight virtual devices give what one gives."""
+
+from __future__ import annotations
+
+import functools
+import signal
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from stndt_jax.configs import default
+
+from stndt_jax import config, configfile, evaluate, log, parallel, step, train
+from stndt_jax.data import spikes, synthetic
+from stndt_jax.errors import Interrupted, UserError
+from stndt_jax.types import Dims
+
+DIMS = Dims(bins_observed=6, bins_forward=2, heldin=4, heldout=2)
+MEMBERS, BATCH = 8, 8
+
+
+def _config() -> config.Config:
+    plain = default.get_config().to_dict()
+    plain["population"] = MEMBERS
+    plain["model"] |= {"layers": 1, "heads": 2, "feedforward": 8}
+    plain["model"] |= dict.fromkeys(("dropout", "dropout_rates", "dropout_embedding"), 0.2)
+    plain["contrast"] |= {"weight": 0.5}
+    plain["members"] |= {"mask_ratio": tuple(0.1 + 0.05 * k for k in range(MEMBERS))}
+    return config.from_mapping(plain)
+
+
+CONFIG = _config()
+ARCH = step.arch(CONFIG, DIMS, 1)
+HYPER = jax.tree.map(jnp.asarray, config.hyper(CONFIG))
+
+
+def _batch() -> step.Batch:
+    counts = np.random.default_rng(0).poisson(0.6, (BATCH, DIMS.bins, DIMS.neurons))
+    known = np.random.default_rng(1).random(counts.shape) < 0.9
+    return step.Batch(jnp.asarray(counts, jnp.uint8), jnp.asarray(known))
+
+
+@functools.cache
+def _params() -> Any:
+    draw = parallel.over_members(functools.partial(step.init, ARCH), together=False)
+    return jax.jit(draw)(HYPER).params
+
+
+def _gradients(grid: Any) -> Any:
+    """Raw gradients of all members, their masks, dropout and contrastive loss included."""
+
+    def one(params: Any, hyper: config.Hyper, batch: step.Batch) -> Any:
+        if grid is not None:
+            batch = jax.lax.with_sharding_constraint(batch, NamedSharding(grid, P("data")))
+        noise = step.key(hyper.seed, "train", 3)
+        loss = lambda params: step.loss(ARCH, params, hyper, batch, noise, jnp.float32(0.0))  # noqa: E731
+        (total, parts), slopes = jax.value_and_grad(loss, has_aux=True)(params)
+        return total, parts, slopes
+
+    lifted = parallel.over_members(one, shared=1, together=True, grid=grid)
+    placed = parallel.of_members(grid)
+    run = jax.jit(lifted, out_shardings=placed)
+    own = jax.device_put((_params(), HYPER), placed)
+    return jax.tree.map(np.asarray, run(*own, jax.device_put(_batch(), parallel.of_all(grid))))
+
+
+@functools.cache
+def _on_one_device() -> Any:
+    return _gradients(None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", [1, 2, 4, 8])
+def test_gradients_on_a_grid_are_those_of_one_device(data: int) -> None:
+    grid = parallel.mesh(MEMBERS, data)
+    assert grid is not None
+    assert grid.devices.shape == (8 // data, data)
+    total, parts, slopes = _gradients(grid)
+    wanted_total, wanted_parts, wanted = _on_one_device()
+    np.testing.assert_allclose(total, wanted_total, rtol=1e-5)
+    assert float(np.min(parts.contrastive)) > 0.1
+    np.testing.assert_allclose(parts.contrastive, wanted_parts.contrastive, rtol=1e-5)
+    np.testing.assert_array_equal(parts.targets, wanted_parts.targets)
+    for found, leaf in zip(jax.tree.leaves(slopes), jax.tree.leaves(wanted), strict=True):
+        assert np.abs(found - leaf).max() <= 1e-5 * max(np.abs(leaf).max(), 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("members", "data", "devices", "shape"),
+    [
+        (8, 1, 0, (8, 1)), (4, 2, 0, (4, 2)), (6, 1, 0, (6, 1)), (5, 2, 0, None), (3, 2, 6, (3, 2)),
+        (7, 1, 4, None), (1, 8, 0, (1, 8)), (64, 1, 4, (4, 1)),
+    ],
+)  # fmt: skip
+def test_the_largest_grid_that_divides(
+    members: int, data: int, devices: int, shape: tuple[int, int] | None
+) -> None:
+    grid = parallel.mesh(members, data, devices)
+    if shape is None:
+        assert grid is None or grid.devices.shape == (1, data)
+    else:
+        assert grid is not None and grid.devices.shape == shape
+
+
+def test_more_devices_than_there_are() -> None:
+    with pytest.raises(ValueError, match="9 devices are asked for and 8 are here"):
+        parallel.mesh(9, 1, 9)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    data = synthetic.make(
+        "reach", seed=1, trials=32, eval_trials=8, bins=6, bins_forward=2, heldin=4, heldout=2,
+        directions=2, curved=False,
+    )  # fmt: skip
+    spikes.write(data, folder / "reach.h5")
+    spikes.write_targets(data, folder / "reach_target.h5")
+    return folder
+
+
+def _run(files: Path, path: Path, devices: int, data: int = 1, epochs: int = 6) -> list[str]:
+    loaded = configfile.load(
+        [
+            "--config=tiny",
+            f"--config.data.path={files / 'reach.h5'}",
+            f"--config.data.targets={files / 'reach_target.h5'}",
+            "--config.model.layers=1",
+            "--config.population=8",
+            f"--config.train.epochs={epochs}",
+            f"--config.parallel.devices={devices}",
+            f"--config.parallel.data={data}",
+        ]
+    )
+    return train.train(loaded, evaluate.read_data(loaded), path, quiet=True)
+
+
+@pytest.mark.slow
+def test_a_run_moves_from_eight_devices_to_one_and_back(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, moved = tmp_path / "alone", tmp_path / "moved"
+    assert _run(files, alone, 1) == ["finished"] * 8
+    for devices, data, stop_after in ((8, 1, 3), (1, 1, 4), (8, 2, None)):
+        portions = 0
+
+        def one(*_: object, stop_after: int | None = stop_after) -> int:
+            nonlocal portions
+            portions += 1
+            if portions == stop_after:
+                signal.raise_signal(signal.SIGTERM)
+            return 1
+
+        monkeypatch.setattr(train, "_next_size", one)
+        if stop_after is None:
+            assert _run(files, moved, devices, data) == ["finished"] * 8
+        else:
+            with pytest.raises(Interrupted):
+                _run(files, moved, devices, data)
+    assert (
+        "on 8 devices, 4 for members x 2 for the trials of a batch"
+        in (moved / "log.txt").read_text()
+    )
+    rows = [log.read_metrics(path / "metrics.jsonl") for path in (alone, moved)]
+    assert [row["epoch"] for row in rows[1]] == [2, 4, 6] == [row["epoch"] for row in rows[0]]
+    for one_, other in zip(*rows, strict=True):
+        for name in ("train_loss", "valid_masked_loss", "valid_unmasked_loss"):
+            np.testing.assert_allclose(one_[name], other[name], rtol=1e-5)
+
+
+def test_devices_that_cannot_share_a_batch(files: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"parallel.data is 3, which does not divide the 16"):
+        _run(files, tmp_path / "a", 0, 3)
+    with pytest.raises(UserError, match="16 devices are asked for and 8 are here"):
+        _run(files, tmp_path / "b", 0, 16)
