@@ -108,9 +108,10 @@ def _file(
     phase = 2 * np.pi * (1.3 * times[:, None] + np.arange(2) / 4)
     sampled = times if gaps else np.arange(round(intervals[-1][1] * 1e3)) / 1e3
     angle = 2 * np.pi * (1.3 * sampled[:, None] + np.arange(2) / 4)
-    module = file.create_processing_module("behavior", "hand") if series else None
+    if series:
+        file.create_processing_module("behavior", "hand")
     for name in series:
-        module.add(
+        file.processing["behavior"].add(
             pynwb.TimeSeries(
                 name=name,
                 data=100 * np.sin(angle + len(name)) + rng.normal(size=angle.shape),

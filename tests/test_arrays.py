@@ -91,7 +91,7 @@ def lfads(path: Path, **changes) -> np.ndarray:
     """A file as LFADS' own generators write it; returns the trials in their order."""
     x = np.random.default_rng(0).poisson(1.0, (10, 6, 4))
     places = {"train": [0, 2, 3, 5, 6, 8, 9], "valid": [1, 4, 7]}
-    found = {"conversion_factor": 20.0}
+    found: dict[str, object] = {"conversion_factor": 20.0}
     for split, rows in places.items():
         found |= {f"{split}_data": x[rows], f"{split}_truth": 20.0 * (x[rows] + 0.5)}
         found[f"{split}_inds"] = np.array(rows)

@@ -16,7 +16,7 @@ from stndt_jax.errors import UserError
 
 def submission(data: SpikeData, rates: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Rates of either split (R, T, N) under the benchmark's keys."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     T, N = data.bins_observed, data.heldin
     for split, x in rates.items():
         found |= {f"{split}_rates_heldin": x[:, :T, :N], f"{split}_rates_heldout": x[:, :T, N:]}

@@ -74,7 +74,7 @@ def oracle(
             [(group, arrays)] = target.items()
             ragged = {k: arrays.pop(k) for k in list(arrays) if k.endswith("cond_idx")}
             make_tensors.save_to_h5({group: arrays}, paths[2])
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for path in paths[: 3 if phase == "val" else 2]:
         with h5py.File(path) as file:
             holder = file if path != paths[2] else file[group]

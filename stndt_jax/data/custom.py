@@ -361,7 +361,8 @@ def _warn_shared(path: Path, data: SpikeData, cut: Cut) -> None:
         assert trials.starts is not None
         spans.append([trials.starts + bins_R * (cut.bin_ms / 1e3) for bins_R in ends])
     (begin, end), (first, last) = spans
-    shared = (begin[None] < last[:, None] - 1e-6) & (end[None] > first[:, None] + 1e-6)
+    before, after = begin[None] < last[:, None] - 1e-6, end[None] > first[:, None] + 1e-6
+    shared = np.logical_and(before, after)
     if shared.any():
         warnings.warn(
             f"{path}: the windows of {int(shared.any(axis=1).sum())} of {len(data.eval)} evaluated "

@@ -334,7 +334,7 @@ class _Notes(logging.Handler):
 
 
 @contextlib.contextmanager
-def _quiet(interface: ModuleType, notes: list[str]) -> Iterator[None]:
+def _quiet(interface: Any, notes: list[str]) -> Iterator[None]:
     """What nlb_tools says goes into notes, and its warnings of what pandas deprecates nowhere.
 
     It smooths the neurons of a PSTH in processes of their own; forked from one that runs JAX they

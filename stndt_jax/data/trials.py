@@ -248,7 +248,7 @@ class SpikeData:
             times = None if starts is None else np.array(starts, np.float64)
             fits("conditions", labels, (R,))
             fits("starts", times, (R,))
-            if times is not None and front and getattr(spikes, "dtype", object) == object:
+            if times is not None and front:  # whole trials, in one array, have no padding
                 times -= [(T - len(row)) * bin_ms / 1000.0 for row in spikes]
             moves, truth = stacked["behavior"], stacked["rates"]
             if moves is not None and moves.ndim == 3:
