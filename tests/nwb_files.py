@@ -70,8 +70,8 @@ def _trial(name: str, k: int, rng: np.random.Generator) -> dict[str, Any]:
         row |= {"set_time": start + 0.9, "go_time": start + 0.9 + tp / 1000, "tp": tp}
         row |= {"is_outlier": int(k == 5), "ready_time": start + 0.3}
     elif name == "area2_bump":
-        row |= {"move_onset_time": start + 0.3, "ctr_hold_bump": k % 2 == 0}
-        row |= {"cond_dir": 90.0 * (k // 4 % 2), "bump_time": start + 0.2 if k % 2 == 0 else np.nan}
+        row |= {"move_onset_time": start + 0.3, "ctr_hold_bump": k // 4 % 2 == 0}
+        row |= {"cond_dir": 90.0 * (k // 8 % 2), "bump_time": start + 0.2}
     else:
         row |= {"move_onset_time": round(start + 0.4 + 0.1 * rng.random(), 3), "rt": 0.1}
         row |= {"trial_type": 1 + k // 4 % 2, "trial_version": k // 8 % 2, "success": True}
