@@ -15,6 +15,8 @@ EXTRAS = {
     # on Python 3.11, so it is installed beside these: pip install --no-deps nlb_tools==0.0.4
     # pandas 3 breaks its resampling.
     "nlb": ["pandas>=2.2,<3", "pynwb"],
+    "dandi": ["dandi"],
+    "export": ["h5netcdf", "pynwb", "xarray"],
     "log": ["tensorboardX"],
     "plots": ["matplotlib"],
     "cuda12": ["jax[cuda12]"],

@@ -15,7 +15,7 @@ from stndt_jax.types import Dims
 
 def dims_of(data: SpikeData) -> Dims:
     """Sizes of a trial of this data."""
-    return Dims(data.bins_observed, data.bins_forward, data.heldin, data.heldout)
+    return Dims(data.bins_observed, data.bins_forward, data.heldin, data.heldout, data.gaps)
 
 
 def batch_of(trials: Trials, dims: Dims) -> Batch:

@@ -16,8 +16,13 @@ from stndt_jax.errors import Interrupted, UserError
 COMMANDS = {
     "demo": ("first", "make data, train a small population, score and draw it"),
     "synth": ("first", "write a synthetic data set with known rates"),
+    "prepare": ("data", "make a recording from NWB files, arrays or the benchmark's data sets"),
+    "download": ("data", "bring a benchmark data set from the DANDI archive"),
+    "inspect": ("data", "list what an NWB or HDF5 file offers"),
     "train": ("first", "train a model, or a population of models, on a recording"),
     "evaluate": ("first", "infer rates, score them, write the benchmark's submission file"),
+    "check-submission": ("data", "check a submission file against the recording"),
+    "export": ("data", "write inferred rates as NWB, NetCDF or HDF5"),
 }
 
 

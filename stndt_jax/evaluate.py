@@ -112,6 +112,8 @@ def rates_of(trained: Trained, trials: Trials, members: list[int], select: Selec
     dims = trained.arch.dims
     run = parallel.compiled(functools.partial(step.rates, trained.arch))
     counts_RTN = trials.counts(dims.bins_forward, dims.heldout)
+    # Which counts are known, where the model has to know it.
+    known = (trials.known(dims.bins_forward, dims.heldout),) if dims.gaps else ()
     R, size = len(counts_RTN), min(trained.config.train.batch, len(counts_RTN))
     for k in members:
         params = trained.params(k, select)
@@ -120,7 +122,9 @@ def rates_of(trained: Trained, trials: Trials, members: list[int], select: Selec
         for first in range(0, R, size):
             # The last batch starts early enough to be a whole one: one shape, one program.
             batch = slice(min(first, R - size), min(first, R - size) + size)
-            rates_RTN[batch] = run(params, hyper, jnp.asarray(counts_RTN[batch]))
+            rates_RTN[batch] = run(
+                params, hyper, *(jnp.asarray(x[batch]) for x in (counts_RTN, *known))
+            )
         yield rates_RTN
 
 

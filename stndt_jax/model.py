@@ -155,8 +155,13 @@ def _attention(q: Array, k: Array, mask: Array | None = None) -> Array:
     scores = jnp.matmul(q * (1.0 / math.sqrt(q.shape[-1])), k.swapaxes(-1, -2))
     scores = scores.astype(jnp.float32)
     if mask is not None:
-        scores = jnp.where(mask[None], scores, -jnp.inf)
+        scores = jnp.where(mask, scores, -jnp.inf)
     return jax.nn.softmax(scores, axis=-1)
+
+
+def _recorded(x_BTN: Array, seen_BT: Array | None) -> Array:
+    """Zero in bins that were not recorded."""
+    return x_BTN if seen_BT is None else jnp.where(seen_BT[..., None], x_BTN, 0)
 
 
 class TemporalAttention(nn.Module):
@@ -169,14 +174,14 @@ class TemporalAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BTN: Float[Array, "B T N"], mask_TT: Bool[Array, "T T"], rate: Array | float
+        self, x_BTN: Float[Array, "B T N"], mask_bTT: Bool[Array, "b T T"], rate: Array | float
     ) -> tuple[Float[Array, "B T N"], Float[Array, "B T T"]]:
         N, H = x_BTN.shape[-1], self.heads
         xavier = math.sqrt(6.0 / (4 * N))
         qkv = Linear(N, 3 * N, self.dtype, xavier, 0.0, name="qkv")(x_BTN)
         outputs, mean_BTT = [], jnp.float32(0.0)
         for q_BTd, k_BTd, v_BTd in _heads(qkv, 3, H):
-            a_BTT = _attention(q_BTd, k_BTd, mask_TT)
+            a_BTT = _attention(q_BTd, k_BTd, mask_bTT)
             mean_BTT = mean_BTT + a_BTT / H
             weights = a_BTT.astype(self.dtype)
             if self.has_rng("dropout"):
@@ -232,7 +237,7 @@ class Layer(nn.Module):
         self,
         x_BTN: Float[Array, "B T N"],
         s_BNT: Float[Array, "B N T"],
-        mask_TT: Bool[Array, "T T"],
+        mask_bTT: Bool[Array, "b T T"],
         knobs: Knobs,
     ) -> tuple[Float[Array, "B T N"], dict[str, Array]]:
         """Returns the layer's output and its attention maps."""
@@ -250,7 +255,7 @@ class Layer(nn.Module):
         attend = TemporalAttention(self.dims, config.heads, dtype, fixup, name="temporal")
         forward = FeedForward(config, N, fixup, name="feedforward")
 
-        h, temporal_BTT = attend(norm["norm1"](x_BTN) if pre else x_BTN, mask_TT, knobs.dropout)
+        h, temporal_BTT = attend(norm["norm1"](x_BTN) if pre else x_BTN, mask_bTT, knobs.dropout)
         x_BTN = x_BTN + drop(h)
         x_BTN = x_BTN if pre else norm["norm1"](x_BTN)
         x_BTN = x_BTN + drop(forward(norm["norm2"](x_BTN) if pre else x_BTN, knobs.dropout))
@@ -331,13 +336,18 @@ class STNDT(nn.Module):
         return temporal, math.sqrt(T) * spatial
 
     def __call__(
-        self, x_BTN: Float[Array, "B T N"], knobs: Knobs
+        self,
+        x_BTN: Float[Array, "B T N"],
+        knobs: Knobs,
+        seen_BT: Bool[Array, "B T"] | None = None,
     ) -> tuple[Float[Array, "B T N"], dict[str, Array]]:
         """Log-rates of a batch of trials.
 
         Args:
           x_BTN: spike counts, zero at held-out neurons and forward bins.
           knobs: context window and dropout rates, scalars that may be traced.
+          seen_BT: false in bins that were not recorded, where ``x_BTN`` must be zero: no other
+            bin and no neuron attends to them. None where all were.
 
         Returns:
           ``(z, out)``: log expected counts per bin, and everything on the way to them:
@@ -346,6 +356,10 @@ class STNDT(nn.Module):
           not computed under jit. Dropout acts if ``apply`` is given a ``dropout`` key.
         """
         mask_TT = context_mask(self.dims.bins, knobs.context_forward, knobs.context_backward)
+        mask_bTT = mask_TT[None]
+        if seen_BT is not None:
+            # A bin that was not recorded attends to itself, lest it attend to nothing.
+            mask_bTT = mask_bTT & (seen_BT[:, None, :] | jnp.eye(self.dims.bins, dtype=bool)[None])
         temporal_BTN, spatial_BNT = self.embed(x_BTN)
         x_BTN = self._drop(temporal_BTN + self.position[None], knobs.dropout_embedding)
         if spatial_BNT is None:
@@ -354,8 +368,8 @@ class STNDT(nn.Module):
             s_BNT = self._drop(spatial_BNT + self.spatial_position[None], knobs.dropout_embedding)
         layers = []
         for layer in self.layers:
-            x_BTN, maps = layer(x_BTN, s_BNT, mask_TT, knobs)
-            s_BNT = x_BTN.swapaxes(-1, -2)
+            x_BTN, maps = layer(x_BTN, s_BNT, mask_bTT, knobs)
+            s_BNT = _recorded(x_BTN, seen_BT).swapaxes(-1, -2)
             layers.append(maps | {"layers": x_BTN})
         out = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
         hidden = self._drop(self.final_norm(x_BTN), knobs.dropout_rates)
@@ -365,7 +379,10 @@ class STNDT(nn.Module):
         return dropout(self.make_rng("dropout"), x, rate) if self.has_rng("dropout") else x
 
     def features(
-        self, x_BTN: Float[Array, "B T N"], knobs: Knobs
+        self,
+        x_BTN: Float[Array, "B T N"],
+        knobs: Knobs,
+        seen_BT: Bool[Array, "B T"] | None = None,
     ) -> list[Float[Array, "B features"]]:
         """What the contrastive loss compares, one flat row a trial; one loss for each item.
 
@@ -376,12 +393,13 @@ class STNDT(nn.Module):
             temporal, spatial = self.embed(x_BTN)
             views = [temporal] if spatial is None else [temporal, spatial]
         else:
-            z, out = self(x_BTN, knobs)
+            z, out = self(x_BTN, knobs, seen_BT)
             views = [z if layer == "decoder" else out["layers"][int(layer)]]
         if self.contrast.projector != "none":
             views[0] = self.projector(views[0])
             if len(views) == 2:
                 views[1] = self.spatial_projector(views[1])
+        views[0] = _recorded(views[0], seen_BT)
         return [view.reshape(view.shape[0], -1) for view in views]
 
     def everything(self, x_BTN: Float[Array, "B T N"], knobs: Knobs) -> Array:

@@ -51,17 +51,17 @@ STYLE: dict[Any, Any] = {
 P = ParamSpec("P")
 
 
-def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """Draws under STYLE, whatever the user's own settings are."""
 
     @wraps(draw)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with matplotlib.rc_context():
             matplotlib.rcdefaults()
             matplotlib.rcParams.update(STYLE)
             return draw(*args, **kwargs)
 
-    return styled
+    return drawn
 
 
 def condition_means(
@@ -75,7 +75,7 @@ def condition_means(
     return means_CTN
 
 
-@_styled
+@styled
 def psths(
     true_CTN: Float[NDArray, "C T N"],
     inferred_RTN: Float[NDArray, "R T N"],
@@ -99,7 +99,7 @@ def psths(
     """
     inferred_CTN = condition_means(inferred_RTN, conditions_R, len(true_CTN))
     shown = [c for c in range(len(true_CTN)) if np.any(conditions_R == c)]
-    colors = dict(zip(shown, _condition_colors(len(shown)), strict=True))
+    colors = dict(zip(shown, condition_colors(len(shown)), strict=True))
     time = _bin_centres(true_CTN.shape[1], bin_ms)
     fig, axes = _grid(2, len(neurons), width=1.9, height=1.45, share="col")
     for column, n in enumerate(neurons):
@@ -121,7 +121,7 @@ def psths(
     return fig
 
 
-@_styled
+@styled
 def single_trials(
     spikes_RTN: Shaped[NDArray, "R T N"],
     inferred_RTN: Float[NDArray, "R T N"],
@@ -187,7 +187,7 @@ def single_trials(
     return fig
 
 
-@_styled
+@styled
 def velocity(
     true_RTD: Float[NDArray, "R T 2"],
     decoded_RTD: Float[NDArray, "R T 2"],
@@ -231,10 +231,10 @@ def velocity(
 
     groups_R = np.zeros(len(true_RTD), int) if conditions_R is None else conditions_R
     groups = np.unique(groups_R)
-    color_of = dict(zip(groups.tolist(), _condition_colors(len(groups)), strict=True))
+    color_of = dict(zip(groups.tolist(), condition_colors(len(groups)), strict=True))
     panels = right.subplots(2, 1, sharex=True, sharey=True)
     for ax, x_RTD, title in zip(panels, (true_RTD, decoded_RTD), ("true", "decoded"), strict=True):
-        for r, path_TD in enumerate(_paths(x_RTD, bin_ms)):
+        for r, path_TD in enumerate(paths(x_RTD, bin_ms)):
             ax.plot(*path_TD.T, color=color_of[int(groups_R[r])], linewidth=0.8)
         ax.set_aspect("equal")
         ax.set_title(f"{title} hand paths")
@@ -243,7 +243,7 @@ def velocity(
     return fig
 
 
-@_styled
+@styled
 def training_curves(
     rows: Sequence[Mapping[str, Any]],
     *,
@@ -296,7 +296,7 @@ def training_curves(
     return fig
 
 
-@_styled
+@styled
 def score_bars(
     scores: Mapping[str, Mapping[str, float]],
     *,
@@ -379,12 +379,14 @@ def _spike_times(counts_T: NDArray, bin_ms: float) -> NDArray:
     return np.concatenate(times) if times else np.zeros(0)
 
 
-def _paths(velocity_RTD: NDArray, bin_ms: float) -> NDArray:
+def paths(velocity_RTD: NDArray, bin_ms: float) -> NDArray:
+    """Velocity summed over bins times the bin width, from the origin; NaN adds nothing."""
     steps_RTD = np.nan_to_num(velocity_RTD) * (bin_ms / 1000.0)
     return np.pad(np.cumsum(steps_RTD, axis=1), ((0, 0), (1, 0), (0, 0)))
 
 
-def _condition_colors(count: int) -> list[tuple[float, ...]]:
+def condition_colors(count: int) -> list[tuple[float, ...]]:
+    """A colour for every condition, from viridis."""
     # The last tenth of viridis is too pale on white.
     return [tuple(c) for c in matplotlib.colormaps["viridis"](np.linspace(0, 0.9, count))]
 

@@ -137,6 +137,28 @@ def check_submission(rates: Mapping[str, NDArray], data: SpikeData) -> None:
             )
 
 
+def check_units(rates: Mapping[str, NDArray], data: SpikeData) -> None:
+    """Refuses rates that are in spikes/s: by their mean, against that of the counts.
+
+    Rates are taken for spikes/s where their mean is nearer, as a ratio, to the mean count per
+    second than to the mean count per bin.
+
+    Raises:
+        UserError: they are.
+    """
+    per_second = 1000.0 / data.bin_ms
+    blocks = {"train_rates_heldin": data.train.heldin, "train_rates_heldout": data.train.heldout}
+    for key, counts in (blocks | {"eval_rates_heldin": data.eval.heldin}).items():
+        if key not in rates or counts is None or not counts.any():
+            continue
+        ratio = float(np.mean(rates[key])) / float(counts.mean())
+        if ratio > per_second**0.5:
+            raise UserError(
+                f"{key} is {ratio:.0f} times the mean count per bin, so it is in spikes/s, it "
+                f"seems; write expected counts per bin: divide by {per_second:g}"
+            )
+
+
 def write_submission(
     path: str | Path, name: str, rates: Mapping[str, NDArray], *, bin_ms: float
 ) -> None:
@@ -316,11 +338,12 @@ def _true_rates(
     if np.nansum(heldout_RTN) > 0:
         oracle_RTN = true_RTN[..., neurons - heldout_RTN.shape[-1] :].copy()
         found["oracle co-bps"] = nlb.bits_per_spike(oracle_RTN, heldout_RTN)
-    around = true_RTN - true_RTN.mean(axis=(0, 1))
-    total_N = np.sum(around**2, axis=(0, 1))
-    error_N = np.sum((true_RTN - eval_RTN) ** 2, axis=(0, 1))
+    # NaN stands in bins that a short trial does not have.
+    around = true_RTN - np.nanmean(true_RTN, axis=(0, 1))
+    total_N = np.nansum(around**2, axis=(0, 1))
+    error_N = np.nansum((true_RTN - eval_RTN) ** 2, axis=(0, 1))
     # A constant rate leaves rounding errors of about 1e-15 of itself in `around`.
-    varies = np.ptp(true_RTN, axis=(0, 1)) > 0
+    varies = np.nanmax(true_RTN, axis=(0, 1)) > np.nanmin(true_RTN, axis=(0, 1))
     if varies.any():
         found["rate R2"] = np.mean(1 - error_N[varies] / total_N[varies])
     return found

@@ -166,9 +166,13 @@ def loss(
         )
 
     x_VBTN, masked_VBTN = jax.vmap(corrupt)(jax.random.split(key_corrupt, views), how)
+    seen_BT = seen(batch.known, dims)
+    if seen_BT is not None:
+        # What was not recorded gets no random counts either.
+        x_VBTN = jnp.where(batch.known[None], x_VBTN, 0)
     targets_BTN = (masked_VBTN[0] | masking.predicted(dims)[None]) & batch.known
     z_BTN, _ = network.apply(
-        {"params": params}, x_VBTN[0], knobs(hyper), rngs={"dropout": key_drop}
+        {"params": params}, x_VBTN[0], knobs(hyper), seen_BT, rngs={"dropout": key_drop}
     )
     nll_BTN = losses.poisson_nll(z_BTN, batch.counts.astype(jnp.float32))
     masked, targets = losses.masked_sum(nll_BTN, targets_BTN)
@@ -176,8 +180,14 @@ def loss(
     contrastive = jnp.float32(0.0)
     if arch.contrast.enabled:
         pair = x_VBTN[1:].reshape(-1, dims.bins, dims.neurons)
+        both_BT = None if seen_BT is None else jnp.concatenate([seen_BT, seen_BT])
         features = network.apply(
-            {"params": params}, pair, knobs(hyper), method="features", rngs={"dropout": key_views}
+            {"params": params},
+            pair,
+            knobs(hyper),
+            both_BT,
+            method="features",
+            rngs={"dropout": key_views},
         )
         for rows in features:
             contrastive += jnp.mean(losses.info_nce(jnp.asarray(rows), hyper.contrast_temperature))
@@ -271,8 +281,11 @@ def evaluate_step(arch: Arch, params: Params, hyper: Hyper, batch: Batch, index:
         dims=dims,
     )
     predicted_BTN = masking.predicted(dims)[None]
-    z_masked, _ = arch.network.apply({"params": params}, corrupted_BTN, knobs(hyper))
-    z_clean = log_rates(arch, params, hyper, batch.counts)
+    seen_BT = seen(batch.known, dims)
+    if seen_BT is not None:
+        corrupted_BTN = jnp.where(batch.known, corrupted_BTN, 0)
+    z_masked, _ = arch.network.apply({"params": params}, corrupted_BTN, knobs(hyper), seen_BT)
+    z_clean = log_rates(arch, params, hyper, batch.counts, batch.known)
     return Scores(
         masked=losses.masked_sum(
             losses.poisson_nll(z_masked, counts_BTN), (masked_BTN | predicted_BTN) & batch.known
@@ -289,17 +302,43 @@ def evaluate_step(arch: Arch, params: Params, hyper: Hyper, batch: Batch, index:
     )
 
 
+def seen(known: Bool[Array, "B T N"], dims: Dims) -> Bool[Array, "B T"] | None:
+    """Bins to attend to: forward ones, and observed ones with a recorded held-in neuron.
+
+    None where the data have no gaps, and every bin is one.
+    """
+    if not dims.gaps:
+        return None
+    forward_T = jnp.arange(dims.bins) >= dims.bins_observed
+    return jnp.any(known[..., : dims.heldin], axis=-1) | forward_T[None]
+
+
 def log_rates(
-    arch: Arch, params: Params, hyper: Hyper, counts: UInt[Array, "B T N"]
+    arch: Arch,
+    params: Params,
+    hyper: Hyper,
+    counts: UInt[Array, "B T N"],
+    known: Bool[Array, "B T N"] | None = None,
 ) -> Float[Array, "B T N"]:
-    """Log expected counts per bin, from held-in neurons' observed bins alone, no dropout."""
+    """Log expected counts per bin, from held-in neurons' observed bins alone, no dropout.
+
+    ``known``, where counts were recorded, must be given if the data have gaps.
+    """
     x_BTN = masking.clean(counts, arch.dims)
-    z_BTN, _ = arch.network.apply({"params": params}, x_BTN, knobs(hyper))
+    seen_BT = None
+    if arch.dims.gaps:
+        assert known is not None
+        x_BTN, seen_BT = jnp.where(known, x_BTN, 0), seen(known, arch.dims)
+    z_BTN, _ = arch.network.apply({"params": params}, x_BTN, knobs(hyper), seen_BT)
     return z_BTN
 
 
 def rates(
-    arch: Arch, params: Params, hyper: Hyper, counts: UInt[Array, "B T N"]
+    arch: Arch,
+    params: Params,
+    hyper: Hyper,
+    counts: UInt[Array, "B T N"],
+    known: Bool[Array, "B T N"] | None = None,
 ) -> Float[Array, "B T N"]:
-    """Expected counts per bin of all neurons and bins of a batch of trials."""
-    return jnp.exp(log_rates(arch, params, hyper, counts))
+    """Expected counts per bin of all neurons and bins of a batch; as ``log_rates``."""
+    return jnp.exp(log_rates(arch, params, hyper, counts, known))

@@ -49,12 +49,17 @@ Params = dict[str, Any]
 
 @dataclass(frozen=True)
 class Dims:
-    """Sizes of one trial: observed then forward bins, held-in then held-out neurons."""
+    """Sizes of one trial: observed then forward bins, held-in then held-out neurons.
+
+    ``gaps`` tells whether some trial has observed bins that were not recorded, such as the padding
+    of a short trial: models then take no notice of them.
+    """
 
     bins_observed: int
     bins_forward: int
     heldin: int
     heldout: int
+    gaps: bool = False
 
     @property
     def bins(self) -> int:

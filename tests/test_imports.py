@@ -33,9 +33,16 @@ ROOMS: dict[str, set[str]] = {
     "configfile": {"config"},
     "data": set(),
     "data.checks": set(),
-    "data.spikes": {"data.checks"},
+    "data.trials": {"data.checks"},
+    "data.spikes": {"data.checks", "data.trials"},
     "data.synthetic": {"data.spikes"},
-    "data.nwb": {"data.checks", "data.spikes"},
+    "data.arrays": {"data.checks", "data.trials"},
+    "data.nwb": {"data.checks"},
+    "data.custom": {"data.nwb", "data.trials"},
+    "data.nlb": {"data.checks", "data.nwb", "data.spikes"},
+    "data.download": {"data.nlb"},
+    "data.summary": {"data.checks", "data.nwb", "data.trials"},
+    "data.export": {"data.arrays", "data.checks", "data.spikes"},
     "masking": {"config"},
     "model": {"config"},
     "losses": set(),
@@ -63,11 +70,13 @@ ROOMS: dict[str, set[str]] = {
         *("batches", "population", "scoring"),
     },
     "plots": set(),
+    "plots_data": {"plots"},
 }
 ROOMS["demo"] = set(ROOMS)
 ROOMS["commands"] = set()
 ROOMS["commands.common"] = set()
 ROOMS["commands.first"] = set(ROOMS)
+ROOMS["commands.data"] = set(ROOMS)
 ROOMS["cli"] = set(ROOMS)
 ROOMS["__main__"] = {"cli"}
 
@@ -84,11 +93,14 @@ BARE_ALSO = {"types": {"jaxtyping"}}
 # Package -> the only files that import it, wherever in them the import stands.
 HOMES: dict[str, set[str]] = {
     "orbax": {"checkpoint"},
-    "pandas": {"data.nwb"},
-    "pynwb": {"data.nwb"},
-    "dandi": {"data.nwb"},
-    "nlb_tools": {"data.nwb"},
-    "nlb_tools.evaluation": {"data.nwb", "scoring"},
+    "pandas": {"data.nlb"},
+    "pynwb": {"data.export"},
+    "hdmf": {"data.export"},
+    "xarray": {"data.export"},
+    "dandi": {"data.download"},
+    "requests": {"data.download"},
+    "nlb_tools": {"data.nlb"},
+    "nlb_tools.evaluation": {"scoring"},
     "torch": {"torch_import"},
     "ml_collections": {"configfile", "configs"},
 }

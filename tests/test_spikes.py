@@ -360,15 +360,17 @@ def test_the_fingerprint_changes_with_everything():
     seen = {data.fingerprint()}
     for field in dataclasses.fields(spikes.Trials):
         array = getattr(data.eval, field.name)
-        others = [np.ones((R_EVAL, 7, 5), bool)] if array is None else [None, array[::-1]]
+        unset = {"valid": np.ones((R_EVAL, 7, 5), bool), "starts": np.arange(4.0)}
+        others = [unset[field.name]] if array is None else [None, array[::-1]]
         if field.name == "heldin":
             others = others[1:]
         for other in others:
             seen.add(changed(data, **{field.name: other}).fingerprint())
-    for other in ({"name": "x"}, {"bin_ms": 10.0}, {"psth": None}, {"psth": data.psth * 2}):
+    units = {"units": np.arange(5)}
+    for other in ({"name": "x"}, {"bin_ms": 10.0}, {"psth": None}, {"psth": data.psth * 2}, units):
         seen.add(dataclasses.replace(data, **other).fingerprint())
     swapped = dataclasses.replace(data, train=data.eval, eval=data.train)
-    assert len(seen | {swapped.fingerprint()}) == 1 + (1 + 6 * 2 + 1) + 4 + 1
+    assert len(seen | {swapped.fingerprint()}) == 1 + (1 + 6 * 2 + 2) + 5 + 1
 
 
 # nlb_tools

@@ -29,7 +29,9 @@ def print_help(fv: flags.FlagValues, command: Callable) -> None:
     lines = (command.__doc__ or "").splitlines()
     print("\n".join(line.removeprefix("    ") for line in lines).rstrip() + "\n")
     for name in fv:
-        print(f"  --{name:14} {fv[name].help} (default: {fv[name].value or 'none'})")
+        print(
+            f"  --{name.replace('_', '-'):18} {fv[name].help} (default: {fv[name].value or 'none'})"
+        )
 
 
 def parse(

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from stndt_jax.errors import UserError
-from stndt_jax.types import Int, NDArray, UInt
+from stndt_jax.types import Bool, Int, NDArray, UInt
 
 MAX_COUNT = np.iinfo(np.uint16).max
 
@@ -128,22 +128,7 @@ class Group:
         Raises:
             UserError: a count that is NaN, infinite, negative, fractional or above 65535.
         """
-        x = self.numbers(key)
-        known = ~np.isnan(x) if x.dtype.kind == "f" else np.ones(x.shape, bool)
-        if not unknown:
-            self._refuse(key, x, ~known, "known; only targets may hold NaN")
-        if not known.all():
-            x = np.where(known, x, 0)
-        if x.dtype.kind == "f":
-            self._refuse(key, x, np.isinf(x), "finite; check how the file was made")
-        if x.dtype.kind in "fi":
-            self._refuse(key, x, x < 0, "0 or more; check how the file was made")
-        if x.dtype.kind == "f":
-            self._refuse(key, x, x != np.floor(x), "whole numbers: counts per bin, never rates")
-        self._refuse(
-            key, x, x > np.float32(MAX_COUNT), f"at most {MAX_COUNT}; check how the bins were made"
-        )
-        return as_counts(x), known
+        return checked_counts(self.where(key), self.numbers(key), unknown=unknown)
 
     def floats(self, key: str, *, unknown: bool = False, negative: bool = True) -> NDArray:
         """Reads finite numbers, as they are stored; `unknown` admits NaN."""
@@ -151,9 +136,9 @@ class Group:
         if x.dtype.kind == "f":
             bad = np.isinf(x) if unknown else ~np.isfinite(x)
             rule = "a finite number or NaN" if unknown else "a finite number"
-            self._refuse(key, x, bad, f"{rule}; check how the file was made", "every value")
+            _refuse(self.where(key), x, bad, f"{rule}; check how the file was made", "every value")
         if not negative:
-            self._refuse(key, x, x < 0, "0 or more: expected counts per bin", "every rate")
+            _refuse(self.where(key), x, x < 0, "0 or more: expected counts per bin", "every rate")
         return x
 
     def labels(self, key: str, below: int | None) -> Int[NDArray, "..."]:
@@ -162,7 +147,7 @@ class Group:
         above = np.zeros(x.shape, bool) if below is None else x >= below
         bad = (x != np.floor(x)) | ~(x >= -1) | ~np.isfinite(x) | above
         limit = "up" if below is None else f"to {below - 1}"
-        self._refuse(key, x, bad, f"a whole number from -1 (none), 0 {limit}", "a condition")
+        _refuse(self.where(key), x, bad, f"a whole number from -1 (none), 0 {limit}", "a condition")
         return x.astype(np.int32)
 
     def index_lists(self, key: str) -> list[NDArray]:
@@ -230,35 +215,19 @@ class Group:
 
     def _load(self, key: str) -> NDArray:
         with _damage_told(self.where(key)):
-            return self._group[key][()]
+            return np.asarray(self._group[key][()])
 
     def _form(self, key: str) -> tuple[np.dtype, tuple[int, ...] | None]:
         with _damage_told(self.where(key)):
             return self._group[key].dtype, self._group[key].shape
 
-    def _refuse(
-        self, key: str, x: NDArray, bad: NDArray, rule: str, what: str = "spike counts"
-    ) -> None:
-        first = int(np.argmax(bad)) if bad.size else 0
-        if bad.size and bad.flat[first]:
-            index = tuple(int(i) for i in np.unravel_index(first, bad.shape))
-            raise UserError(f"{self.where(key)} holds {x[index]} at {index}; {what} must be {rule}")
-
 
 @contextmanager
-def open_group(path: str | Path, names: Iterable[str], *, strict: bool) -> Iterator[Group]:
-    """Opens the group that is asked for, or the one group there is.
-
-    A file whose data sets stand at the top level is its own group. Otherwise the first of
-    `names` that the file has is taken, and without one, unless `strict`, its only group.
-
-    Args:
-        path: an HDF5 file.
-        names: names the group may have, the preferred one first.
-        strict: refuse a group of another name.
+def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
+    """Opens an HDF5 file to read.
 
     Raises:
-        UserError: no such file, a folder, not HDF5, truncated, or no such group.
+        UserError: no such file, a folder, not HDF5, or truncated.
     """
     path = Path(path)
     try:
@@ -278,6 +247,26 @@ def open_group(path: str | Path, names: Iterable[str], *, strict: bool) -> Itera
     with _damage_told(str(path)):
         file = h5py.File(path, "r")
     with file:
+        yield file
+
+
+@contextmanager
+def open_group(path: str | Path, names: Iterable[str], *, strict: bool) -> Iterator[Group]:
+    """Opens the group that is asked for, or the one group there is.
+
+    A file whose data sets stand at the top level is its own group. Otherwise the first of
+    `names` that the file has is taken, and without one, unless `strict`, its only group.
+
+    Args:
+        path: an HDF5 file.
+        names: names the group may have, the preferred one first.
+        strict: refuse a group of another name.
+
+    Raises:
+        UserError: no such file, a folder, not HDF5, truncated, or no such group.
+    """
+    path = Path(path)
+    with open_hdf5(path) as file:
         with _damage_told(str(path)):
             name = _choose(path, file, list(names), strict)
             group = Group(path, file if name is None else file[name], name)
@@ -332,10 +321,51 @@ def write_group(
             temporary.unlink()
 
 
+def checked_counts(
+    where: str, x: NDArray, *, unknown: bool
+) -> tuple[UInt[NDArray, "..."], Bool[NDArray, "..."]]:
+    """Numbers as spike counts, and where they are known.
+
+    Args:
+        where: what the numbers are, as messages start.
+        x: numbers of any type.
+        unknown: True where NaN may stand for a count that is not known.
+
+    Returns:
+        The counts (0 where unknown) as uint8, or uint16 if one exceeds 255, and a boolean
+        array of the same shape, False where a count was NaN.
+
+    Raises:
+        UserError: a count that is NaN, infinite, negative, fractional or above 65535.
+    """
+    known = ~np.isnan(x) if x.dtype.kind == "f" else np.ones(x.shape, bool)
+    if not unknown:
+        _refuse(where, x, ~known, "known; only targets may hold NaN")
+    if not known.all():
+        x = np.where(known, x, 0)
+    if x.dtype.kind == "f":
+        _refuse(where, x, np.isinf(x), "finite; check how the file was made")
+    if x.dtype.kind in "fi":
+        _refuse(where, x, x < 0, "0 or more; check how the file was made")
+    if x.dtype.kind == "f":
+        _refuse(where, x, x != np.floor(x), "whole numbers: counts per bin, never rates")
+    _refuse(
+        where, x, x > np.float32(MAX_COUNT), f"at most {MAX_COUNT}; check how the bins were made"
+    )
+    return as_counts(x), known
+
+
 def as_counts(x: NDArray) -> UInt[NDArray, "..."]:
     """Spike counts in the smallest type that holds them: uint8, or uint16 above 255."""
     large = x.size > 0 and x.max() > np.iinfo(np.uint8).max
     return x.astype(np.uint16 if large else np.uint8)
+
+
+def _refuse(where: str, x: NDArray, bad: NDArray, rule: str, what: str = "spike counts") -> None:
+    first = int(np.argmax(bad)) if bad.size else 0
+    if bad.size and bad.flat[first]:
+        index = tuple(int(i) for i in np.unravel_index(first, bad.shape))
+        raise UserError(f"{where} holds {x[index]} at {index}; {what} must be {rule}")
 
 
 @contextmanager

@@ -5,14 +5,16 @@ the two with `_forward` behind them, `train_behavior` and `eval_spikes_heldin`. 
 file holds, in a group named after the recording (with `_20` behind it for 20 ms bins), what
 the evaluated trials are scored against. True rates, where spikes are simulated, stand with
 the targets. nlb_tools' evaluation reads both as they are.
+
+What nlb_tools has no key for: `train_valid` and `eval_valid`, false where a count was not
+recorded (padding of a short trial, a gap) and is stored as 0; `train_starts_s` and
+`eval_starts_s`, the times of the trials in the recording; `unit_ids`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,10 @@ import numpy as np
 
 from stndt_jax.data.checks import Group, Sizes, open_group, write_group
 from stndt_jax.data.checks import as_counts as as_counts  # whoever makes spikes needs it too
+from stndt_jax.data.trials import BLOCKS, SpikeData, Trials, place
 from stndt_jax.errors import UserError
-from stndt_jax.types import Bool, Float, Int, NDArray, UInt
+from stndt_jax.types import Bool, Int, NDArray
 
-# A block of a trial: its bins and its neurons.
-BLOCKS = {
-    "heldin": ("observed bins", "held-in neurons"),
-    "heldout": ("observed bins", "held-out neurons"),
-    "heldin_forward": ("forward bins", "held-in neurons"),
-    "heldout_forward": ("forward bins", "held-out neurons"),
-}
 COND_IDX = ("train_cond_idx", "eval_cond_idx")
 DECODE_MASKS = ("train_decode_mask", "eval_decode_mask")
 TARGET_KEYS = (
@@ -39,130 +35,6 @@ TARGET_KEYS = (
 )
 TARGETS_ARE = "a target file holds the counts to be predicted"
 DEFAULT_BIN_MS = 5.0  # nlb_tools' bin width where a file does not say
-
-
-@dataclass(frozen=True, eq=False)
-class Trials:
-    """Trials of one split.
-
-    Attributes:
-        heldin: spike counts of held-in neurons in observed bins.
-        heldout: of held-out neurons; None where they are not known.
-        heldin_forward: held-in neurons in forward bins; None where they are not known.
-        heldout_forward: held-out neurons in forward bins; None where they are not known.
-        behavior: hand velocity (mm/s) in every observed bin, or values of a whole trial;
-            NaN where unknown.
-        conditions: condition of every trial, -1 for none.
-        rates: true rates, expected counts per bin, of simulated spikes: neurons held-in
-            then held-out, bins observed then forward.
-        valid: False where a count was NaN in the file (and is 0 here); None if none was.
-    """
-
-    heldin: UInt[NDArray, "R T_obs N_in"]
-    heldout: UInt[NDArray, "R T_obs N_out"] | None
-    heldin_forward: UInt[NDArray, "R T_fwd N_in"] | None
-    heldout_forward: UInt[NDArray, "R T_fwd N_out"] | None
-    behavior: Float[NDArray, "R ..."] | None
-    conditions: Int[NDArray, " R"] | None
-    rates: Float[NDArray, "R T N"] | None
-    valid: Bool[NDArray, "R T N"] | None
-
-    def __len__(self) -> int:
-        """The number of trials."""
-        return self.heldin.shape[0]
-
-    def counts(self, bins_forward: int, heldout: int) -> UInt[NDArray, "R T N"]:
-        """All counts in one array, zeros where they are not known.
-
-        Args:
-            bins_forward: forward bins of the recording.
-            heldout: held-out neurons of the recording.
-        """
-        blocks = [block for _, block in self._blocks()]
-        counts_RTN = np.zeros(self._shape(bins_forward, heldout), np.result_type(*blocks))
-        for place, block in self._blocks():
-            counts_RTN[place] = block
-        return counts_RTN
-
-    def known(self, bins_forward: int, heldout: int) -> Bool[NDArray, "R T N"]:
-        """Where `counts` holds counts, and not zeros for want of them."""
-        known_RTN = np.zeros(self._shape(bins_forward, heldout), bool)
-        for place, _ in self._blocks():
-            known_RTN[place] = True
-        return known_RTN if self.valid is None else known_RTN & self.valid
-
-    def _shape(self, bins_forward: int, heldout: int) -> tuple[int, int, int]:
-        trials, bins, heldin = self.heldin.shape
-        return trials, bins + bins_forward, heldin + heldout
-
-    def _blocks(self) -> list[tuple[tuple[slice, slice, slice], NDArray]]:
-        _, bins, heldin = self.heldin.shape
-        blocks = ((_place(name, bins, heldin), getattr(self, name)) for name in BLOCKS)
-        return [(place, block) for place, block in blocks if block is not None]
-
-
-@dataclass(frozen=True, eq=False)
-class SpikeData:
-    """A recording: trials to train on and trials to evaluate.
-
-    Attributes:
-        train: trials with every count known.
-        eval: trials whose held-out neurons and forward bins may be unknown.
-        name: the recording's name, and its group's in a target file.
-        bin_ms: bin width in ms.
-        psth: mean counts per bin of every condition, neurons held-in then held-out; NaN
-            where a condition has no bin.
-    """
-
-    train: Trials
-    eval: Trials
-    name: str
-    bin_ms: float
-    psth: Float[NDArray, "C T_obs N"] | None
-
-    @property
-    def bins_observed(self) -> int:
-        """T_obs."""
-        return self.train.heldin.shape[1]
-
-    @property
-    def bins_forward(self) -> int:
-        """T_fwd, 0 without forward bins."""
-        forward = self.train.heldin_forward
-        return 0 if forward is None else forward.shape[1]
-
-    @property
-    def bins(self) -> int:
-        """T = T_obs + T_fwd."""
-        return self.bins_observed + self.bins_forward
-
-    @property
-    def heldin(self) -> int:
-        """N_in."""
-        return self.train.heldin.shape[2]
-
-    @property
-    def heldout(self) -> int:
-        """N_out."""
-        return 0 if self.train.heldout is None else self.train.heldout.shape[2]
-
-    @property
-    def neurons(self) -> int:
-        """N = N_in + N_out."""
-        return self.heldin + self.heldout
-
-    def fingerprint(self) -> str:
-        """SHA-256, in hex, over names, bin width and every array with its type and shape."""
-        digest = hashlib.sha256(f"{self.name}\n{float(self.bin_ms)!r}\n".encode())
-        arrays = {"psth": self.psth}
-        for split, trials in (("train", self.train), ("eval", self.eval)):
-            arrays |= {f"{split}.{f.name}": getattr(trials, f.name) for f in fields(trials)}
-        for name, array in arrays.items():
-            what = "none" if array is None else f"{array.dtype.str} {array.shape}"
-            digest.update(f"{name} {what}\n".encode())
-            if array is not None:
-                digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
 
 
 def group_name(name: str, bin_ms: float) -> str:
@@ -224,7 +96,7 @@ def read_targets(path: str | Path, name: str | None = None) -> dict[str, NDArray
         group.require(["eval_spikes_heldout"], TARGETS_ARE)
         found = {key: group.numbers(key) for key in TARGET_KEYS if key in group.keys}
         found |= {key: group.numbers(key) != 0 for key in DECODE_MASKS if key in group.keys}
-        found |= {key: _ragged(group.index_lists(key)) for key in COND_IDX if key in group.keys}
+        found |= {key: ragged(group.index_lists(key)) for key in COND_IDX if key in group.keys}
     return found
 
 
@@ -246,7 +118,7 @@ def targets_of(data: SpikeData) -> dict[str, NDArray]:
         block = getattr(data.eval, name)
         if block is not None and block.size:
             if data.eval.valid is not None:
-                valid = data.eval.valid[_place(name, data.bins_observed, data.heldin)]
+                valid = data.eval.valid[place(name, data.bins_observed, data.heldin)]
                 block = block if valid.all() else np.where(valid, block, np.float32(np.nan))
             found[f"eval_spikes_{name}"] = block
     labels = [t.conditions for t in (data.train, data.eval) if t.conditions is not None]
@@ -257,7 +129,7 @@ def targets_of(data: SpikeData) -> dict[str, NDArray]:
         found[f"{split}_rates_true"] = trials.rates
         if trials.conditions is not None and conditions:
             rows = [np.flatnonzero(trials.conditions == c) for c in range(conditions)]
-            found[f"{split}_cond_idx"] = _ragged(rows)
+            found[f"{split}_cond_idx"] = ragged(rows)
     found["psth"] = data.psth
     return {key: array for key, array in found.items() if array is not None}
 
@@ -274,6 +146,12 @@ def write(data: SpikeData, path: str | Path) -> None:
     arrays["train_behavior"] = data.train.behavior
     arrays["train_conditions"] = data.train.conditions
     arrays["eval_spikes_heldin"] = data.eval.heldin
+    for split, trials in (("train", data.train), ("eval", data.eval)):
+        arrays[f"{split}_starts_s"] = trials.starts
+        # Targets tell by NaN what is not known of them.
+        if data.gaps or (split == "train" and trials.valid is not None):
+            arrays[f"{split}_valid"] = trials.valid
+    arrays["unit_ids"] = data.units
     present = {key: x for key, x in arrays.items() if x is not None and x.size}
     write_group(path, None, present, _attributes(data))
 
@@ -292,13 +170,6 @@ def _attributes(data: SpikeData) -> dict[str, str | float]:
     return {"name": data.name, "bin_ms": float(data.bin_ms)}
 
 
-def _place(name: str, bins: int, heldin: int) -> tuple[slice, slice, slice]:
-    """Where a block stands in a (trials, bins, neurons) array."""
-    time = slice(bins, None) if name.endswith("_forward") else slice(bins)
-    neurons = slice(heldin, None) if name.startswith("heldout") else slice(heldin)
-    return slice(None), time, neurons
-
-
 def _data(groups: list[Group], name: str, bin_ms: float) -> SpikeData:
     source, sizes = groups[0], Sizes()
     source.require(
@@ -311,21 +182,23 @@ def _data(groups: list[Group], name: str, bin_ms: float) -> SpikeData:
         source.require(forward, "forward prediction needs both of them, or neither")
     else:
         sizes.settle("forward bins", 0, "the training split, which has no forward keys,")
-    train, _ = _counts("train", groups, sizes)
-    sizes.settle("bins", sizes["observed bins"] + sizes["forward bins"], "the counts")
-    sizes.settle("neurons", sizes["held-in neurons"] + sizes["held-out neurons"], "the counts")
+    train, known = _counts("train", groups, sizes)
     evaluated, valid = _counts("eval", groups, sizes)
     psth, group = None, _holder("psth", groups[::-1])
     if group:
         group.require(["eval_cond_idx"], "psth needs the trials of every condition")
         psth = group.floats("psth", unknown=True, negative=False).astype(np.float64)
         sizes.agree(group.where("psth"), psth.shape, ("conditions", "observed bins", "neurons"))
+    units = source.labels("unit_ids", None).astype(np.int64) if "unit_ids" in source.keys else None
+    if units is not None:
+        sizes.agree(source.where("unit_ids"), units.shape, ("neurons",))
     return SpikeData(
-        Trials(**train, **_extras("train", groups, sizes), valid=None),
+        Trials(**train, **_extras("train", groups, sizes), valid=known),
         Trials(**evaluated, **_extras("eval", groups, sizes), valid=valid),
         name=name,
         bin_ms=bin_ms,
         psth=psth,
+        units=units,
     )
 
 
@@ -348,11 +221,24 @@ def _counts(
             blocks[name] = np.zeros((sizes[f"{split} trials"], 0, sizes[neurons]), np.uint8)
         else:
             blocks[name] = None
-    if all(x.all() for x in known.values()):
+    T, N_in = sizes["observed bins"], sizes["held-in neurons"]
+    sizes.settle("bins", T + sizes["forward bins"], "the counts")
+    sizes.settle("neurons", N_in + sizes["held-out neurons"], "the counts")
+    labels = (f"{split} trials", "bins", "neurons")
+    key, stated = f"{split}_valid", None
+    if key in groups[0].keys:
+        stated = groups[0].numbers(key) != 0
+        sizes.agree(groups[0].where(key), stated.shape, labels)
+    elif all(x.all() for x in known.values()):
         return blocks, None
-    valid_RTN = np.ones((sizes[f"{split} trials"], sizes["bins"], sizes["neurons"]), bool)
+    valid_RTN = np.ones([sizes[label] for label in labels], bool)
     for name, x in known.items():
-        valid_RTN[_place(name, sizes["observed bins"], sizes["held-in neurons"])] = x
+        valid_RTN[place(name, T, N_in)] = x
+    if stated is not None:
+        valid_RTN &= stated
+        for name, block in blocks.items():
+            if block is not None:
+                blocks[name] = np.where(valid_RTN[place(name, T, N_in)], block, 0)
     return blocks, valid_RTN
 
 
@@ -365,10 +251,13 @@ def _extras(split: str, groups: list[Group], sizes: Sizes) -> dict[str, Any]:
         time = () if behavior.ndim == 2 else ("observed bins",)
         sizes.agree(group.where(key), behavior.shape, (trials, *time, "behavioral dimensions"))
     if group := _holder(key := f"{split}_rates_true", groups):
-        rates = group.floats(key, negative=False).astype(np.float32)
+        rates = group.floats(key, unknown=True, negative=False).astype(np.float32)
         sizes.agree(group.where(key), rates.shape, (trials, "bins", "neurons"))
-    conditions = _conditions(split, groups, sizes)
-    return {"behavior": behavior, "rates": rates, "conditions": conditions}
+    conditions, starts = _conditions(split, groups, sizes), None
+    if group := _holder(key := f"{split}_starts_s", groups[:1]):
+        starts = group.floats(key).astype(np.float64)
+        sizes.agree(group.where(key), starts.shape, (trials,))
+    return {"behavior": behavior, "rates": rates, "conditions": conditions, "starts": starts}
 
 
 def _conditions(split: str, groups: list[Group], sizes: Sizes) -> Int[NDArray, " R"] | None:
@@ -418,7 +307,7 @@ def _name(groups: list[Group]) -> str | None:
     return next((name for name in told if name), None)
 
 
-def _ragged(rows: list[NDArray]) -> NDArray:
+def ragged(rows: list[NDArray]) -> NDArray:
     """An object array of arrays, which numpy would make two-dimensional for equal lengths."""
     ragged = np.empty(len(rows), object)
     for number, row in enumerate(rows):

@@ -1,0 +1,135 @@
+"""The benchmark's data sets from the DANDI archive, in pinned versions, checked by digest."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from stndt_jax.data.nlb import check_name
+from stndt_jax.errors import UserError
+
+CHUNK = 1 << 20  # bytes
+
+
+def download(
+    name: str, out: str | Path, *, say: Callable[[str], None] = lambda _: None, client: Any = None
+) -> list[Path]:
+    """Brings a data set's NWB files to `out/NUMBER/`, in the folders they have in the archive.
+
+    A file that is there with the right digest stays; one that was interrupted goes on where it
+    was. Nothing has its name before its digest is right.
+
+    Args:
+        name: of the data set.
+        out: the folder for all data sets.
+        say: is told, in a line of text, what is done.
+        client: of the archive; default dandi's own.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: dandi is missing, the archive cannot be reached, a digest is wrong, or a file
+            cannot be written.
+    """
+    dandiset = check_name(name)
+    folder = Path(out) / dandiset.number
+    errors: tuple[type[Exception], ...] = (OSError,)
+    if client is None:
+        client, errors = _client()
+    try:
+        found = client.get_dandiset(dandiset.number, dandiset.version)
+        assets = [asset for asset in found.get_assets() if asset.path.endswith(".nwb")]
+        files = []
+        for asset in sorted(assets, key=lambda asset: asset.path):
+            path = folder.joinpath(*_parts(asset.path))
+            files.append(path)
+            digest = _sha256(asset)
+            if path.is_file() and path.stat().st_size == asset.size and _digest(path) == digest:
+                say(f"{path}: complete")
+                continue
+            say(f"{path}: {asset.size / 1e6:.1f} MB")
+            _fetch(asset, path, digest)
+    except errors as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise UserError(
+                f"{error.filename} cannot be written: {error.strerror}; check the folder and its "
+                "space"
+            ) from error
+        raise UserError(
+            f"the DANDI archive cannot be reached ({_short(error)}); connect and repeat the "
+            "command, which goes on where it was, or bring the files of "
+            f"DANDI:{dandiset.number}/{dandiset.version} from elsewhere, as "
+            f"{folder}/{dandiset.subject}/*desc-train*.nwb and *desc-test*.nwb"
+        ) from error
+    if not files:
+        raise UserError(
+            f"DANDI:{dandiset.number}/{dandiset.version} holds no NWB file; the archive has changed"
+        )
+    return files
+
+
+def _fetch(asset: Any, path: Path, digest: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    have = partial.stat().st_size if partial.exists() else 0
+    if have > asset.size:
+        partial.unlink()
+        have = 0
+    if have < asset.size:
+        chunks: Iterable[bytes] = asset.get_download_file_iter(chunk_size=CHUNK)(have)
+        with open(partial, "ab") as file:
+            for chunk in chunks:
+                file.write(chunk)
+    found = _digest(partial)
+    if found != digest:
+        partial.unlink()
+        raise UserError(
+            f"{path}: SHA-256 {found[:12]}... differs from the archive's {digest[:12]}...; it was "
+            "damaged on its way and is removed: repeat the command"
+        )
+    partial.replace(path)
+
+
+def _sha256(asset: Any) -> str:
+    """The digest that the archive states."""
+    stated = asset.get_raw_metadata().get("digest", {}).get("dandi:sha2-256")
+    if not stated:
+        raise UserError(f"the archive states no SHA-256 of {asset.path}; try again later")
+    return str(stated)
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    """A path of the archive's, which must stay in the folder."""
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts:
+        raise UserError(f"the archive names a file {path}, which leads out of the folder")
+    return pure.parts
+
+
+def _short(error: Exception) -> str:
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _client() -> tuple[Any, tuple[type[Exception], ...]]:
+    """The client of dandi, and what it raises when there is no network."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import requests
+            from dandi.dandiapi import DandiAPIClient
+            from dandi.exceptions import NotFoundError
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"downloading needs the dandi client ({error}); run: pip install 'stndt_jax[dandi]'"
+        ) from error
+    return DandiAPIClient(), (OSError, requests.RequestException, NotFoundError)

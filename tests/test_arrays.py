@@ -1,0 +1,134 @@
+"""Continuous recordings chopped and merged; files of arrays; LFADS' files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stndt_jax.data import arrays
+from stndt_jax.errors import UserError
+
+HALF_AN_HOUR = 30 * 60 * 200  # bins of 5 ms
+
+
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 19))
+@settings(max_examples=100, deadline=None)
+def test_windows_cover_every_bin(bins, window, overlap):
+    window, overlap = min(window, bins), min(overlap, min(window, bins) - 1)
+    starts = arrays.window_starts(bins, window, overlap)
+    covered = np.zeros(bins, int)
+    for first in starts:
+        covered[first : first + window] += 1
+    assert covered.min() >= 1
+    assert starts[0] == 0 and starts[-1] + window == bins
+    assert np.all(np.diff(starts) <= window - overlap)
+
+
+@given(st.integers(3, 60), st.integers(1, 20), st.integers(0, 19))
+@settings(max_examples=50, deadline=None)
+def test_merging_undoes_chopping(bins, window, overlap):
+    window, overlap = min(window, bins), min(overlap, min(window, bins) - 1)
+    x_SN = np.random.default_rng(bins).poisson(2.0, (bins, 3)).astype(float)
+    starts = arrays.window_starts(bins, window, overlap)
+    again = arrays.merge(arrays.chop(x_SN, window, starts), starts, bins)
+    np.testing.assert_allclose(again, x_SN, rtol=1e-12)
+
+
+def test_merged_bins_are_weighted_means():
+    """By hand: two windows of 4 bins that share 2, weights 1 2 2 1."""
+    x = np.stack([np.full((4, 1), 3.0), np.full((4, 1), 9.0)])
+    merged = arrays.merge(x, np.array([0, 2]), 7)[:, 0]
+    np.testing.assert_allclose(
+        merged, [3, 3, (2 * 3 + 9) / 3, (3 + 2 * 9) / 3, 9, 9, np.nan], rtol=1e-12
+    )
+    x[0, 2] = np.nan  # then the other window tells alone
+    assert arrays.merge(x, np.array([0, 2]), 6)[2, 0] == 9
+
+
+def test_half_an_hour_keeps_its_spikes():
+    x_SN = np.random.default_rng(0).poisson(0.05, (HALF_AN_HOUR, 12)).astype(np.uint8)
+    data = arrays.from_continuous(x_SN, bin_ms=5.0, window=200, overlap=40, name="long")
+    every, starts = [], []
+    for trials in (data.train, data.eval):
+        every.append(trials.counts(0, data.heldout).astype(float))
+        starts.append(np.round(trials.starts * 200).astype(int))
+    merged = arrays.merge(np.concatenate(every), np.concatenate(starts), HALF_AN_HOUR)
+    np.testing.assert_allclose(merged, x_SN[:, data.units], atol=1e-12)
+    # No bin is both trained on and evaluated.
+    assert starts[0].max() + 200 <= starts[1].min() == HALF_AN_HOUR * 3 // 4
+
+
+def test_what_a_continuous_recording_must_be():
+    x = np.zeros((100, 4), np.uint8)
+    for options, message in (
+        ({"window": 30}, "must hold a window of 30 bins"),
+        ({"window": 10, "overlap": 10}, "needs windows longer than 10 bins"),
+        ({"window": 10, "behavior": np.zeros((99, 2))}, r"behavior has shape \(99, 2\)"),
+    ):
+        with pytest.raises(UserError, match=message):
+            arrays.from_continuous(x, bin_ms=5, **options)
+    with pytest.raises(UserError, match="a continuous recording has"):
+        arrays.from_continuous(x[None], bin_ms=5, window=10)
+
+
+def test_files_of_arrays(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(6).reshape(1, 2, 3))
+    np.savez(tmp_path / "b.npz", np.zeros((2, 3)), np.ones((4, 3)))
+    assert arrays.load(tmp_path / "a.npy").shape == (1, 2, 3)
+    assert [len(x) for x in arrays.load(tmp_path / "b.npz")] == [2, 4]
+    (tmp_path / "c.npy").write_text("counts")
+    for name, message in (("c.npy", "cannot be read as .npy or .npz"), ("d.npy", "no such file")):
+        with pytest.raises(UserError, match=message):
+            arrays.load(tmp_path / name)
+
+
+def lfads(path: Path, **changes) -> np.ndarray:
+    """A file as LFADS' own generators write it; returns the trials in their order."""
+    x = np.random.default_rng(0).poisson(1.0, (10, 6, 4))
+    places = {"train": [0, 2, 3, 5, 6, 8, 9], "valid": [1, 4, 7]}
+    found: dict[str, object] = {"conversion_factor": 20.0}
+    for split, rows in places.items():
+        found |= {f"{split}_data": x[rows], f"{split}_truth": 20.0 * (x[rows] + 0.5)}
+        found[f"{split}_inds"] = np.array(rows)
+    with h5py.File(path, "w") as file:
+        for key, value in (found | changes).items():
+            if value is not None:
+                file[key] = value
+    return x
+
+
+def test_lfads_files(tmp_path):
+    x = lfads(tmp_path / "a.h5")
+    assert arrays.is_lfads(tmp_path / "a.h5")
+    data = arrays.from_lfads(tmp_path / "a.h5", bin_ms=10, heldout=[1])
+    assert data.name == "a"
+    for trials, rows in ((data.train, [0, 2, 3, 5, 6, 8, 9]), (data.eval, [1, 4, 7])):
+        np.testing.assert_array_equal(trials.counts(0, 1), x[rows][..., [0, 2, 3, 1]])
+        np.testing.assert_allclose(trials.rates, x[rows][..., [0, 2, 3, 1]] + 0.5, rtol=1e-6)
+
+
+def test_lfads_files_may_hold_less(tmp_path):
+    none = dict.fromkeys(("train_truth", "valid_truth", "train_inds", "conversion_factor"))
+    x = lfads(tmp_path / "a.h5", **none)
+    data = arrays.from_lfads(tmp_path / "a.h5", bin_ms=10, heldout=[3])
+    np.testing.assert_array_equal(data.eval.counts(0, 1), x[[1, 4, 7]])
+    assert data.train.rates is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"valid_data": None}, "valid_data missing"),
+        ({"valid_data": np.zeros((3, 5, 4))}, "alike but for trials"),
+        ({"valid_inds": np.arange(2)}, "valid_inds holds 2 places, but valid_data 3 trials"),
+    ],
+)
+def test_broken_lfads_files(changes, message, tmp_path):
+    lfads(tmp_path / "a.h5", **changes)
+    with pytest.raises(UserError, match=message):
+        arrays.from_lfads(tmp_path / "a.h5", bin_ms=10)

@@ -1,0 +1,247 @@
+"""Data in and out on the command line: from files to scores, and every mistake one sentence."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from stndt_jax import cli
+from stndt_jax.data import download, nlb, spikes, synthetic
+
+nwb_files = pytest.importorskip("nwb_files", reason="needs pynwb")
+
+
+def stndt(*argv: object) -> int:
+    """The command line, whose warnings are shown and are no errors here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        return cli.main([str(word) for word in argv])
+
+
+def fails(capsys: pytest.CaptureFixture, *argv: object) -> str:
+    """The one line that a mistake ends with."""
+    capsys.readouterr()
+    assert stndt(*argv) == 2
+    [line] = [x for x in capsys.readouterr().err.splitlines() if "warning:" not in x]
+    return line.removeprefix("stndt: error: ")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a benchmark data set, a custom NWB file and a recording."""
+    folder = tmp_path_factory.mktemp("files")
+    nwb_files.data_set("mc_maze_small", folder / "nwb" / "000140" / "sub-Jenkins")
+    nwb_files.custom(folder / "day1.nwb")
+    data = synthetic.make(
+        "reach", seed=1, trials=12, eval_trials=6, bins=6, bins_forward=2, heldin=4, heldout=2,
+        directions=2, curved=False, bin_ms=5.0,
+    )  # fmt: skip
+    spikes.write(data, folder / "reach.h5")
+    spikes.write_targets(data, folder / "reach_target.h5")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", nlb.PHASES)
+@pytest.mark.parametrize("name", nlb.DATA_SETS)
+def test_from_nwb_to_a_checked_submission(name, phase, tmp_path, capsys):
+    pytest.importorskip("nlb_tools.make_tensors", reason="needs nlb_tools")
+    nwb_files.data_set(name, tmp_path / "nwb")
+    out = tmp_path / "data"
+    assert not stndt(
+        "prepare", name, f"--nwb={tmp_path / 'nwb'}", f"--out={out}", "--bin-ms=20",
+        f"--phase={phase}",
+    )  # fmt: skip
+    stem = f"{name}_20_{phase}"
+    endings = ["_target.h5"] * (phase == "val") + [".h5", ".png", ".txt"]
+    assert sorted(p.name for p in out.iterdir()) == sorted(stem + end for end in endings)
+    summary = (out / f"{stem}.txt").read_text()
+    assert "5 held-in + 3 held-out" in summary and "10 forward, of 20 ms" in summary
+    assert ("24 to train on" if phase == "test" else " to evaluate") in summary
+    settings = {"data.path": out / f"{stem}.h5", "train.epochs": 2, "model.layers": 1}
+    if phase == "val":
+        settings["data.targets"] = out / f"{stem}_target.h5"
+    run = tmp_path / "run"
+    settings["model.heads"] = 1  # 45 or 85 bins have no other in common with 8 neurons
+    flags = [f"--config.{k}={v}" for k, v in settings.items()]
+    assert not stndt("train", "--config=tiny", f"--workdir={run}", *flags)
+    assert not stndt("evaluate", run)
+    assert not stndt("check-submission", run / "submission.h5", f"--data={out / f'{stem}.h5'}")
+    assert f"group {name}_20 fits" in capsys.readouterr().out
+    if phase == "val":
+        scores = json.loads((run / "scores.json").read_text())["ensemble"]
+        wanted = {"co-bps", "fp-bps", "tp corr" if name == "dmfc_rsg" else "vel R2"}
+        wanted |= set() if name == "mc_rtt" else {"psth R2"}
+        assert set(scores) == wanted
+        assert all(math.isfinite(value) for value in scores.values())
+
+
+def test_custom_with_two_numbers_behind_window(files, tmp_path, capsys):
+    assert not stndt(
+        "prepare", "custom", "--nwb", files / "day1.nwb", "--align", "cue_time", "--window", "-250",
+        "450", "--bin-ms", "10", "--behavior", "hand", "--heldout-fraction", ".34", "--split",
+        ".75/.25", "--forward-ms=100", "--out", tmp_path,
+    )  # fmt: skip
+    text = capsys.readouterr().out
+    assert "60 observed + 10 forward, of 10 ms (600 + 100 ms)" in text
+    assert "4 held-in + 2 held-out" in text
+    data = spikes.read(tmp_path / "day1.h5", tmp_path / "day1_target.h5")
+    assert (len(data.train), len(data.eval), data.name) == (15, 5, "day1")
+    assert data.train.starts is not None and data.gaps
+
+
+def test_arrays_of_every_kind(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "trials.npy", rng.poisson(1.0, (8, 6, 5)))
+    np.savez(tmp_path / "uneven.npz", *[rng.poisson(1.0, (4 + k % 3, 5)) for k in range(8)])
+    np.save(tmp_path / "long.npy", rng.poisson(1.0, (400, 5)))
+    common = ["--bin-ms=5", f"--out={tmp_path}"]
+    for name, more, wanted in (
+        ("trials.npy", ["--bins-forward=2"], "4 observed + 2 forward"),
+        ("uneven.npz", [], "6 observed + 0 forward"),
+        ("long.npy", ["--window-ms=100", "--overlap-ms=50"], "20 observed + 0 forward"),
+    ):
+        assert not stndt("prepare", "arrays", f"--spikes={tmp_path / name}", *common, *more)
+        assert wanted in capsys.readouterr().out
+    with h5py.File(tmp_path / "lfads.h5", "w") as file:
+        file["train_data"], file["valid_data"] = (
+            np.load(tmp_path / "trials.npy")[:6],
+            np.ones((2, 6, 5)),
+        )
+    assert not stndt("prepare", "arrays", f"--spikes={tmp_path / 'lfads.h5'}", "--name=x", *common)
+    assert "6 to train on, 2 to evaluate" in capsys.readouterr().out
+
+
+def test_download_joins_prepare(files, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("nlb_tools.make_tensors", reason="needs nlb_tools")
+    asked = []
+    monkeypatch.setattr(download, "download", lambda *a, **k: asked.append(a))
+    argv = ["mc_maze_small", f"--nwb={files / 'nwb'}", f"--out={tmp_path}"]
+    assert not stndt("prepare", *argv, "--download")
+    assert asked == [("mc_maze_small", str(files / "nwb"))]
+    assert not stndt("download", "mc_maze_small", f"--out={tmp_path}")
+    assert "next: stndt prepare mc_maze_small" in capsys.readouterr().out
+
+
+def test_inspect(files, capsys):
+    assert not stndt("inspect", files / "day1.nwb")
+    assert "cue_time" in capsys.readouterr().out
+    assert not stndt("inspect", files / "reach.h5")
+    assert "train_spikes_heldin" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["", "mc_maze", "custom", "arrays"])
+def test_help_shows_an_example(kind, capsys):
+    assert not stndt("prepare", *([kind] if kind else []), "--help")
+    text = capsys.readouterr().out
+    assert "usage: stndt prepare" in text and "example: stndt prepare" in text
+
+
+def rates_of(files: Path) -> dict[str, np.ndarray]:
+    """Rates that fit the recording, about as many counts as there are."""
+    data = spikes.read(files / "reach.h5")
+    found = {}
+    for split, trials in (("train", data.train), ("eval", data.eval)):
+        for block in ("heldin", "heldout", "heldin_forward", "heldout_forward"):
+            neurons = data.heldout if "heldout" in block else data.heldin
+            bins = data.bins_forward if "forward" in block else data.bins_observed
+            shape = (len(trials), bins, neurons)
+            found[f"{split}_rates_{block}"] = np.full(shape, data.train.heldin.mean(), np.float32)
+    return found
+
+
+def _without(rates, key):
+    return {k: v for k, v in rates.items() if k != key}
+
+
+def _with(rates, key, value):
+    x = rates[key].copy()
+    x[1, 2, 0] = value
+    return rates | {key: x}
+
+
+HELDOUT = "eval_rates_heldout"
+SUBMISSIONS = {
+    "Hz": (
+        lambda r: {k: v * 200 for k, v in r.items()},
+        "reach",
+        "200 times the mean count per bin",
+    ),
+    "group": (lambda r: r, "reach_20", "has no group reach; groups present: reach_20"),
+    "key": (lambda r: _without(r, HELDOUT), "reach", f"the rates hold no {HELDOUT}; present: "),
+    "shape": (
+        lambda r: r | {HELDOUT: r[HELDOUT][1:]},
+        "reach",
+        r"shape (5, 6, 2); the data demand",
+    ),
+    "zero": (lambda r: _with(r, HELDOUT, 0), "reach", "1 rates that are 0"),
+    "NaN": (lambda r: _with(r, HELDOUT, np.nan), "reach", "holds nan at (1, 2, 0)"),
+    "negative": (lambda r: _with(r, HELDOUT, -1), "reach", "not log-rates"),
+    "unknown key": (lambda r: r | {"rates": np.ones(3)}, "reach", "unknown keys rates"),
+}
+
+
+@pytest.mark.parametrize("what", [None, *SUBMISSIONS])
+def test_check_submission(what, files, tmp_path, capsys):
+    change, group, message = SUBMISSIONS[what] if what else (lambda r: r, "reach", "")
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        for key, x in change(rates_of(files)).items():
+            file[f"{group}/{key}"] = x
+    argv = ["check-submission", tmp_path / "s.h5", f"--data={files / 'reach.h5'}"]
+    if what is None:
+        assert not stndt(*argv)
+        assert "8 keys, all rates in counts per bin" in capsys.readouterr().out
+    else:
+        assert message in fails(capsys, *argv)
+
+
+def test_export(files, tmp_path, capsys):
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        for key, x in rates_of(files).items():
+            file[f"reach/{key}"] = x
+    argv = ["export", tmp_path / "s.h5", f"--data={files / 'reach.h5'}"]
+    assert not stndt(*argv, f"--out={tmp_path / 'r.h5'}")
+    assert "18 x 8 bins of" in capsys.readouterr().out
+    assert "ends in none of .nwb, .nc, .h5" in fails(capsys, *argv, f"--out={tmp_path / 'r.mat'}")
+
+
+MISTAKES = {
+    "nothing to prepare": (
+        ["prepare", "mc_mase"],
+        "mc_mase is nothing that can be prepared; choose",
+    ),
+    "flags missing": (["prepare", "custom", "--nwb=x"], "--out and --align and --window missing"),
+    "no folder": (["prepare", "mc_maze", "--nwb=nowhere", "--out=x"], "nowhere is no folder; give"),
+    "no file": (["inspect", "nowhere.nwb"], "nowhere.nwb: no such file"),
+    "window": (
+        ["prepare", "custom", "--nwb=x", "--align=y", "--window=-250", "--out=z"],
+        "--window is '-250'; give two numbers",
+    ),
+    "split": (
+        ["prepare", "arrays", "--spikes=x.npy", "--bin-ms=5", "--split=75/25", "--out=z"],
+        "--split is '75/25'; give two fractions that add up to 1",
+    ),
+    "bin width": (["prepare", "mc_rtt", "--nwb=.", "--out=x", "--bin-ms=10"], "bin_ms is 10"),
+    "no name": (["download", "--out=x"], "1 argument(s) expected"),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_mistakes_are_one_sentence(what, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    argv, message = MISTAKES[what]
+    assert message in fails(capsys, *argv)
+
+
+def test_a_continuous_recording_needs_windows(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.ones((100, 4), int))
+    line = fails(
+        capsys, "prepare", "arrays", f"--spikes={tmp_path / 'x.npy'}", "--bin-ms=5", "--out=x"
+    )
+    assert "give the length of the windows to chop it into with --window-ms" in line

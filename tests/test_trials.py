@@ -1,0 +1,143 @@
+"""Recordings from arrays: what goes where, padding, gaps, and what is refused."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import stndt_jax
+from stndt_jax.data import spikes
+from stndt_jax.data.trials import SpikeData
+from stndt_jax.errors import UserError
+
+R, T, N = 7, 6, 5
+
+
+def counts(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).poisson(1.5, shape)
+
+
+def test_the_package_offers_it():
+    assert stndt_jax.SpikeData is SpikeData
+    with pytest.raises(AttributeError, match="SpikeDatum"):
+        _ = stndt_jax.SpikeDatum
+
+
+def test_every_count_stands_where_it_belongs():
+    x = counts(R, T, N)
+    behavior = np.random.default_rng(1).normal(size=(R, T, 2))
+    data = SpikeData.from_arrays(
+        x, bin_ms=10, heldout=[3, 0], evaluated=[6, 2], bins_forward=2, behavior=behavior,
+        conditions=np.arange(R) % 2, rates=x + 0.5, starts=np.arange(R) * 2.0,
+        units=[10, 11, 12, 13, 14],
+    )  # fmt: skip
+    np.testing.assert_array_equal(data.units, [11, 12, 14, 10, 13])
+    assert (data.heldin, data.heldout, data.bins_observed, data.bins_forward) == (3, 2, 4, 2)
+    for trials, rows in ((data.train, [0, 1, 3, 4, 5]), (data.eval, [2, 6])):
+        for i, r in enumerate(rows):
+            for n, unit in enumerate(data.units - 10):
+                block = "heldin" if n < 3 else "heldout"
+                k = n if n < 3 else n - 3
+                for t in range(T):
+                    name, at = (block, t) if t < 4 else (f"{block}_forward", t - 4)
+                    assert getattr(trials, name)[i, at, k] == x[r, t, unit]
+                    assert trials.rates[i, t, n] == x[r, t, unit] + 0.5
+            np.testing.assert_allclose(trials.behavior[i], behavior[r, :4], rtol=1e-6)
+            assert trials.conditions[i] == r % 2
+            assert trials.starts[i] == 2.0 * r
+        assert trials.valid is None
+    assert not data.gaps
+
+
+@given(st.lists(st.integers(3, 9), min_size=4, max_size=8), st.integers(0, 2), st.data())
+@settings(max_examples=40, deadline=None)
+def test_padding_is_valid_nowhere_and_counts_are_conserved(lengths, forward, draw):
+    rows = [counts(length, N, seed=k) for k, length in enumerate(lengths)]
+    seed = draw.draw(st.integers(0, 99))
+    data = SpikeData.from_arrays(rows, bin_ms=5, bins_forward=forward, seed=seed)
+    total = valid = 0
+    for trials in (data.train, data.eval):
+        x = trials.counts(data.bins_forward, data.heldout)
+        known = trials.known(data.bins_forward, data.heldout)
+        assert not x[~known].any()
+        total, valid = total + int(x.sum()), valid + int(known.sum())
+    assert total == sum(int(row.sum()) for row in rows)
+    assert valid == sum(lengths) * N
+    observed = [length - forward for length in lengths]
+    assert data.gaps == (len(set(observed)) > 1)
+
+
+@pytest.mark.parametrize("forward", [0, 2])
+def test_padding_is_behind_a_trial_or_before_it_where_forward_bins_follow(forward):
+    rows = [counts(length, N) for length in (4, 6, 6, 6)]
+    data = SpikeData.from_arrays(rows, bin_ms=5, evaluated=[3], bins_forward=forward)
+    known = data.train.known(data.bins_forward, data.heldout)[0, :, 0]
+    np.testing.assert_array_equal(known, [0, 0, 1, 1, 1, 1] if forward else [1, 1, 1, 1, 0, 0])
+
+
+def test_nan_counts_are_gaps_and_survive_a_file(tmp_path):
+    x = counts(R, T, N).astype(float)
+    x[1, 2:4] = np.nan
+    x[6, 1, 0] = np.nan
+    data = SpikeData.from_arrays(x, bin_ms=5, heldout=[4], evaluated=[5, 6], starts=np.arange(R))
+    assert data.gaps
+    spikes.write(data, tmp_path / "in.h5")
+    spikes.write_targets(data, tmp_path / "out.h5")
+    again = spikes.read(tmp_path / "in.h5", tmp_path / "out.h5")
+    assert again.fingerprint() == data.fingerprint()
+    alone = spikes.read(tmp_path / "in.h5")
+    assert alone.gaps
+    np.testing.assert_array_equal(alone.eval.valid, data.eval.valid)
+    assert np.isnan(spikes.targets_of(data)["eval_spikes_heldout"]).sum() == 0
+
+
+def test_a_file_with_gaps_must_fit_its_counts(tmp_path):
+    rows = [counts(length, N) for length in (4, 6, 6, 6)]
+    spikes.write(SpikeData.from_arrays(rows, bin_ms=5, evaluated=[3]), tmp_path / "in.h5")
+    with h5py.File(tmp_path / "in.h5", "r+") as file:
+        valid = file["train_valid"][:, :-1]
+        del file["train_valid"]
+        file["train_valid"] = valid
+    with pytest.raises(UserError, match=r"train_valid has shape .*5 bins, but the counts has 6"):
+        spikes.read(tmp_path / "in.h5")
+
+
+def test_fractions_are_drawn_by_the_seed():
+    draws = [SpikeData.from_arrays(counts(20, 3, 16), bin_ms=5, seed=s).units for s in (0, 0, 1)]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert not np.array_equal(draws[0], draws[2])
+    data = SpikeData.from_arrays(counts(20, 3, 16), bin_ms=5)
+    assert (len(data.eval), data.heldout) == (5, 4)
+
+
+GOOD = {"bin_ms": 5.0}
+REFUSED = {
+    "rates for counts": (counts(R, T, N) + 0.5, {}, "whole numbers"),
+    "negative": (counts(R, T, N) - 1, {}, "must be 0 or more"),
+    "two axes": (counts(T, N), {}, r"spikes has shape \(6, 5\)"),
+    "uneven neurons": ([counts(T, 3), counts(T, 4)], {}, "spikes of trial 1 has shape"),
+    "no trials": ([], {}, "spikes holds no trial"),
+    "text": ([np.array([["a"]])], {}, "holds type <U1"),
+    "bin width": (counts(R, T, N), {"bin_ms": 0}, "bin_ms is 0"),
+    "all held out": (counts(R, T, N), {"heldout": 1.0}, "leaves at least one of the neurons"),
+    "no such neuron": (counts(R, T, N), {"heldout": [5]}, "heldout names 5, but"),
+    "no trial left": (counts(R, T, N), {"evaluated": range(R)}, "some but not all"),
+    "forward": (counts(R, T, N), {"bins_forward": 6}, "choose 0 to 5 of the 6 bins"),
+    "behaviour": (
+        counts(R, T, N),
+        {"behavior": np.zeros((R, T - 1, 2))},
+        r"behavior has shape \(7, 5, 2\), but the spikes demand \(7, 6\)",
+    ),
+    "conditions": (counts(R, T, N), {"conditions": [0, 1]}, r"conditions has shape \(2,\)"),
+    "units": (counts(R, T, N), {"units": [1, 2]}, r"units has shape \(2,\)"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_is_refused(what):
+    x, options, message = REFUSED[what]
+    with pytest.raises(UserError, match=message):
+        SpikeData.from_arrays(x, **(GOOD | options))
