@@ -35,6 +35,7 @@ def _config(files: Path, **keys: object) -> Config:
         "data.path": files / "reach.h5",
         "data.targets": files / "reach_target.h5",
         "model.layers": 1,
+        "contrast.enabled": False,
         "train.epochs": 6,
         "population": 2,
     }
