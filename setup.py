@@ -19,6 +19,9 @@ EXTRAS = {
     "export": ["h5netcdf", "pynwb", "xarray"],
     "log": ["tensorboardX"],
     "plots": ["matplotlib"],
+    # The two baselines that others have written; imported only when they are asked for.
+    "gpfa": ["elephant"],
+    "lds": ["dynamax"],
     "cuda12": ["jax[cuda12]"],
     "cuda13": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],

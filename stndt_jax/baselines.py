@@ -1,7 +1,8 @@
 """What a submission must beat: rates that need no network.
 
 `smoothing` is the benchmark's smoothing baseline: spikes of held-in neurons under a Gaussian
-kernel, and a Poisson regression from them to every held-out neuron.
+kernel, and a Poisson regression from them to every held-out neuron. `psth` answers every trial
+with the mean of its condition, which no model is told.
 
 Source: F. Pei et al., Neural Latents Benchmark '21, NeurIPS 2021.
 """
@@ -28,7 +29,7 @@ _FOLDS = 3
 _TRIALS_TO_CHOOSE = 128
 
 
-class _Regression(NamedTuple):
+class Regression(NamedTuple):
     """Log-rates of M neurons, linear in N features, and the rates they are clipped to."""
 
     weight: NDArray  # (N, M)
@@ -109,7 +110,7 @@ def choose_kernel(
             loss = 0.0
             for fold in np.unique(fold_R):
                 fit, left = fold_R != fold, fold_R == fold
-                model = _regress(x_RTN[fit], y_RTM[fit], known_RTM[fit], alpha)
+                model = regress(x_RTN[fit], y_RTM[fit], known_RTM[fit], alpha)
                 rate_RTM = model.rates(x_RTN[left])
                 loss += np.sum((rate_RTM - xlogy(y_RTM[left], rate_RTM))[known_RTM[left]])
             losses[sd_ms, alpha] = loss
@@ -159,7 +160,7 @@ def smoothing(
         )
     sd_bins = sd_ms / data.bin_ms
     y_RTM, known_RTM = _heldout(data, np.arange(len(data.train)))
-    model = _regress(_features(data.train, sd_bins, offset), y_RTM, known_RTM, alpha)
+    model = regress(_features(data.train, sd_bins, offset), y_RTM, known_RTM, alpha)
 
     heldin_RTN, known_RTN = _heldin(data.train)
     least_N = _least(heldin_RTN, known_RTN) / 10
@@ -175,6 +176,60 @@ def smoothing(
             if data.bins_forward:
                 held_RTN = np.repeat(rates_RTN[:, -1:], data.bins_forward, axis=1)
                 rates[f"{split}_rates_{block}_forward"] = held_RTN
+    return rates
+
+
+def psth(data: SpikeData, *, sd_ms: float = 50.0) -> dict[str, NDArray]:
+    """Every trial's rates are the smoothed mean counts of its condition in the training trials.
+
+    It knows each trial's condition, which a model does not, and nothing else of the trial: a
+    model below it misses what is common to the trials of a condition, one above it follows single
+    trials. A trial without a condition gets the mean over all training trials. No rate is below a
+    tenth of the neuron's mean count.
+
+    Args:
+        data: the recording.
+        sd_ms: standard deviation of the Gaussian kernel over time, ms.
+
+    Returns:
+        As `smoothing` does; forward bins have their own means.
+
+    Raises:
+        UserError: the conditions of the training or the evaluated trials are not known, or
+            `sd_ms` is not above 0.
+    """
+    if not 0 < sd_ms < np.inf:
+        raise UserError(f"sd_ms of the psth baseline is {sd_ms}; it must be above 0")
+    for split, trials in (("training", data.train), ("evaluated", data.eval)):
+        if trials.conditions is None:
+            raise UserError(
+                f"{data.name} does not say the conditions of its {split} trials, which the psth "
+                f"baseline needs; give a target file with train_cond_idx and eval_cond_idx"
+            )
+    assert data.train.conditions is not None and data.eval.conditions is not None
+    counts_RTN = data.train.counts(data.bins_forward, data.heldout).astype(float)
+    known_RTN = data.train.known(data.bins_forward, data.heldout)
+    total_RTN = counts_RTN * known_RTN
+    least_N = _least(counts_RTN, known_RTN) / 10
+
+    def mean(rows: NDArray) -> NDArray:
+        # Trials add up before smoothing: their mean in every bin weighs by how many are known.
+        number_TN = known_RTN[rows].sum(axis=0)
+        mean_TN = total_RTN[rows].sum(axis=0) / np.maximum(number_TN, 1)
+        rate_TN = smooth(mean_TN[None], sd_ms / data.bin_ms, number_TN[None] > 0)[0]
+        return np.maximum(rate_TN, least_N)
+
+    labels = data.train.conditions
+    means = {c: mean(labels == c) for c in np.unique(labels) if c >= 0}
+    overall_TN = mean(np.ones(len(labels), bool))
+    rates, T, N = {}, data.bins_observed, data.heldin
+    for split, trials in (("train", data.train), ("eval", data.eval)):
+        assert trials.conditions is not None
+        rates_RTN = np.stack([means.get(c, overall_TN) for c in trials.conditions])
+        places = {"heldin": np.s_[:, :T, :N], "heldout": np.s_[:, :T, N:]}
+        if data.bins_forward:
+            places |= {"heldin_forward": np.s_[:, T:, :N], "heldout_forward": np.s_[:, T:, N:]}
+        rates |= {f"{split}_rates_{block}": rates_RTN[place] for block, place in places.items()}
     return rates
 
 
@@ -206,7 +261,7 @@ def _least(counts_RTN: NDArray, known_RTN: NDArray) -> NDArray:
     return np.maximum(spikes_N, 0.5) / np.maximum(known_RTN.sum(axis=(0, 1)), 1)
 
 
-def _regress(x_RTN: NDArray, y_RTM: NDArray, known_RTM: NDArray, alpha: float) -> _Regression:
+def regress(x_RTN: NDArray, y_RTM: NDArray, known_RTM: NDArray, alpha: float) -> Regression:
     """Poisson regression of every column of y on x, over the samples known for it."""
     x_SN = x_RTN.reshape(-1, x_RTN.shape[-1])
     neurons = y_RTM.shape[-1]
@@ -223,4 +278,4 @@ def _regress(x_RTN: NDArray, y_RTM: NDArray, known_RTM: NDArray, alpha: float) -
                 fit.fit(x_SN[known_S], y_S[known_S])
                 weight_NM[:, m], bias_M[m] = fit.coef_, fit.intercept_
     highest_M = np.maximum(np.max(y_RTM * known_RTM, axis=(0, 1), initial=0), 1.0)
-    return _Regression(weight_NM, bias_M, highest_M)
+    return Regression(weight_NM, bias_M, highest_M)

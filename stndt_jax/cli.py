@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 import sys
 import warnings
@@ -11,8 +12,9 @@ from typing import Any
 from stndt_jax.commands.common import HelpShown
 from stndt_jax.errors import Interrupted, UserError
 
-# Command -> the module of stndt_jax.commands that holds a function of its name (with _ for -),
-# and what it is for. Modules are imported when they are needed: --help is quick.
+# Command -> the module of stndt_jax.commands that holds a function of its name (with _ for -, and
+# behind a word of Python's own), and what it is for. Modules are imported when they are needed:
+# --help is quick.
 COMMANDS = {
     "demo": ("first", "make data, train a small population, score and draw it"),
     "synth": ("first", "write a synthetic data set with known rates"),
@@ -21,8 +23,11 @@ COMMANDS = {
     "inspect": ("data", "list what an NWB or HDF5 file offers"),
     "train": ("first", "train a model, or a population of models, on a recording"),
     "evaluate": ("first", "infer rates, score them, write the benchmark's submission file"),
+    "import": ("bring", "make a run directory of PyTorch checkpoints of STNDT or NDT"),
+    "baseline": ("bring", "score smoothing, PSTH, NDT, GPFA or an LDS on a recording"),
     "check-submission": ("data", "check a submission file against the recording"),
-    "export": ("data", "write inferred rates as NWB, NetCDF or HDF5"),
+    "export": ("take", "write a trained model, or inferred rates, for other places"),
+    "infer": ("take", "rates from spike counts with an exported model"),
 }
 
 
@@ -68,7 +73,8 @@ def main(argv: list[str]) -> int:
         if argv[0] not in COMMANDS:
             raise UserError(f"{argv[0]} is no command; choose one of {', '.join(COMMANDS)}")
         module = importlib.import_module(f"stndt_jax.commands.{COMMANDS[argv[0]][0]}")
-        return getattr(module, argv[0].replace("-", "_"))(argv[1:])
+        name = argv[0].replace("-", "_")
+        return getattr(module, name + "_" * keyword.iskeyword(name))(argv[1:])
     except HelpShown:
         return 0
     except UserError as error:

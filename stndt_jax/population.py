@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from stndt_jax import optim, parallel, selection, step
 from stndt_jax.config import Config, Hyper
 from stndt_jax.step import Batch, State
-from stndt_jax.types import Array
+from stndt_jax.types import Array, Params
 
 
 class Member(NamedTuple):
@@ -28,6 +28,14 @@ class Member(NamedTuple):
     restarts: Array
 
 
+class Start(NamedTuple):
+    """A start from other weights: what they make of fresh members, what stays, and in words."""
+
+    begin: Callable[[Member], Member]
+    frozen: Params
+    words: str
+
+
 def make_init(arch: step.Arch, grid: Any = None) -> Callable[[Hyper], Member]:
     """The start of a population: ``init(hyper (K,)) -> members``, placed on ``grid``."""
 
@@ -40,8 +48,26 @@ def make_init(arch: step.Arch, grid: Any = None) -> Callable[[Hyper], Member]:
     return parallel.compiled(drawn, out_shardings=parallel.of_members(grid))
 
 
+def _holding(run: Callable, frozen: Params) -> Callable:
+    """A training step that leaves the parameters marked in ``frozen`` as they are."""
+
+    def held(state: State, hyper: Hyper, batch: Batch) -> tuple[State, dict[str, Array]]:
+        trained, metrics = run(state, hyper, batch)
+        params = jax.tree.map(
+            lambda still, old, new: old if still else new, frozen, state.params, trained.params
+        )
+        return trained._replace(params=params), metrics
+
+    return held
+
+
 def make_portion(
-    config: Config, arch: step.Arch, batch: int, validates: bool, grid: Any = None
+    config: Config,
+    arch: step.Arch,
+    batch: int,
+    validates: bool,
+    grid: Any = None,
+    frozen: Params | None = None,
 ) -> Any:
     """The compiled portion of training: some steps, then perhaps a validation.
 
@@ -51,6 +77,7 @@ def make_portion(
       batch: trials in a batch.
       validates: there are trials that select.
       grid: devices, from ``parallel.mesh``.
+      frozen: a tree like the parameters, true where they are to stay as they are.
 
     Returns:
       ``portion(members, hyper, train, valid, first, steps, report) -> (members, metrics)``; the
@@ -58,9 +85,10 @@ def make_portion(
       members are validated and selected and the metrics say how they did, one entry a member;
       without, all but ``healthy`` and ``active`` are NaN.
     """
-    steps_of = parallel.over_steps(
-        functools.partial(step.train_step, arch), _order, arch.steps_per_epoch, batch, grid
-    )
+    one_step: Callable = functools.partial(step.train_step, arch)
+    if frozen is not None:
+        one_step = _holding(one_step, frozen)
+    steps_of = parallel.over_steps(one_step, _order, arch.steps_per_epoch, batch, grid)
     scores_of = parallel.over_batches(functools.partial(step.evaluate_step, arch), batch)
     limit = config.train.restarts if config.train.on_divergence == "restart" else 0
 

@@ -128,14 +128,6 @@ def _leaves(there: str, kind: str, state: Mapping[str, NDArray], width: int) -> 
     return {"kernel": get("in_proj_weight")[used].T, "bias": get("in_proj_bias")[used]}
 
 
-_PARTS = {
-    "linear": ("weight", "bias"),
-    "layer_norm": ("weight", "bias"),
-    "scale_norm": ("scale",),
-    "table": ("weight",),
-    "attention": ("in_proj_weight", "in_proj_bias"),
-    "queries and keys": ("in_proj_weight", "in_proj_bias"),
-}
 # What the published model carries and its output does not depend on.
 _IDLE = re.compile(
     r"(src|spatial)_pos_encoder\.pe|.*\.spatial_self_attn\.out_proj\..*|.*\.spatial_norm1\..*"
@@ -157,35 +149,56 @@ def parameters(
       UserError: parameters are missing, left over or of another shape; all are listed.
     """
     modules = _names(model, contrast)
-    needed = {f"{there}.{part}" for there, kind in modules.values() for part in _PARTS[kind]}
-    if missing := sorted(needed - set(state)):
-        raise UserError(f"the checkpoint lacks {', '.join(missing)}; is it of another model?")
-    extra = sorted(name for name in set(state) - needed if not _IDLE.fullmatch(name))
+    shapes = _shapes(model, contrast, dims)
+    needed: dict[str, tuple[int, ...]] = {}
+    for here, (there, kind) in modules.items():
+        needed |= _expected(there, kind, functools.reduce(lambda t, k: t[k], here, shapes))
+    missing = sorted(needed.keys() - state.keys())
+    extra = sorted(name for name in state.keys() - needed.keys() if not _IDLE.fullmatch(name))
     if not model.spatial:
         extra = [name for name in extra if not _SPATIAL.fullmatch(name)]
+    wrong = [
+        f"{name} {np.shape(state[name])} for {shape}"
+        for name, shape in needed.items()
+        if name in state and np.shape(state[name]) != shape
+    ]
+    faults = []
+    if missing:
+        faults.append(f"lacks {', '.join(missing)}")
     if extra:
+        faults.append(f"holds {', '.join(extra)}, which this model does not have")
+    if wrong:
+        faults.append(
+            f"has shapes that do not fit {dims.bins} bins and {dims.neurons} neurons "
+            f"({', '.join(wrong)})"
+        )
+    if faults:
         raise UserError(
-            f"the checkpoint holds {', '.join(extra)}, which this model does not have; is it of "
-            f"another model?"
+            f"the checkpoint {'; it '.join(faults)}; is it of another model, or of other data?"
         )
     params: Params = {}
-    wrong = []
-    shapes = _shapes(model, contrast, dims)
     for here, (there, kind) in modules.items():
-        inner, expected = params, shapes
+        inner = params
         for part in here[:-1]:
-            inner, expected = inner.setdefault(part, {}), expected[part]
+            inner = inner.setdefault(part, {})
         inner[here[-1]] = _leaves(there, kind, state, dims.bins)
-        ours = jax.tree.map(np.shape, inner[here[-1]], is_leaf=lambda x: not isinstance(x, dict))
-        wanted = jax.tree.map(lambda leaf: leaf.shape, expected[here[-1]])
-        if ours != wanted:
-            wrong += [f"{there}.{part} {state[f'{there}.{part}'].shape}" for part in _PARTS[kind]]
-    if wrong:
-        raise UserError(
-            f"shapes do not fit {dims.bins} bins and {dims.neurons} neurons: {', '.join(wrong)}; "
-            f"is it of other data?"
-        )
     return params
+
+
+def _expected(there: str, kind: str, shapes: Any) -> dict[str, tuple[int, ...]]:
+    """The published names of one module with the shapes they have there."""
+    if kind == "linear":
+        inputs, outputs = shapes["kernel"].shape
+        return {f"{there}.weight": (outputs, inputs), f"{there}.bias": (outputs,)}
+    if kind == "layer_norm":
+        return {f"{there}.{name}": shapes["scale"].shape for name in ("weight", "bias")}
+    if kind == "scale_norm":
+        return {f"{there}.scale": ()}
+    if kind == "table":
+        return {f"{there}.weight": shapes.shape}
+    width = shapes["kernel"].shape[0]
+    # Queries, keys and values, whether or not the values are used.
+    return {f"{there}.in_proj_weight": (3 * width, width), f"{there}.in_proj_bias": (3 * width,)}
 
 
 def _shapes(model: Model, contrast: Contrast, dims: Dims) -> Any:

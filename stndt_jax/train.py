@@ -4,7 +4,8 @@ Where a run finds its start, in this order:
 
 1. the newest whole checkpoint of its own run directory, if the configuration and the data are
    the same ones;
-2. freshly drawn weights.
+2. the weights of another run, where ``finetune`` names one;
+3. freshly drawn weights.
 
 However often a run is stopped, killed and started again, its weights, metrics and selection are
 those of a run left alone, bit for bit: a step is a function of its number, and portions of steps
@@ -32,14 +33,20 @@ from stndt_jax.errors import Diverged, Interrupted, UserError
 from stndt_jax.interrupt import Stop
 from stndt_jax.lock import Lock
 from stndt_jax.log import RunLog
-from stndt_jax.population import Member
+from stndt_jax.population import Member, Start
 
 # A portion of training should take about this long: a signal waits for it, so does the progress.
 PORTION_S = 1.0
 
 
 def train(
-    config: Config, data: SpikeData, path: Path, *, quiet: bool = False, extend: bool = False
+    config: Config,
+    data: SpikeData,
+    path: Path,
+    *,
+    quiet: bool = False,
+    extend: bool = False,
+    start: Start | None = None,
 ) -> list[str]:
     """Trains a population and leaves a run directory.
 
@@ -49,6 +56,7 @@ def train(
       path: the run directory, new or one to go on with.
       quiet: print nothing.
       extend: go on with a run of fewer epochs.
+      start: weights to begin with and parts to freeze; None draws all and freezes nothing.
 
     Returns:
       How each member ended: ``finished``, ``stopped`` or ``diverged``.
@@ -65,7 +73,7 @@ def train(
         workdir.open_run(path, config, data, extend=extend)
         ending = "failed"
         try:
-            endings = _train(config, data, path, stop, quiet)
+            endings = _train(config, data, path, stop, quiet, start)
             ending = "finished"
             return endings
         except (Diverged, Interrupted, UserError) as error:
@@ -75,7 +83,9 @@ def train(
             workdir.note_end(path, ending)
 
 
-def _train(config: Config, data: SpikeData, path: Path, stop: Stop, quiet: bool) -> list[str]:
+def _train(
+    config: Config, data: SpikeData, path: Path, stop: Stop, quiet: bool, start: Start | None
+) -> list[str]:
     dims = dims_of(data)
     trainable, valid, how = split(config, data)
     R = trainable.counts.shape[0]
@@ -88,6 +98,8 @@ def _train(config: Config, data: SpikeData, path: Path, stop: Stop, quiet: bool)
     checkpoints = Checkpoints(path / "checkpoints")
     if checkpoints.latest is None:
         at, members = 0, init(hyper)
+        if start is not None:
+            members = jax.device_put(start.begin(members), parallel.of_members(grid))
     else:
         like = jax.eval_shape(init, hyper)
         at, members = checkpoints.load(like, parallel.of_members(grid))
@@ -104,9 +116,11 @@ def _train(config: Config, data: SpikeData, path: Path, stop: Stop, quiet: bool)
             sides = " x ".join(f"{size} for {name}s" for name, size in grid.shape.items())
             log.say(f"on {grid.size} devices, {sides.replace('datas', 'the trials of a batch')}")
         done = f"{at / arch.steps_per_epoch:g} of {config.train.epochs}"
-        log.say(f"going on from the checkpoint at epoch {done}" if at else "starting from scratch")
+        new = start.words if start else "starting from scratch"
+        log.say(f"going on from the checkpoint at epoch {done}" if at else new)
         scalars = (jnp.int32(0), jnp.int32(0), jnp.bool_(False))
-        portion = population.make_portion(config, arch, batch, valid is not None, grid)
+        frozen = start.frozen if start else None
+        portion = population.make_portion(config, arch, batch, valid is not None, grid, frozen)
         lowered = portion.lower(members, hyper, *sets, *scalars)
         run = stop.while_waiting(lowered.compile)
         loop = _Loop(config, arch, checkpoints, log, stop)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import recordings
 from nlb_tools.evaluation import bits_per_spike
 from scipy.ndimage import gaussian_filter1d
 
@@ -245,3 +246,33 @@ def test_recorded_spikes_score_as_published_with_them(real_data: Path):
 @pytest.mark.slow
 def test_recorded_spikes_choose_their_kernel(real_data: Path):
     assert real_cobps(real_data) == pytest.approx(0.143, abs=0.01)
+
+
+def test_psth_is_the_smoothed_mean_of_the_trials_condition():
+    data = recordings.toy(trials=7)
+    rates = baselines.psth(data, sd_ms=10.0)
+    check_submission(rates, data)
+    counts = data.train.counts(data.bins_forward, data.heldout).astype(float)
+    least = counts.mean(axis=(0, 1)) / 10
+    for split, trials in (("train", data.train), ("eval", data.eval)):
+        for r, condition in enumerate(trials.conditions):
+            mean = counts[data.train.conditions == condition].mean(axis=0)
+            known = np.ones((1, *mean.shape), bool)
+            expected = np.maximum(slow_smooth(mean[None], 10 / data.bin_ms, known)[0], least)
+            T = data.bins_observed
+            for end, time in (("", slice(T)), ("_forward", slice(T, None))):
+                blocks = [rates[f"{split}_rates_{b}{end}"][r] for b in ("heldin", "heldout")]
+                np.testing.assert_allclose(np.concatenate(blocks, axis=-1), expected[time])
+
+
+def test_psth_of_a_trial_without_a_condition_is_the_mean_of_all():
+    data = recordings.toy()
+    conditions = data.eval.conditions.copy()
+    conditions[1] = -1
+    rates = baselines.psth(recordings.changed(data, conditions=conditions), sd_ms=10.0)
+    whole = data.train.counts(data.bins_forward, data.heldout).mean(axis=0)[None]
+    known = np.ones(whole.shape, bool)
+    expected = slow_smooth(whole, 2.0, known)[0, : data.bins_observed, : data.heldin]
+    np.testing.assert_allclose(rates["eval_rates_heldin"][1], expected)
+    with pytest.raises(UserError, match="conditions of its evaluated trials"):
+        baselines.psth(recordings.changed(data, conditions=None))

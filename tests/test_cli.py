@@ -119,7 +119,7 @@ def test_mistakes_are_one_line(
     assert captured.out == ""
 
 
-@pytest.mark.parametrize("command", ["", "demo", "synth", "train", "evaluate"])
+@pytest.mark.parametrize("command", ["", *cli.COMMANDS])
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*command.split(), "--help"]) == 0
     assert f"example: stndt {command}" in capsys.readouterr().out

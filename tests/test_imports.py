@@ -64,19 +64,36 @@ ROOMS: dict[str, set[str]] = {
     },
     "scoring": {"data.spikes"},
     "baselines": {"data.spikes", "scoring", "metrics"},
+    "latents": {"data.spikes", "baselines"},
+    "torch_file": set(),
     "torch_import": {"config", "model"},
     "evaluate": {
         *("config", "data.spikes", "step", "parallel", "checkpoint", "workdir"),
         *("batches", "population", "scoring"),
     },
+    "rates_file": {"data.spikes", "scoring"},
+    "others": {"workdir"},
+    "bring": {
+        *("config", "configfile", "data.spikes", "torch_file", "torch_import", "step"),
+        *("batches", "checkpoint", "parallel", "population", "selection", "workdir"),
+    },
+    "finetune": {"config", "step", "population", "selection", "checkpoint", "workdir"},
+    "fewshot": {
+        *("config", "data.spikes", "masking", "model", "metrics", "step", "baselines"),
+        "evaluate",
+    },
+    "loader": set(),
+    "export": {"config", "step", "workdir", "evaluate", "loader"},
     "plots": set(),
     "plots_data": {"plots"},
 }
 ROOMS["demo"] = set(ROOMS)
 ROOMS["commands"] = set()
 ROOMS["commands.common"] = set()
+ROOMS["commands.bring"] = set(ROOMS)
 ROOMS["commands.first"] = set(ROOMS)
 ROOMS["commands.data"] = set(ROOMS)
+ROOMS["commands.take"] = set(ROOMS)
 ROOMS["cli"] = set(ROOMS)
 ROOMS["__main__"] = {"cli"}
 
@@ -84,7 +101,7 @@ ROOMS["__main__"] = {"cli"}
 NUMERICAL = {
     *COMMON,
     *("config", "masking", "model", "losses", "metrics", "optim", "selection", "step", "parallel"),
-    "population",
+    *("loader", "population"),
 }
 BARE = {"jax", "flax", "optax", "numpy"}
 # types.py also tries jaxtyping, and does without.
@@ -102,6 +119,8 @@ HOMES: dict[str, set[str]] = {
     "nlb_tools": {"data.nlb"},
     "nlb_tools.evaluation": {"scoring"},
     "torch": {"torch_import"},
+    "elephant": {"latents"},
+    "dynamax": {"latents"},
     "ml_collections": {"configfile", "configs"},
 }
 

@@ -35,9 +35,9 @@ def print_help(fv: flags.FlagValues, command: Callable) -> None:
 
 
 def parse(
-    fv: flags.FlagValues, argv: list[str], command: Callable, positional: int
+    fv: flags.FlagValues, argv: list[str], command: Callable, positional: int, optional: int = 0
 ) -> tuple[dict[str, Any], list[str]]:
-    """The values of the flags, and the positional arguments."""
+    """The values of the flags, and the positional arguments, up to ``optional`` ones more."""
     if wants_help(argv):
         print_help(fv, command)
         raise HelpShown
@@ -46,7 +46,7 @@ def parse(
         rest = fv(["stndt", *argv])[1:]
     except flags.Error as error:
         raise UserError(f"{str(error).rstrip('.')}; --help lists the flags") from error
-    if len(rest) != positional:
+    if not positional <= len(rest) <= positional + optional:
         usage = next(line for line in (command.__doc__ or "").splitlines() if "usage:" in line)
         got = " ".join(rest) or "nothing"
         raise UserError(f"{positional} argument(s) expected but got {got}; {usage.strip()}")

@@ -68,6 +68,9 @@ def train(argv: list[str]) -> int:
     any time: it saves first. Exit codes: 2 for a mistake, 3 if training diverged, 130 and 143
     when interrupted and terminated.
 
+    --init begins with the weights of another run (trained or imported), --freeze keeps named
+    parts of them, --neurons=other draws the embedder and the decoder anew.
+
     example: stndt train --config=mc_maze --config.data.path=mc_maze.h5 --workdir=runs/maze \
                  --config.optimizer.learning_rate=3e-3 --config.population=4
     """
@@ -78,6 +81,11 @@ def train(argv: list[str]) -> int:
     flags.DEFINE_bool("extend", False, "go on with a run of fewer epochs", flag_values=fv)
     flags.DEFINE_bool("fresh", False, "set an old run aside, begin anew", flag_values=fv)
     flags.DEFINE_string("config", None, "shipped name or path of a file", flag_values=fv)
+    flags.DEFINE_string("init", "", "run directory whose weights to begin with", flag_values=fv)
+    flags.DEFINE_enum(
+        "neurons", "", ["", "same", "other"], "of --init; same if as many", flag_values=fv
+    )
+    flags.DEFINE_list("freeze", [], "parts not to train, e.g. layers_0,embedder", flag_values=fv)
     if wants_help(argv):
         print_help(fv, train)
         print(f"\nshipped configurations: {', '.join(configfile.shipped())}\n\nkeys of --config:")
@@ -89,6 +97,7 @@ def train(argv: list[str]) -> int:
     if not flag["workdir"]:
         raise UserError("--workdir is missing; name a run directory, for example --workdir=runs/a")
     loaded = configfile.load(settings)
+    from stndt_jax import batches, finetune
     from stndt_jax import evaluate as scores
     from stndt_jax import train as room
     from stndt_jax import workdir as place
@@ -96,7 +105,13 @@ def train(argv: list[str]) -> int:
     data, path = scores.read_data(loaded), Path(flag["workdir"])
     if flag["fresh"] and (old := place.set_aside(path)):
         print(f"the old run is in {old} now")
-    room.train(loaded, data, path, extend=flag["extend"])
+    dims = batches.dims_of(data)
+    config.check_dims(loaded, dims)
+    parts = tuple(flag["freeze"])
+    start = finetune.start(
+        path, loaded, dims, init=flag["init"], neurons=flag["neurons"], parts=parts
+    )
+    room.train(loaded, data, path, extend=flag["extend"], start=start)
     print(f"next: stndt evaluate {fv['workdir'].value}")
     return 0
 
@@ -106,7 +121,10 @@ def evaluate(argv: list[str]) -> int:
 
     usage: stndt evaluate DIR [--targets=FILE] [--data=FILE] [--select=cobps|loss|last]
 
-    Scores need nlb_tools, and targets unless the recording itself holds them.
+    or, rates of any other method: stndt evaluate [DIR] --rates=FILE --name=NAME
+
+    Scores need nlb_tools, and targets unless the recording itself holds them. With --rates the
+    file is in the submission format, lfads-torch's, or plain arrays; without DIR give --data.
 
     example: stndt evaluate runs/maze --targets=mc_maze_target.h5
     """
@@ -116,8 +134,17 @@ def evaluate(argv: list[str]) -> int:
     flags.DEFINE_enum(
         "select", "cobps", ["cobps", "loss", "last"], "weights of each member", flag_values=fv
     )
-    flag, (path,) = parse(fv, argv, evaluate, 1)
+    flags.DEFINE_string("rates", "", "score this file's rates instead", flag_values=fv)
+    flags.DEFINE_string("name", "", "what to call the method of --rates", flag_values=fv)
+    flags.DEFINE_list("shots", [], "few-shot co-bps after these many trials", flag_values=fv)
+    flag, paths = parse(fv, argv, evaluate, 0, 1)
+    from stndt_jax.commands import bring
+
+    if flag["rates"]:
+        return bring.score_file(paths[0] if paths else "", flag)
+    _, (path,) = parse(fv, argv, evaluate, 1)
     from stndt_jax import evaluate as room
+    from stndt_jax import others
 
     result = room.evaluate(
         Path(path),
@@ -126,5 +153,9 @@ def evaluate(argv: list[str]) -> int:
         select=flag["select"],
     )
     print(room.table(result.scores))
+    if flag["shots"]:
+        bring.few_shot(Path(path), flag)
+    if others.read(Path(path)):
+        print("\n" + others.table(others.beside(Path(path))))
     print(f"wrote {Path(path) / 'scores.json'} and {Path(path) / 'submission.h5'}")
     return 0
