@@ -9,7 +9,7 @@ Source: F. Pei et al., Neural Latents Benchmark '21, NeurIPS 2021.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -222,11 +222,12 @@ def psth(data: SpikeData, *, sd_ms: float = 50.0) -> dict[str, NDArray]:
     labels = data.train.conditions
     means = {c: mean(labels == c) for c in np.unique(labels) if c >= 0}
     overall_TN = mean(np.ones(len(labels), bool))
-    rates, T, N = {}, data.bins_observed, data.heldin
+    T, N = data.bins_observed, data.heldin
+    rates: dict[str, NDArray] = {}
     for split, trials in (("train", data.train), ("eval", data.eval)):
         assert trials.conditions is not None
         rates_RTN = np.stack([means.get(c, overall_TN) for c in trials.conditions])
-        places = {"heldin": np.s_[:, :T, :N], "heldout": np.s_[:, :T, N:]}
+        places: dict[str, Any] = {"heldin": np.s_[:, :T, :N], "heldout": np.s_[:, :T, N:]}
         if data.bins_forward:
             places |= {"heldin_forward": np.s_[:, T:, :N], "heldout_forward": np.s_[:, T:, N:]}
         rates |= {f"{split}_rates_{block}": rates_RTN[place] for block, place in places.items()}

@@ -97,7 +97,9 @@ def export(
     try:
         (out / _PROGRAM).write_bytes(exported.mlir_module_serialized)
         if beside:
-            stored = {name: np.asarray(x) for name, x in zip(names, values, strict=True)}
+            stored: dict[str, Any] = {
+                name: np.asarray(x) for name, x in zip(names, values, strict=True)
+            }
             np.savez(out / "weights.npz", **stored)
         shutil.copyfile(loader.__file__, out / "load.py")
     except OSError as error:

@@ -43,7 +43,8 @@ def latents(
     seen_BT = step.seen(known, arch.dims)
     _, out = arch.network.apply({"params": params}, x_BTN, step.knobs(hyper), seen_BT)
     norm = LayerNorm if arch.model.final_norm == "layer" else ScaleNorm
-    return norm(arch.dims.neurons).apply({"params": params["final_norm"]}, out["layers"][-1])
+    final = norm(arch.dims.neurons).apply({"params": params["final_norm"]}, out["layers"][-1])
+    return jnp.asarray(final)
 
 
 def score(

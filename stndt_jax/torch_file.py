@@ -189,10 +189,10 @@ def _check(raw: bytes) -> None:
     named = []
     try:
         for op, arg, _ in pickletools.genops(raw):
-            if op.name in _FOREIGN or (op.name in _NUMBERED and int(arg) > len(raw)):
+            if op.name in _FOREIGN or (op.name in _NUMBERED and int(arg or 0) > len(raw)):
                 raise UserError(f"the pickle holds {op.name} {arg}, as no checkpoint does; refused")
             if op.name in ("GLOBAL", "INST"):
-                named.append(tuple(arg.split(" ", 1)))
+                named.append(tuple(str(arg).split(" ", 1)))
     except (ValueError, IndexError, UnicodeDecodeError) as error:
         raise UserError(f"the pickle is damaged ({error}); copy the file again") from error
     if refused := sorted({".".join(name) for name in named if name not in _ALLOWED}):
@@ -243,7 +243,7 @@ def _load(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
             if f"{top}data/{key}" not in entries:
                 raise UserError(f"the archive lacks data/{key}; the file is damaged")
             raw = archive.read(f"{top}data/{key}")
-            dtype = np.dtype(_STORAGES[kind]).newbyteorder(sign)
+            dtype = np.dtype(_STORAGES[kind]).newbyteorder(sign)  # type: ignore[arg-type]
             values = np.frombuffer(raw, dtype, count=len(raw) // dtype.itemsize)
             found[kind, key] = _Storage(kind, values)
         return found[kind, key]

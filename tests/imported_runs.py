@@ -27,7 +27,7 @@ def record(
         seen_RTN = rng.poisson(1.0, (6, T + F, N + M))
 
     def blocks(split: str, x_RTN: np.ndarray) -> dict[str, np.ndarray]:
-        parts = {"heldin": np.s_[:, :T, :N], "heldout": np.s_[:, :T, N:]}
+        parts: dict[str, Any] = {"heldin": np.s_[:, :T, :N], "heldout": np.s_[:, :T, N:]}
         if F:
             parts |= {"heldin_forward": np.s_[:, T:, :N], "heldout_forward": np.s_[:, T:, N:]}
         return {f"{split}_spikes_{name}": x_RTN[place] for name, place in parts.items()}

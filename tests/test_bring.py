@@ -170,7 +170,7 @@ def test_a_folder_is_one_population(tmp_path: Path) -> None:
 
 
 def test_without_targets_a_checkpoint_says_its_own_score(tmp_path: Path) -> None:
-    run = imported(tmp_path, one(tmp_path / "a.pth", **{"cobps": 0.21}))
+    run = imported(tmp_path, one(tmp_path / "a.pth", cobps=0.21))
     loaded = evaluate.load(run)
     assert float(loaded.members.selection.cobps.value[0]) == pytest.approx(0.21)
     assert loaded.epoch == 140

@@ -56,6 +56,7 @@ def test_more_trials_and_true_latents_reach_the_oracle(
         trained.data, train=with_counts(rates[200]), eval=with_counts(rates[100])
     )
     trained = trained._replace(data=data)
+    assert data.eval.heldout is not None
     y = data.eval.heldout.astype(float)
     null = y.mean(axis=(0, 1))
     oracle = np.sum((null - y * np.log(null)) - (rates[100] - y * np.log(rates[100])))
