@@ -47,7 +47,7 @@ def test_nothing_to_load(tmp_path: Path) -> None:
 def test_another_shape_is_refused(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "c")
     checkpoints.save(1, {"a": jnp.zeros(3)})
-    with pytest.raises(UserError, match="epoch 1"):
+    with pytest.raises(UserError, match="checkpoint 1"):
         checkpoints.load({"b": jnp.zeros(3)})
 
 
