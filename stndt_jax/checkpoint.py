@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from orbax.checkpoint import v1 as ocp
 from stndt_jax.errors import UserError
 
 KEPT = 2
+# As str() writes it, for the folder is found by that name again.
+_NUMBER = re.compile(r"0|[1-9][0-9]*")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 logger = logging.getLogger("stndt_jax")
 
@@ -51,24 +55,40 @@ class Checkpoints:
             if repair:
                 self._set_aside(number)
         if repair:
-            for leftover in folder.glob("*.orbax-checkpoint-tmp*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+            self._clear()
+            if folder.exists() and not folder.is_dir():
+                raise UserError(f"{folder} is no folder; move it away, or choose another --workdir")
 
     def _numbers(self) -> list[int]:
         """Numbers of all checkpoints, newest first."""
         if not self._folder.is_dir():
             return []
-        names = [path.name for path in self._folder.iterdir() if path.is_dir()]
-        return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+        # Whatever has a number for a name: a file would be in the way of the next save.
+        names = [path.name for path in self._folder.iterdir()]
+        return sorted((int(name) for name in names if _NUMBER.fullmatch(name)), reverse=True)
+
+    def _clear(self) -> None:
+        """Removes what a save left that was not finished."""
+        for leftover in self._folder.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in self._folder.glob("*.sha256.partial"):
+            if leftover.is_file():
+                leftover.unlink(missing_ok=True)
 
     def _set_aside(self, number: int) -> None:
         folder = self._folder.parent / "damaged"
-        folder.mkdir(exist_ok=True)
-        free = next(i for i in range(1, 10**6) if not (folder / f"{number}.{i}").exists())
-        (self._folder / str(number)).rename(folder / f"{number}.{free}")
-        digests = _digests(self._folder, number)
-        if digests.exists():
-            digests.rename(folder / f"{number}.{free}.sha256")
+        try:
+            folder.mkdir(exist_ok=True)
+            free = next(i for i in range(1, 10**6) if not (folder / f"{number}.{i}").exists())
+            (self._folder / str(number)).rename(folder / f"{number}.{free}")
+            digests = _digests(self._folder, number)
+            if digests.exists():
+                digests.rename(folder / f"{number}.{free}.sha256")
+        except OSError as error:
+            raise UserError(
+                f"{self.found[-1].partition(';')[0]}, and cannot be moved to {folder} "
+                f"({error.strerror}); move it away by hand"
+            ) from error
 
     def save(self, number: int, tree: Any) -> None:
         """Saves ``tree`` under ``number``, unless it is there already.
@@ -93,8 +113,7 @@ class Checkpoints:
             if not _is_of_the_disk(error):
                 raise
             shutil.rmtree(path, ignore_errors=True)
-            for leftover in self._folder.glob("*.orbax-checkpoint-tmp*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+            self._clear()
             stands = "none was written before it"
             if self.latest is not None:
                 stands = f"checkpoint {self.latest} stands"
@@ -149,9 +168,18 @@ def damage(folder: Path, number: int) -> str | None:
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     if missing := sorted(set(wanted) - set(found)):
-        return f"lacks {missing[0]}"
+        return f"lacks {missing[0]}" if _listed(wanted) else "has a damaged list of digests"
+    if extra := sorted(set(found) - set(wanted)):
+        return f"holds {extra[0]}, which its list of digests lacks"
+    if not found:
+        return "is empty"
     changed = [name for name in sorted(wanted) if found[name] != wanted[name]]
     return f"has a damaged {changed[0]}" if changed else None
+
+
+def _listed(wanted: dict[str, str]) -> bool:
+    """Whether a list of digests looks like one."""
+    return all(_DIGEST.fullmatch(digest) for digest in wanted.values())
 
 
 def _digests(folder: Path, number: int) -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
 import keyword
 import os
 import sys
@@ -31,6 +33,11 @@ COMMANDS = {
 }
 
 
+# Faults of a disk that no check foresees: a user can mend them, so they are no bugs.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_LONGEST = 2000
+
+
 def usage() -> str:
     """What there is."""
     lines = [f"  {name:18} {purpose}" for name, (_, purpose) in COMMANDS.items()]
@@ -51,7 +58,21 @@ def usage() -> str:
 
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:
-    print(f"stndt: warning: {message}", file=sys.stderr)
+    print(f"stndt: warning: {_one_line(str(message))}", file=sys.stderr)
+
+
+def _one_line(text: str) -> str:
+    """``text`` without what breaks a line, steers a terminal or is no text; not too long."""
+    line = "".join(
+        c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text[: 10**6]
+    )
+    half = _LONGEST // 2
+    return line if len(line) <= _LONGEST else f"{line[:half]} ... {line[-half:]}"
+
+
+def _mistake(sentence: str, exit_code: int = 2) -> int:
+    print(f"stndt: error: {_one_line(sentence)}", file=sys.stderr)
+    return exit_code
 
 
 def main(argv: list[str]) -> int:
@@ -61,6 +82,9 @@ def main(argv: list[str]) -> int:
     """
     warnings.showwarning = _show_warning
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name need not be text in any encoding; it is printed all the same.
+        sys.stdout.reconfigure(errors="backslashreplace")
     if not argv or argv[0] in ("--help", "-h", "help"):
         print(usage())
         return 0
@@ -78,14 +102,28 @@ def main(argv: list[str]) -> int:
     except HelpShown:
         return 0
     except UserError as error:
-        print(f"stndt: error: {error}", file=sys.stderr)
-        return error.exit_code
+        return _mistake(str(error), error.exit_code)
     except Interrupted as error:
         return error.exit_code
     except BrokenPipeError:
         # Whoever read the output has seen enough of it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        return _mistake(
+            f"{error.filename or 'a file'} cannot be written or read ({error.strerror}); free some "
+            f"space or mend the disk, then start the same command again"
+        )
+    except (MemoryError, RuntimeError) as error:
+        # XLA says so in words.
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return _mistake(
+            f"there is not enough memory ({error}); lower config.population, config.train.batch "
+            f"or the sizes under config.model, or take a machine with more"
+        )
     except KeyboardInterrupt:
         print("stndt: interrupted", file=sys.stderr)
         return 130

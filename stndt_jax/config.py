@@ -38,6 +38,10 @@ def _between(low: float, high: float) -> Check:
     return lambda v: "" if low <= v <= high else f"between {low} and {high}"
 
 
+def _number(most: int) -> Check:
+    return lambda v: "" if 1 <= v <= most else f"at least 1 and at most {most}"
+
+
 def _rate(v: float) -> str:
     return "" if 0 <= v < 1 else "at least 0 and below 1"
 
@@ -51,7 +55,7 @@ def _anything(_: Any) -> str:
 
 
 def _layer(v: str) -> str:
-    fine = v in ("embedder", "decoder") or v.isdecimal()
+    fine = v in ("embedder", "decoder") or (v.isdecimal() and len(v) < 10)
     return "" if fine else "embedder, decoder, or the number of a layer (0 is the first)"
 
 
@@ -78,7 +82,7 @@ class Data:
 class Model:
     """The architecture (``layers``, ``heads``, ...) and its regularisation."""
 
-    layers: int = _key(_at_least(1), "encoder layers")
+    layers: int = _key(_number(1000), "encoder layers")
     heads: int = _key(_at_least(1), "attention heads; must divide the bins and the neurons")
     feedforward: int = _key(_at_least(1), "feed-forward width")
     spatial: bool = _key(_anything, "attention over neurons; false is NDT")
@@ -172,7 +176,7 @@ class Config:
     """A run. ``members`` holds, for any hyperparameter, one value for each member."""
 
     seed: int = _key(_between(0, 2**31 - 1), "of member 0; member k has seed + k")
-    population: int = _key(_at_least(1), "members trained together")
+    population: int = _key(_number(2**16), "members trained together")
     data: Data
     model: Model
     mask: Mask
@@ -253,36 +257,49 @@ def suggest(key: str, known: list[str]) -> str:
     return f"did you mean {close[0]}?" if close else "known keys: " + ", ".join(known)
 
 
+# What XLA computes in; a larger number would become infinite there.
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 def _typed(key: str, value: Any, kind: str, check: Check) -> Any:
     """``value`` as the type named ``kind`` if it is one and passes ``check``."""
     number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if number and kind in ("int", "float") and _LARGEST < abs(value) < math.inf:
+        raise UserError(f"config.{key} is {_brief(value)}; it must be within 32 bits")
     if kind == "float" and number:
         value = float(value)
     elif kind == "int" and number and float(value).is_integer():
         value = int(value)
     elif type(value).__name__ != kind or number:
         wanted = {"float": "a number", "int": "a whole number", "bool": "true or false"}
-        raise UserError(f"config.{key} is {value!r}; it must be {wanted.get(kind, 'a text')}")
+        raise UserError(f"config.{key} is {_brief(value)}; it must be {wanted.get(kind, 'a text')}")
     if kind == "int" and abs(value) >= 2**31:
         raise UserError(f"config.{key} is {value!r}; it must be within 32 bits")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"config.{key} is {value!r}; it must be a finite number")
     if expected := check(value):
-        raise UserError(f"config.{key} is {value!r}; it must be {expected}")
+        raise UserError(f"config.{key} is {_brief(value)}; it must be {expected}")
     return value
+
+
+def _brief(value: Any) -> str:
+    """A value for a message; Python refuses to print whole numbers of thousands of digits."""
+    if isinstance(value, int) and abs(value) > 10**40:
+        return f"a number of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _section(prefix: str, cls: type, values: Any) -> dict[str, Any]:
     """The checked keyword arguments of the dataclass ``cls``, leaf keys only."""
     if not isinstance(values, Mapping):
-        raise UserError(f"config.{prefix.rstrip('.')} is {values!r}; it must hold named keys")
+        raise UserError(f"config.{prefix.rstrip('.')} is {_brief(values)}; it must hold named keys")
     fields = {f.name: f for f in dataclasses.fields(cls) if f.metadata}
     nested = {f.name for f in dataclasses.fields(cls)} - set(fields)
     for name in values:
         if name not in fields and name not in nested:
-            raise UserError(
-                f"config.{prefix}{name} is not a key; {suggest(name, sorted({*fields, *nested}))}"
-            )
+            known = sorted({*fields, *nested})
+            raise UserError(f"config.{prefix}{name} is not a key; {suggest(str(name), known)}")
     missing = [name for name in (*fields, *nested) if name not in values]
     if missing:
         raise UserError(f"config.{prefix}{missing[0]} is missing; configs/default.py has it")
@@ -297,12 +314,14 @@ def _members(values: Any, population: int) -> dict[str, tuple[float, ...]]:
     known = ["seed", *HYPER_FIELDS]
     checked = {}
     if not isinstance(values, Mapping):
-        raise UserError(f"config.members is {values!r}; it must hold named keys")
+        raise UserError(f"config.members is {_brief(values)}; it must hold named keys")
     for name, given in values.items():
         if name not in known:
-            raise UserError(f"config.members.{name} is not a key; {suggest(name, known)}")
+            raise UserError(f"config.members.{name} is not a key; {suggest(str(name), known)}")
         if not isinstance(given, (tuple, list)):
-            raise UserError(f"config.members.{name} is {given!r}; it must be a list of values")
+            raise UserError(
+                f"config.members.{name} is {_brief(given)}; it must be a list of values"
+            )
         if len(given) not in (0, population):
             raise UserError(
                 f"config.members.{name} has {len(given)} values for a population of "

@@ -51,7 +51,11 @@ def find(name: str) -> str:
     stem, colon, argument = name.partition(":")
     if stem in shipped():
         return str(folder() / f"{stem}.py") + colon + argument
-    if not stem.endswith(".py") or not Path(stem).is_file():
+    try:
+        there = stem.endswith(".py") and Path(stem).is_file()
+    except OSError:
+        there = False  # too long to be a name
+    if not there:
         raise UserError(
             f"--config={name} is neither a shipped configuration ({', '.join(shipped())}) nor "
             f"the path of a Python file; {config.suggest(stem, shipped())}"
@@ -100,14 +104,21 @@ def _read(argv: list[str], file: str) -> ConfigDict:
     try:
         values(argv)
         result = flag.value
-        if not isinstance(result, ConfigDict):
+        # Where the file met an OSError, any attribute of the stand-in that we get raises it.
+        if not hasattr(result, "to_dict") or not isinstance(result, ConfigDict):
             raise UserError(f"get_config() in {file} returns no ConfigDict; see configs/default.py")
         return result
-    except flags.Error as error:
-        text = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"{text.removeprefix('flag ')}; see stndt train --help") from error
     except UserError:
         raise
-    except Exception as error:
-        # Whatever the user's own file raises while it is read is the user's to mend.
-        raise UserError(f"{file} cannot be used: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        text = str(error)
+        if isinstance(error, flags.Error) and "parsing config file" not in text:
+            text = text.splitlines()[0].rstrip(".")
+            raise UserError(f"{text.removeprefix('flag ')}; see stndt train --help") from error
+        # Whatever the user's own file raises while it is read is the user's to mend. Of a whole
+        # traceback, which ml_collections makes the message of some, the last line says it.
+        said = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+        name = type(error).__name__
+        told = isinstance(error, flags.Error) or said[-1].startswith(name)
+        reason = said[-1] if told else f"{name}: {said[-1]}"
+        raise UserError(f"{file} cannot be used: {reason}; mend it or name another") from error

@@ -37,9 +37,9 @@ def demo(out: Path, *, seed: int = 0, settings: Sequence[str] = ()) -> dict[str,
         [
             "--config=reach",
             f"--config.seed={seed}",
+            *settings,
             f"--config.data.path={data_path}",
             f"--config.data.targets={targets_path}",
-            *settings,
         ]
     )
     run = out / f"run_{seed}"

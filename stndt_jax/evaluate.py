@@ -92,6 +92,7 @@ def load(path: Path, data_path: str = "", targets: str = "") -> Trained:
                 f"{data_path or config.data.path} has {name} {getattr(dims, name)}, but {path} "
                 f"was trained with {sizes[name]}; give the same recording with --data"
             )
+    configs.check_dims(config, dims)
     trainable = batches.split(config, data)[0].counts.shape[0]
     arch = step.arch(config, dims, trainable // batches.batch_size(config, trainable))
     hyper = jax.tree.map(jnp.asarray, configs.hyper(config))

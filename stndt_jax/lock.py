@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -39,20 +40,29 @@ class Lock:
                 self._remove_if_stale()
                 continue
             except OSError as error:
-                raise UserError(
-                    f"{self._path} cannot be written ({error.strerror}); free some space or "
-                    f"choose another --workdir"
-                ) from error
-            with os.fdopen(descriptor, "w") as file:
-                holder = {"host": socket.gethostname(), "pid": os.getpid()}
-                json.dump(holder | {"began": _began(os.getpid())}, file)
+                raise self._unwritable(error) from error
+            try:
+                with os.fdopen(descriptor, "w") as file:
+                    holder = {"host": socket.gethostname(), "pid": os.getpid()}
+                    json.dump(holder | {"began": _began(os.getpid())}, file)
+            except OSError as error:
+                self._path.unlink(missing_ok=True)
+                raise self._unwritable(error) from error
             threading.Thread(target=self._beat, daemon=True).start()
             return self
         raise UserError(f"{self._path} was taken by another process at this moment; try again")
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
-        self._path.unlink(missing_ok=True)
+        # Where the directory is gone by now there is nothing to unlock.
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+    def _unwritable(self, error: OSError) -> UserError:
+        return UserError(
+            f"{self._path} cannot be written ({error.strerror}); free some space or choose another "
+            f"--workdir"
+        )
 
     def _beat(self) -> None:
         while not self._done.wait(BEAT_S):
@@ -65,13 +75,17 @@ class Lock:
     def _remove_if_stale(self) -> None:
         try:
             age = time.time() - self._path.stat().st_mtime
-            text = self._path.read_text()
+            content = self._path.read_bytes()
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise UserError(f"{self._path} is no lock ({error.strerror}); move it away") from error
         try:
-            holder = json.loads(text)
+            holder = json.loads(content)
             host, pid, began = str(holder["host"]), int(holder["pid"]), holder.get("began")
-        except (ValueError, KeyError, TypeError, AttributeError):
+            if pid <= 0:
+                raise ValueError(pid)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             # Torn by a kill while it was written, or about to be written whole.
             host, pid, began = "an unknown host", 0, None
         here = host == socket.gethostname()

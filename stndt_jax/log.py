@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,13 @@ class RunLog:
         self._console = Console(stderr=True, quiet=quiet, soft_wrap=True)
         self._metrics = workdir / "metrics.jsonl"
         self._text = workdir / "log.txt"
-        self._board = _tensorboard(workdir / "tensorboard")
+        self._board = _Board.open(workdir / "tensorboard")
         self._epochs = epochs
         self._spoken = -math.inf
-        self._keep_until(first_epoch)
+        with _told(self._metrics):
+            lost = self._keep_until(first_epoch)
+        if lost:
+            self.say(f"{self._metrics} had {lost} damaged line(s), which were left out")
         self._progress = Progress(
             TextColumn("epoch"),
             MofNCompleteColumn(),
@@ -45,14 +50,20 @@ class RunLog:
         self._task = self._progress.add_task("", total=epochs, completed=int(first_epoch), words="")
         self._progress.start()
 
-    def _keep_until(self, epoch: float) -> None:
-        """Drops rows later than the checkpoint that training goes on from, and torn ones."""
+    def _keep_until(self, epoch: float) -> int:
+        """Drops rows later than the checkpoint that training goes on from, and torn ones.
+
+        Returns:
+          The number of torn ones.
+        """
         if not self._metrics.exists():
-            return
-        kept = [row for row in read_metrics(self._metrics) if row["epoch"] <= epoch]
+            return 0
+        rows, lost = _rows(self._metrics)
         partial = self._metrics.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        with partial.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows if row["epoch"] <= epoch)
         partial.replace(self._metrics)
+        return lost
 
     def say(self, text: str) -> None:
         """One line for the user, on the terminal and in the log file."""
@@ -75,10 +86,7 @@ class RunLog:
         }
         self._append(self._metrics, json.dumps(row) + "\n")
         if self._board is not None:
-            for name, values in row.items():
-                for k, value in enumerate(values if isinstance(values, list) else []):
-                    if value is not None:
-                        self._board.add_scalar(f"{name}/member_{k}", value, row["epoch"])
+            self._board.write(row)
         self._progress.update(self._task, completed=row["epoch"], words=words)
         last = row["epoch"] >= self._epochs
         if last or time.monotonic() - self._spoken > 15:
@@ -93,14 +101,8 @@ class RunLog:
         self._progress.update(self._task, completed=int(epoch))
 
     def _append(self, path: Path, text: str) -> None:
-        try:
-            with path.open("a") as file:
-                file.write(text)
-        except OSError as error:
-            raise UserError(
-                f"{path} cannot be written ({error.strerror}); free some space, then start the "
-                f"same command again to go on from the last checkpoint"
-            ) from error
+        with _told(path), path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
 
     def close(self) -> None:
         """Ends the live line."""
@@ -109,23 +111,88 @@ class RunLog:
             self._board.close()
 
 
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turns what the disk refuses into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); free some space or mend it, then start "
+            f"the same command again to go on from the last checkpoint"
+        ) from error
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The whole rows of a ``metrics.jsonl``; one torn by a kill is left out."""
-    rows = []
-    for line in path.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            logger.warning("%s: a damaged line was left out", path)
-            continue
-        if isinstance(row, dict) and "epoch" in row:
-            rows.append(row)
+    rows, lost = _rows(path)
+    if lost:
+        logger.warning("%s: %d damaged line(s) were left out", path, lost)
     return rows
 
 
-def _tensorboard(folder: Path) -> Any:
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder))
+def _rows(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The whole rows, and how many lines are none."""
+    rows: list[dict[str, Any]] = []
+    lost = 0
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            row = json.loads(line) if line.strip() else None
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict) and isinstance(row.get("epoch"), (int, float)):
+            rows.append(row)
+        elif line.strip():
+            lost += 1
+    return rows, lost
+
+
+class _Board:
+    """TensorBoard events of a folder, written in the caller's thread.
+
+    tensorboardX's SummaryWriter writes in a thread of its own: on a full disk that thread dies
+    with a traceback, and whoever waits for it waits for good. Here a failure can be told.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboardX import summary
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._folder, self._scalar, self._event = folder, summary.scalar, Event
+        with _told(folder):
+            folder.mkdir(exist_ok=True)
+            self._events = EventsWriter(str(folder / "events"))
+        self._flushed = -math.inf
+
+    @classmethod
+    def open(cls, folder: Path) -> _Board | None:
+        """A board, or None without tensorboardX."""
+        try:
+            return cls(folder)
+        except ImportError:
+            return None
+
+    def write(self, row: dict[str, Any]) -> None:
+        """One row of metrics, a scalar a member."""
+        scalars = [
+            (f"{name}/member_{k}", value)
+            for name, values in row.items()
+            for k, value in enumerate(values if isinstance(values, list) else [])
+            if value is not None
+        ]
+        with _told(self._folder):
+            for name, value in scalars:
+                scalar, now = self._scalar(name, value), time.time()
+                self._events.write_event(
+                    self._event(wall_time=now, step=row["epoch"], summary=scalar)
+                )
+            if time.monotonic() - self._flushed > 10:
+                self._flushed = time.monotonic()
+                self._events.flush()
+
+    def close(self) -> None:
+        """Writes out what is left, if it can be written."""
+        # A run may end here because the disk is full, and says so already.
+        with contextlib.suppress(OSError):
+            self._events.close()

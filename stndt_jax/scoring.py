@@ -8,8 +8,10 @@ A submission is a dict of rates, expected counts per bin, under nlb_tools' key n
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -172,16 +174,23 @@ def write_submission(
     """
     _known_keys(rates)
     path = Path(path)
+    # Built in memory: HDF5 reports a full disk as a RuntimeError at some later moment.
+    image = io.BytesIO()
+    with h5py.File(image, "w") as file:
+        group = file.create_group(group_name(name, bin_ms))
+        for key, rates_RTN in rates.items():
+            group.create_dataset(key, data=np.asarray(rates_RTN, np.float32))
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with h5py.File(partial, "w") as file:
-            group = file.create_group(group_name(name, bin_ms))
-            for key, rates_RTN in rates.items():
-                group.create_dataset(key, data=np.asarray(rates_RTN, np.float32))
+        partial.write_bytes(image.getbuffer())
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"the submission {path} cannot be written: {error}") from error
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise UserError(
+            f"the submission {path} cannot be written ({error.strerror}); free some space or mend "
+            f"the folder, then start the same command again"
+        ) from error
 
 
 def read_submission(path: str | Path, name: str | None = None) -> dict[str, NDArray]:
@@ -204,9 +213,13 @@ def read_submission(path: str | Path, name: str | None = None) -> dict[str, NDAr
                 present = ", ".join(groups) or "none"
                 raise UserError(f"{path} has {wanted}; groups present: {present}; name one")
             rates = {key: np.asarray(dataset[()]) for key, dataset in file[name].items()}
-    except OSError as error:
-        raise UserError(f"the submission {path} cannot be read: {error}") from error
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
+        # h5py meets damaged bytes, and groups in place of arrays, with any of these.
+        raise UserError(f"the submission {path} cannot be read: {error}; write it again") from error
     _known_keys(rates)
+    for key, rates_RTN in rates.items():
+        if rates_RTN.dtype.kind not in "buif":
+            raise UserError(f"{key} of {path} holds no numbers ({rates_RTN.dtype}); write it again")
     return rates
 
 
@@ -239,6 +252,15 @@ def decode(
     return predicted.reshape(*eval_rates.shape[:2], -1)
 
 
+@contextlib.contextmanager
+def _fit_told(score: str, what: str) -> Iterator[None]:
+    """Holds calls of nlb_tools only, which meets targets that do not fit with these."""
+    try:
+        yield
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{score} is undefined: {error}; check {what} of the targets") from error
+
+
 def _nlb_tools() -> ModuleType:
     try:
         from nlb_tools import evaluation
@@ -269,11 +291,14 @@ def _velocity(
     train_out = _take(rates, "train_rates_heldout", (*shape, None))
     train_RTN = np.concatenate([train_in, train_out], axis=-1)
     masks = ("train_decode_mask", "eval_decode_mask")
-    if masks[0] in targets:
+    if all(key in targets for key in masks):
         train_mask, eval_mask = (np.asarray(targets[key], bool) for key in masks)
     else:
         train_mask, eval_mask = (np.ones((len(x), 1), bool) for x in (train_RTN, eval_RTN))
-    return nlb.velocity_decoding(train_RTN, train_RTD, train_mask, eval_RTN, eval_RTD, eval_mask)
+    with _fit_told("vel R2", "behaviour and decode masks"):
+        return nlb.velocity_decoding(
+            train_RTN, train_RTD, train_mask, eval_RTN, eval_RTD, eval_mask
+        )
 
 
 def _interval(
@@ -304,9 +329,9 @@ def _psth(nlb: ModuleType, targets: Mapping[str, NDArray], eval_RTN: NDArray) ->
     if not any(row.size for row in rows):
         return {}
     jitter = targets.get("eval_jitter", np.zeros(len(eval_RTN)))
-    return {
-        "psth R2": nlb.eval_psth(psth_CTN, eval_RTN, rows, jitter=np.asarray(jitter).astype(int))
-    }
+    with _fit_told("psth R2", "psth, eval_cond_idx and eval_jitter"):
+        jitter = np.asarray(jitter).astype(int)
+        return {"psth R2": nlb.eval_psth(psth_CTN, eval_RTN, rows, jitter=jitter)}
 
 
 def _forward(
@@ -314,6 +339,8 @@ def _forward(
 ) -> dict[str, float]:
     spikes, predicted = [], []
     for block in ("heldin_forward", "heldout_forward"):
+        if f"eval_spikes_{block}" not in targets:
+            raise UserError(f"the targets hold forward bins but no eval_spikes_{block}; add it")
         counts_RTN = _float(targets[f"eval_spikes_{block}"])
         spikes.append(counts_RTN)
         predicted.append(_take(rates, f"eval_rates_{block}", counts_RTN.shape))

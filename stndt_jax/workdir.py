@@ -26,6 +26,8 @@ from stndt_jax.config import Config, from_mapping, to_mapping
 from stndt_jax.data.spikes import SpikeData
 from stndt_jax.errors import UserError
 
+# Sizes of a trial, in run.json under sizes.
+_SIZES = ("bins_observed", "bins_forward", "heldin", "heldout")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "h5py", "nlb_tools")
 
 
@@ -57,7 +59,12 @@ def write_json(path: Path, value: Any) -> None:
         partial.write_text(json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
         partial.replace(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror})") from error
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); free some space or mend the directory, "
+            f"then start the same command again"
+        ) from error
 
 
 def finite(value: Any) -> Any:
@@ -71,8 +78,15 @@ def finite(value: Any) -> Any:
     return value
 
 
-def read_json(path: Path) -> Any:
+_RESTORE = "restore it from a backup, or train with --fresh, which sets the run aside"
+
+
+def read_json(path: Path, restore: str = _RESTORE) -> Any:
     """A JSON file.
+
+    Args:
+      path: the file.
+      restore: what to do if it is damaged.
 
     Raises:
       UserError: it is missing or damaged.
@@ -81,18 +95,28 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(
-            f"{path} does not exist; {path.parent} is no run directory of stndt train"
+            f"{path} does not exist: {path.parent} is no run directory of stndt train, or not a "
+            f"whole one; name another, or restore the file"
         ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); restore it from a backup") from error
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be read ({reason}); {restore}") from error
 
 
 def read_config(path: Path) -> Config:
-    """The configuration of the run in a directory."""
-    values = read_json(path / "config.json")
+    """The configuration of the run in a directory.
+
+    Raises:
+      UserError: its file is missing or damaged.
+    """
+    copy = f"restore it, {path / 'run.json'} has a copy under config"
+    values = read_json(path / "config.json", copy)
     if not isinstance(values, dict):
-        raise UserError(f"{path / 'config.json'} holds no configuration; restore it")
-    return from_mapping(values)
+        raise UserError(f"{path / 'config.json'} holds no configuration; {copy}")
+    try:
+        return from_mapping(values)
+    except UserError as error:
+        raise UserError(f"{path / 'config.json'} is damaged: {error}; {copy}") from error
 
 
 def differences(old: Config, new: Config) -> list[str]:
@@ -138,19 +162,14 @@ def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = Fals
     """
     fingerprint = data.fingerprint()
     if not (path / "config.json").exists():
-        if (path / "run.json").exists() or any((path / "checkpoints").glob("[0-9]*")):
+        # A run that has run.json alone was killed, or met a full disk, before it had begun.
+        if any((path / "checkpoints").glob("[0-9]*")) or (path / "metrics.jsonl").exists():
             raise UserError(
                 f"{path} holds a run without its config.json; restore that file (run.json has a "
                 f"copy under config), or give --fresh to set the run aside and begin anew"
             )
-        sizes = {
-            "train_trials": len(data.train),
-            "eval_trials": len(data.eval),
-            "bins_observed": data.bins_observed,
-            "bins_forward": data.bins_forward,
-            "heldin": data.heldin,
-            "heldout": data.heldout,
-        }
+        trials = {"train_trials": len(data.train), "eval_trials": len(data.eval)}
+        sizes = trials | {name: getattr(data, name) for name in _SIZES}
         new = {"config": to_mapping(config), "data_fingerprint": fingerprint, "sizes": sizes}
         write_json(path / "run.json", new | {"sittings": [_sitting()]})
         write_json(path / "config.json", to_mapping(config))
@@ -172,7 +191,7 @@ def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = Fals
             f"{run['data_fingerprint'][:12]} and {fingerprint[:12]}); give the same recording or "
             f"choose another --workdir"
         )
-    run["sittings"] = [*run.get("sittings", []), _sitting()]
+    run["sittings"] = [*run["sittings"], _sitting()]
     write_json(path / "run.json", run)
     if longer:
         write_json(path / "config.json", to_mapping(config))
@@ -189,7 +208,7 @@ def note_end(path: Path, ending: str) -> None:
 
 def set_aside(path: Path) -> Path | None:
     """Moves a run directory to a free name beside it; what was there is never deleted."""
-    if not path.exists() or not any(path.iterdir()):
+    if not path.is_dir() or not any(path.iterdir()):
         return None
     free = next(i for i in range(1, 10**6) if not Path(f"{path}.old{i}").exists())
     try:
@@ -207,10 +226,17 @@ def read_run(path: Path) -> dict[str, Any]:
       UserError: it is missing or damaged.
     """
     run = read_json(path / "run.json")
-    if not isinstance(run, dict) or not {"data_fingerprint", "sizes"} <= set(run):
+    fine = (
+        isinstance(run, dict)
+        and isinstance(run.get("data_fingerprint"), str)
+        and isinstance(run.get("sizes"), dict)
+        and all(isinstance(run["sizes"].get(name), int) for name in _SIZES)
+        and isinstance(run.setdefault("sittings", []), list)
+        and all(isinstance(sitting, dict) for sitting in run["sittings"])
+    )
+    if not fine:
         raise UserError(
-            f"{path / 'run.json'} does not say what the run was trained on; restore it from a "
-            f"backup, or give --fresh to set the run aside and begin anew"
+            f"{path / 'run.json'} does not say what the run was trained on, or by whom; {_RESTORE}"
         )
     return run
 

@@ -44,7 +44,8 @@ def parse(
     try:
         fv.set_gnu_getopt(True)
         rest = fv(["stndt", *argv])[1:]
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:
+        # A ValueError is of a --flagfile that holds no text.
         raise UserError(f"{str(error).rstrip('.')}; --help lists the flags") from error
     if not positional <= len(rest) <= positional + optional:
         usage = next(line for line in (command.__doc__ or "").splitlines() if "usage:" in line)

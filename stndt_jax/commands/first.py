@@ -19,7 +19,7 @@ def demo(argv: list[str]) -> int:
     """
     fv = new_flags()
     flags.DEFINE_string("out", "demo", "folder for data, run and figures", flag_values=fv)
-    flags.DEFINE_integer("seed", 0, "of the data and of the models", flag_values=fv)
+    flags.DEFINE_integer("seed", 0, "of the data and of the models", 0, 2**31 - 1, flag_values=fv)
     from stndt_jax import configfile
 
     rest, settings = configfile.split(argv)
@@ -39,13 +39,15 @@ def synth(argv: list[str]) -> int:
     """
     fv = new_flags()
     flags.DEFINE_string("out", None, "HDF5 file to write", flag_values=fv)
-    flags.DEFINE_integer("seed", 0, "of the draw", flag_values=fv)
+    flags.DEFINE_integer("seed", 0, "of the draw", 0, flag_values=fv)
     flag, (kind,) = parse(fv, argv, synth, 1)
     if not flag["out"]:
         raise UserError("--out is missing; name the file to write, for example --out=reach.h5")
     from stndt_jax.data import spikes, synthetic
 
     out = Path(flag["out"])
+    if not out.name:
+        raise UserError(f"--out={out} is a folder; name the file to write, for example reach.h5")
     targets = out.with_name(f"{out.stem}_target{out.suffix}")
     data = synthetic.make(kind, seed=flag["seed"])
     spikes.write(data, out)
@@ -101,10 +103,16 @@ def train(argv: list[str]) -> int:
     from stndt_jax import evaluate as scores
     from stndt_jax import train as room
     from stndt_jax import workdir as place
+    from stndt_jax.lock import Lock
 
     data, path = scores.read_data(loaded), Path(flag["workdir"])
-    if flag["fresh"] and (old := place.set_aside(path)):
-        print(f"the old run is in {old} now")
+    if flag["fresh"]:
+        # Nobody's run is moved while somebody is at work in it.
+        place.make(path)
+        with Lock(path):
+            pass
+        if old := place.set_aside(path):
+            print(f"the old run is in {old} now")
     dims = batches.dims_of(data)
     config.check_dims(loaded, dims)
     parts = tuple(flag["freeze"])

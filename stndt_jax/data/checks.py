@@ -7,6 +7,7 @@ knows what the keys mean for a model; `spikes.py` does.
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -112,7 +113,7 @@ class Group:
         if dtype.kind not in "buif" or shape is None:
             kind = "nothing" if shape is None else _type_name(dtype)
             raise UserError(f"{self.where(key)} holds {kind}; write it as an array of numbers")
-        return self._load(key)
+        return np.asarray(self._load(key))
 
     def counts(self, key: str, *, unknown: bool = False) -> tuple[UInt[NDArray, "..."], NDArray]:
         """Reads spike counts.
@@ -144,10 +145,11 @@ class Group:
     def labels(self, key: str, below: int | None) -> Int[NDArray, "..."]:
         """Reads whole numbers from -1 (for none) to below the limit, if there is one."""
         x = self.numbers(key)
-        above = np.zeros(x.shape, bool) if below is None else x >= below
+        below = MAX_COUNT if below is None else below
+        above = x >= below
         bad = (x != np.floor(x)) | ~(x >= -1) | ~np.isfinite(x) | above
-        limit = "up" if below is None else f"to {below - 1}"
-        _refuse(self.where(key), x, bad, f"a whole number from -1 (none), 0 {limit}", "a condition")
+        limit = f"a whole number from -1 (none), 0 to {below - 1}"
+        _refuse(self.where(key), x, bad, limit, "a condition")
         return x.astype(np.int32)
 
     def index_lists(self, key: str) -> list[NDArray]:
@@ -163,10 +165,11 @@ class Group:
         for number, row in enumerate(self._load(key)):
             values = np.atleast_1d(row)
             wrong = ~np.isfinite(values) | (values != np.floor(values)) | (values < 0)
+            wrong |= values >= 2**31
             if wrong.any():
                 raise UserError(
                     f"{self.where(key)} holds {values[wrong][0]} in row {number}; trial indices "
-                    "are whole numbers from 0"
+                    "are whole numbers from 0 to the number of trials"
                 )
             rows.append(values.astype(np.int64))
         return rows
@@ -202,7 +205,7 @@ class Group:
         value = self.attributes.get(attribute)
         if value is None:
             return None
-        return value.decode() if isinstance(value, bytes) else str(value)
+        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
     def positive(self, attribute: str) -> float | None:
         """An attribute that must be a positive number, None without one."""
@@ -214,6 +217,13 @@ class Group:
         return float(value.item())
 
     def _load(self, key: str) -> NDArray:
+        dtype, shape = self._form(key)
+        size = math.prod(shape or ()) * dtype.itemsize
+        if size > _memory():
+            raise UserError(
+                f"{self.where(key)} has shape {shape}, that is {size / 2**30:.0f} GiB, which this "
+                "machine's memory does not hold; cut it, or check how it was made"
+            )
         with _damage_told(self.where(key)):
             return np.asarray(self._group[key][()])
 
@@ -237,8 +247,10 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
             pass
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; check the path") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:
+        # A name with a zero byte in it is a ValueError.
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be read: {reason}; check the path") from None
     if not h5py.is_hdf5(path):
         raise UserError(
             f"{path} is not an HDF5 file ({path.stat().st_size} bytes); give a file that stndt or "
@@ -397,6 +409,11 @@ def _choose(path: Path, file: h5py.File, names: list[str], strict: bool) -> str 
 def _members(group: h5py.Group, kind: type) -> list[str]:
     # Without a default, a link that leads nowhere would raise.
     return sorted(key for key in group if isinstance(group.get(key), kind))
+
+
+def _memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _type_name(dtype: np.dtype) -> str:

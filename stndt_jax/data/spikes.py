@@ -73,7 +73,13 @@ def read(
             groups[1].require(["eval_spikes_heldout"], TARGETS_ARE)
         width = _bin_ms(bin_ms, name, groups) or DEFAULT_BIN_MS
         title = name or _name(groups) or Path(path).stem
-        data = _data(groups, title.removesuffix("_20") if width == 20 else title, width)
+        title = title.removesuffix("_20") if width == 20 else title
+        if not title.isprintable() or "/" in title or title in ("", "."):
+            raise UserError(
+                f"{path} is a recording named {title!r}, which no group of a file can be named; "
+                f"name it with config.data.name"
+            )
+        data = _data(groups, title, width)
     _warn_dead(data, path)
     return data
 
