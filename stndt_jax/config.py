@@ -339,7 +339,7 @@ def _field(cls: type, name: str) -> dataclasses.Field:
     return next(f for f in dataclasses.fields(cls) if f.name == name)
 
 
-def from_mapping(values: Mapping[str, Any]) -> Config:
+def from_mapping(values: Mapping[Any, Any]) -> Config:
     """Checks every key and value and freezes them.
 
     Args:
