@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 from pathlib import Path
 
@@ -56,11 +57,19 @@ def find(name: str) -> str:
     except OSError:
         there = False  # too long to be a name
     if not there:
+        close = difflib.get_close_matches(stem, shipped(), n=1)
         raise UserError(
             f"--config={name} is neither a shipped configuration ({', '.join(shipped())}) nor "
-            f"the path of a Python file; {config.suggest(stem, shipped())}"
+            f"the path of a Python file; {f'did you mean {close[0]}?' if close else 'check it'}"
         )
     return str(Path(stem).absolute()) + colon + argument
+
+
+# What Python says of a text that is no number, and what the user needs to hear.
+_CONVERSIONS = {
+    "invalid literal for int() with base 10:": "a whole number",
+    "could not convert string to float:": "a number",
+}
 
 
 def _check_key(values: ConfigDict, key: str) -> None:
@@ -114,6 +123,8 @@ def _read(argv: list[str], file: str) -> ConfigDict:
         text = str(error)
         if isinstance(error, flags.Error) and "parsing config file" not in text:
             text = text.splitlines()[0].rstrip(".")
+            for conversion, wanted in _CONVERSIONS.items():
+                text = text.replace(conversion, f"must be {wanted}, not")
             raise UserError(f"{text.removeprefix('flag ')}; see stndt train --help") from error
         # Whatever the user's own file raises while it is read is the user's to mend. Of a whole
         # traceback, which ml_collections makes the message of some, the last line says it.
