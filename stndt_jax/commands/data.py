@@ -238,18 +238,19 @@ def inspect(argv: list[str]) -> int:
 def check_submission(argv: list[str]) -> int:
     """Checks a submission file against the recording: group, keys, shapes, values, unit.
 
-    usage: stndt check-submission FILE --data=INPUT
+    usage: stndt check-submission FILE --data=INPUT [--name=DATASET]
 
     example: stndt check-submission runs/maze/submission.h5 --data=data/mc_maze_test.h5
     """
     fv = new_flags()
     flags.DEFINE_string("data", "", "the recording's input file", flag_values=fv)
+    flags.DEFINE_string("name", "", "data set, where the file's name is another", flag_values=fv)
     flag, (path,) = _parse(fv, argv, check_submission, 1)
     _required(flag, "data")
     from stndt_jax import scoring
     from stndt_jax.data import spikes
 
-    data = spikes.read(flag["data"])
+    data = spikes.read(flag["data"], name=flag["name"] or None)
     group = spikes.group_name(data.name, data.bin_ms)
     rates = scoring.read_submission(path, group)
     scoring.check_submission(rates, data)
