@@ -68,7 +68,7 @@ def test_from_nwb_to_a_checked_submission(name, phase, tmp_path, capsys):
     settings = {"data.path": out / f"{stem}.h5", "train.epochs": 2, "model.layers": 1}
     if phase == "val":
         settings["data.targets"] = out / f"{stem}_target.h5"
-    elif name not in ("mc_maze", "dmfc_rsg"):
+    if name not in ("mc_maze", "dmfc_rsg"):
         return  # trained like the others, of whatever name
     run = tmp_path / "run"
     settings["contrast.enabled"] = False

@@ -338,9 +338,9 @@ def test_a_failing_write_keeps_the_older_file(tmp_path: Path, monkeypatch: pytes
     before = path.read_bytes()
 
     def full(*args: object, **kwargs: object) -> None:
-        raise OSError("no space left")
+        raise OSError(28, "no space left")
 
-    monkeypatch.setattr(h5py.Group, "create_dataset", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UserError, match="no space left"):
         scoring.write_submission(path, "a", submission(seed=9), bin_ms=5.0)
     assert path.read_bytes() == before
