@@ -23,9 +23,9 @@ Order = Callable[[Any, Array, int], Array]
 def compiler_options() -> dict[str, str]:
     """What the compiler is told about this machine: on CPUs, to leave matrix products alone.
 
-    By default XLA hands them to a library that is fast for reductions and slow for products
-    of this size (``benchmarks/README.md`` has the figures). The option is experimental, so it
-    is tried first, and a version of XLA that does not know it does without.
+    By default XLA (jax 0.10) hands them to a library that is fast for reductions and slow for
+    products of this size. The option is experimental, so it is tried first, and a version of
+    XLA that does not know it does without.
     """
     option = "xla_cpu_experimental_ynn_fusion_type"
     if jax.default_backend() != "cpu" or option in os.environ.get("XLA_FLAGS", ""):

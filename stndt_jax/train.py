@@ -113,8 +113,10 @@ def _train(
             f"{dims.bins_forward} bins, {dims.heldin} + {dims.heldout} neurons; {how}"
         )
         if grid is not None:
-            sides = " x ".join(f"{size} for {name}s" for name, size in grid.shape.items())
-            log.say(f"on {grid.size} devices, {sides.replace('datas', 'the trials of a batch')}")
+            log.say(
+                f"on {grid.size} devices, {grid.shape['member']} for members x "
+                f"{grid.shape['data']} for the trials of a batch"
+            )
         done = f"{at / arch.steps_per_epoch:g} of {config.train.epochs}"
         new = start.words if start else "starting from scratch"
         log.say(f"going on from the checkpoint at epoch {done}" if at else new)
@@ -123,7 +125,7 @@ def _train(
         portion = population.make_portion(config, arch, batch, valid is not None, grid, frozen)
         lowered = portion.lower(members, hyper, *sets, *scalars)
         run = stop.while_waiting(lowered.compile)
-        loop = _Loop(config, arch, checkpoints, log, stop)
+        loop = _Loop(config, arch, batch, checkpoints, log, stop)
         members = loop.run(lambda *now: run(now[0], hyper, *sets, *now[1:]), members, at)
         return _endings(members, log)
     except Interrupted as error:
@@ -157,9 +159,15 @@ class _Loop:
     """Portions until the last epoch, or until no member is active."""
 
     def __init__(
-        self, config: Config, arch: step.Arch, checkpoints: Checkpoints, log: RunLog, stop: Stop
+        self,
+        config: Config,
+        arch: step.Arch,
+        batch: int,
+        checkpoints: Checkpoints,
+        log: RunLog,
+        stop: Stop,
     ) -> None:
-        self.config, self.arch = config, arch
+        self.config, self.arch, self.batch = config, arch, batch
         self.checkpoints, self.log, self.stop = checkpoints, log, stop
         self.said: set[tuple[int, int]] = set()
 
@@ -170,12 +178,13 @@ class _Loop:
         every = self.config.train.validate_every * per_epoch
         size, since, trials = 1, time.monotonic(), 0
         saved = time.monotonic()
-        while at < last and bool(jnp.any(members.state.active)):
+        # Members end or begin again at validations only, so that is where the run may end.
+        while at < last and (at % every or bool(jnp.any(members.state.active))):
             end = min((at // every + 1) * every, last)
             steps = min(size, end - at)
             report = at + steps == end
             began = time.monotonic()
-            trials += int(jnp.sum(members.state.active)) * steps * self.config.train.batch
+            trials += int(jnp.sum(members.state.active)) * steps * self.batch
             members, metrics = portion(members, jnp.int32(at), jnp.int32(steps), jnp.bool_(report))
             jax.block_until_ready(metrics)
             now = time.monotonic()

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from stndt_jax.data import spikes
+from stndt_jax.data import spikes, synthetic
 
 R_TRAIN, R_EVAL, T_OBS, T_FWD, N_IN, N_OUT, C = 6, 4, 5, 2, 3, 2, 3
 CONDITIONS = {"train": [[0, 3], [1, 4, 5], [2]], "eval": [[2], [0, 3], []]}
@@ -121,3 +121,14 @@ def assert_same(a: spikes.SpikeData, b: spikes.SpikeData) -> None:
         if x is not None and y is not None:
             assert x.dtype == y.dtype and x.shape == y.shape, what
             np.testing.assert_array_equal(x, y, err_msg=what)
+
+
+def small_reach(folder: Path, seed: int = 1) -> Path:
+    """A folder with the files of a recording on which a model trains in seconds."""
+    data = synthetic.make(
+        "reach", seed=seed, trials=32, eval_trials=8, bins=6, bins_forward=2, heldin=4, heldout=2,
+        directions=2, curved=False,
+    )  # fmt: skip
+    spikes.write(data, folder / "reach.h5")
+    spikes.write_targets(data, folder / "reach_target.h5")
+    return folder

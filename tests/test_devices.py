@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from recordings import small_reach
 from stndt_jax.configs import default
 
 from stndt_jax import config, configfile, evaluate, log, parallel, step, train
-from stndt_jax.data import spikes, synthetic
 from stndt_jax.errors import Interrupted, UserError
 from stndt_jax.types import Dims
 
@@ -114,14 +114,7 @@ def test_more_devices_than_there_are() -> None:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    data = synthetic.make(
-        "reach", seed=1, trials=32, eval_trials=8, bins=6, bins_forward=2, heldin=4, heldout=2,
-        directions=2, curved=False,
-    )  # fmt: skip
-    spikes.write(data, folder / "reach.h5")
-    spikes.write_targets(data, folder / "reach_target.h5")
-    return folder
+    return small_reach(tmp_path_factory.mktemp("data"))
 
 
 def _run(files: Path, path: Path, devices: int, data: int = 1, epochs: int = 6) -> list[str]:

@@ -9,10 +9,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from recordings import small_reach
 
-from stndt_jax import configfile, evaluate, train, workdir
+from stndt_jax import configfile, evaluate, log, train, workdir
 from stndt_jax.config import Config
-from stndt_jax.data import spikes, synthetic
 from stndt_jax.data.spikes import SpikeData
 from stndt_jax.errors import Diverged, Interrupted, UserError
 from stndt_jax.lock import Lock
@@ -20,14 +20,7 @@ from stndt_jax.lock import Lock
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    data = synthetic.make(
-        "reach", seed=1, trials=32, eval_trials=8, bins=6, bins_forward=2, heldin=4, heldout=2,
-        directions=2, curved=False,
-    )  # fmt: skip
-    spikes.write(data, folder / "reach.h5")
-    spikes.write_targets(data, folder / "reach_target.h5")
-    return folder
+    return small_reach(tmp_path_factory.mktemp("data"))
 
 
 def _config(files: Path, **keys: object) -> Config:
@@ -74,9 +67,8 @@ def test_a_run_directory_says_what_was_done(alone: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", [3])
 def test_terminated_and_started_again_is_the_same_run(
-    files: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+    files: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Steps come one by one, so that portions end in the middle of epochs.
     portions = 0
@@ -84,7 +76,7 @@ def test_terminated_and_started_again_is_the_same_run(
     def one(*_: object) -> int:
         nonlocal portions
         portions += 1
-        if portions == at:
+        if portions == 3:
             signal.raise_signal(signal.SIGTERM)
         return 1
 
@@ -97,9 +89,7 @@ def test_terminated_and_started_again_is_the_same_run(
     assert _train(config, path) == ["finished"] * 2
     assert (path / "metrics.jsonl").read_bytes() == (alone / "metrics.jsonl").read_bytes()
     assert _state(path) == _state(alone)
-    assert (
-        f"going on from the checkpoint at epoch {at / 2:g} of 6" in (path / "log.txt").read_text()
-    )
+    assert "going on from the checkpoint at epoch 1.5 of 6" in (path / "log.txt").read_text()
     sittings = json.loads((path / "run.json").read_text())["sittings"]
     assert ["stopped at epoch" in sitting["how"] for sitting in sittings] == [True, False]
 
@@ -116,12 +106,7 @@ def test_another_configuration_is_refused_with_the_difference(files: Path, alone
 
 
 def test_other_data_are_refused(files: Path, alone: Path, tmp_path: Path) -> None:
-    other = synthetic.make(
-        "reach", seed=2, trials=32, eval_trials=8, bins=6, bins_forward=2, heldin=4, heldout=2,
-        directions=2, curved=False,
-    )  # fmt: skip
-    spikes.write(other, tmp_path / "reach.h5")
-    spikes.write_targets(other, tmp_path / "reach_target.h5")
+    small_reach(tmp_path, seed=2)
     with pytest.raises(UserError, match="other data"):
         _train(_config(tmp_path), alone)
 
@@ -175,10 +160,32 @@ def test_divergence(files: Path, tmp_path: Path, how: str) -> None:
         assert caught.value.exit_code == 3
         return
     assert _train(config, path) == ["finished", "diverged"]
-    log = (path / "log.txt").read_text()
-    assert "member 1 diverged and is frozen" in log
-    assert ("at 0.25 of its learning rate" in log) == (how == "restart")
-    assert np.isfinite(np.frombuffer(_state(path)[:1024], np.float32)).all()
+    said = (path / "log.txt").read_text()
+    assert "member 1 diverged and is frozen" in said
+    assert ("at 0.25 of its learning rate" in said) == (how == "restart")
+    params = evaluate.load(path).members.state.params
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
+@pytest.mark.slow
+def test_a_lone_member_begins_again(files: Path, tmp_path: Path) -> None:
+    """It diverges between two validations, and no other member keeps the run going till then."""
+    config = _config(
+        files,
+        population=1,
+        train__on_divergence="restart",
+        train__restarts=40,
+        train__epochs=80,
+        optimizer__schedule="constant",
+        optimizer__learning_rate=1e4,
+        optimizer__warmup_epochs=0.0,
+        train__patience=1000,
+    )
+    path = tmp_path / "run"
+    assert _train(config, path) == ["finished"]
+    restarts = [row["restarts"][0] for row in log.read_metrics(path / "metrics.jsonl")]
+    assert restarts[-1] > 1
+    assert restarts == sorted(restarts)
 
 
 @pytest.mark.slow

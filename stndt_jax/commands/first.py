@@ -64,7 +64,7 @@ def train(argv: list[str]) -> int:
     r"""Trains a population of models (one, by default) and leaves a run directory.
 
     usage: stndt train --config=NAME|FILE --workdir=DIR [--config.KEY=VALUE ...]
-                       [--extend] [--fresh]
+                       [--extend] [--fresh] [--init=DIR [--neurons=other] [--freeze=PART,...]]
 
     The same command on the same directory goes on where it was. Interrupt or terminate it at
     any time: it saves first. Exit codes: 2 for a mistake, 3 if training diverged, 130 and 143
@@ -106,6 +106,8 @@ def train(argv: list[str]) -> int:
     from stndt_jax.lock import Lock
 
     data, path = scores.read_data(loaded), Path(flag["workdir"])
+    dims = batches.dims_of(data)
+    config.check_dims(loaded, dims)
     if flag["fresh"]:
         # Nobody's run is moved while somebody is at work in it.
         place.make(path)
@@ -113,8 +115,6 @@ def train(argv: list[str]) -> int:
             pass
         if old := place.set_aside(path):
             print(f"the old run is in {old} now")
-    dims = batches.dims_of(data)
-    config.check_dims(loaded, dims)
     parts = tuple(flag["freeze"])
     start = finetune.start(
         path, loaded, dims, init=flag["init"], neurons=flag["neurons"], parts=parts
