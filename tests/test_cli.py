@@ -74,7 +74,10 @@ MISTAKES = {
         "did you mean learning_rate?",
     ),
     "section as value": (lambda r: _train(r, "--config.model=3"), "holds other keys"),
-    "wrong type": (lambda r: _train(r, "--config.train.epochs=many"), "config.train.epochs"),
+    "wrong type": (
+        lambda r: _train(r, "--config.train.epochs=many"),
+        "config.train.epochs=many: must be a whole number, not 'many'",
+    ),
     "out of range": (lambda r: _train(r, "--config.model.dropout=1.5"), "config.model.dropout"),
     "no members": (lambda r: _train(r, "--config.population=0"), "config.population is 0"),
     "members' length": (

@@ -191,6 +191,15 @@ SUBMISSIONS = {
 }
 
 
+def test_check_submission_of_a_data_set_by_name(files, tmp_path, capsys):
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        for key, x in rates_of(files).items():
+            file[f"other/{key}"] = x
+    argv = ["check-submission", tmp_path / "s.h5", f"--data={files / 'reach.h5'}"]
+    assert "has no group reach; groups present: other" in fails(capsys, *argv)
+    assert not stndt(*argv, "--name=other")
+
+
 @pytest.mark.parametrize("what", [None, *SUBMISSIONS])
 def test_check_submission(what, files, tmp_path, capsys):
     change, group, message = SUBMISSIONS[what] if what else (lambda r: r, "reach", "")
