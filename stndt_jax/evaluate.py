@@ -51,6 +51,14 @@ class Trained(NamedTuple):
         return jax.tree.map(lambda leaf: leaf[member], kept[select])
 
 
+class Model(NamedTuple):
+    """One member of a trained population, and its share of the mean rate."""
+
+    trained: Trained
+    member: int
+    weight: float
+
+
 def read_data(config: Config, path: str = "", targets: str = "") -> SpikeData:
     """The recording a configuration names, or the one given instead.
 
@@ -101,6 +109,23 @@ def load(path: Path, data_path: str = "", targets: str = "") -> Trained:
         warnings.warn(f"{sentence}, so an older one is used", stacklevel=2)
     at, members = checkpoints.load(jax.eval_shape(population.make_init(arch), hyper))
     return Trained(path, config, data, arch, hyper, members, at / arch.steps_per_epoch)
+
+
+def models(path: Path, data_path: str = "", targets: str = "") -> list[Model]:
+    """The models that a directory's mean rate is made of, weights adding up to one.
+
+    Args:
+      path: a run directory.
+      data_path: the recording, where it has moved since.
+      targets: a target file, where the configuration names none.
+
+    Raises:
+      UserError: as :func:`load`, or no member was ever validated.
+    """
+    trained = load(path, data_path, targets)
+    if not trained.usable:
+        raise UserError(f"no member of {path} has been validated yet; train it further")
+    return [Model(trained, k, 1 / len(trained.usable)) for k in trained.usable]
 
 
 def rates_of(trained: Trained, trials: Trials, members: list[int], select: Select) -> Iterator:
