@@ -17,6 +17,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch_files
@@ -76,7 +77,7 @@ def as_checkpoint(run: Path, out: Path) -> None:
             idle = 3 * width - len(weight)
             state[f"{there}.in_proj_weight"] = np.concatenate([weight, np.zeros((idle, width))])
             state[f"{there}.in_proj_bias"] = np.concatenate([bias, np.zeros(idle)])
-    options = {
+    options: dict[str, Any] = {
         "NUM_LAYERS": model.layers,
         "NUM_HEADS": model.heads,
         "HIDDEN_SIZE": model.feedforward,
