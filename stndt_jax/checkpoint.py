@@ -7,10 +7,13 @@ one that does not match it has been damaged since. Neither is ever loaded.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import re
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +105,8 @@ class Checkpoints:
         path = (self._folder / str(number)).absolute()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            ocp.save(path, tree)
+            with _unlogged():
+                ocp.save(path, tree)
             lines = [f"{digest}  {name}" for name, digest in sorted(_hash(path).items())]
             digests = _digests(self._folder, number)
             partial = digests.with_name(digests.name + ".partial")
@@ -112,6 +116,8 @@ class Checkpoints:
             # What Orbax raises for a full disk depends on which of its writers met it.
             if not _is_of_the_disk(error):
                 raise
+            for name in _LOUD:
+                logging.getLogger(name).setLevel(logging.CRITICAL)
             shutil.rmtree(path, ignore_errors=True)
             self._clear()
             stands = "none was written before it"
@@ -197,13 +203,42 @@ def _hash(path: Path) -> dict[str, str]:
     return found
 
 
-_DISK = ("no space left", "disk quota", "read-only file system", "permission denied", "too large")
+# Who logs, with tracebacks and in threads that may outlive a save, what the save raises.
+_LOUD = ("absl", "asyncio", "concurrent.futures")
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Holds a save, whose failure is raised and told in one sentence, not in ten tracebacks."""
+    disabled, hook = logging.root.manager.disable, sys.excepthook
+
+    def hushed(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        # A callback of tensorstore comes too late, after the save has failed, and prints so.
+        if "Event loop is closed" not in str(error):
+            hook(kind, error, trace)
+
+    logging.disable(logging.CRITICAL)
+    sys.excepthook = hushed
+    try:
+        yield
+        sys.excepthook = hook
+    finally:
+        logging.disable(disabled)
+
+
+_DISK = re.compile(
+    "no space left on device|disk quota exceeded|read-only file system|permission denied|"
+    "file too large",
+    re.IGNORECASE,
+)
 
 
 def _is_of_the_disk(error: BaseException) -> bool:
-    return isinstance(error, OSError) or any(word in str(error).lower() for word in _DISK)
+    return isinstance(error, OSError) or _DISK.search(str(error)) is not None
 
 
 def _reason(error: BaseException) -> str:
+    if told := _DISK.search(str(error)):
+        return told.group()
     text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
     return text[:200]

@@ -28,6 +28,7 @@ COMMANDS = {
     "import": ("bring", "make a run directory of PyTorch checkpoints of STNDT or NDT"),
     "baseline": ("bring", "score smoothing, PSTH, NDT, GPFA or an LDS on a recording"),
     "check-submission": ("data", "check a submission file against the recording"),
+    "cut": ("take", "write chosen members of a run as a run of their own"),
     "export": ("take", "write a trained model, or inferred rates, for other places"),
     "infer": ("take", "rates from spike counts with an exported model"),
 }

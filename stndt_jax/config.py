@@ -224,6 +224,27 @@ SECTIONS: dict[str, type] = {
 }
 
 
+# Keys that came after the first runs, and what those runs did. A key that is added goes here too,
+# so that every run directory there is can still be read.
+LATER: dict[str, Any] = {
+    "train.on_divergence": "freeze",
+    "train.restarts": 3,
+    "parallel.devices": 0,
+    "parallel.data": 1,
+}
+
+
+def with_later(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of an earlier run, with the keys that came later."""
+    filled = dict(values)
+    for key, value in LATER.items():
+        section, name = key.split(".")
+        given = filled.get(section, {})
+        if isinstance(given, Mapping):
+            filled[section] = {name: value, **given}
+    return filled
+
+
 def _hyper_fields() -> dict[str, tuple[str, dataclasses.Field]]:
     """Hyper field name -> (its key in the configuration, its dataclass field)."""
     found: dict[str, tuple[str, dataclasses.Field]] = {}

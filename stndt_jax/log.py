@@ -58,7 +58,7 @@ class RunLog:
         """
         if not self._metrics.exists():
             return 0
-        rows, lost = _rows(self._metrics)
+        rows, lost = read_rows(self._metrics)
         partial = self._metrics.with_suffix(".partial")
         with partial.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows if row["epoch"] <= epoch)
@@ -125,13 +125,13 @@ def _told(path: Path) -> Iterator[None]:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The whole rows of a ``metrics.jsonl``; one torn by a kill is left out."""
-    rows, lost = _rows(path)
+    rows, lost = read_rows(path)
     if lost:
         logger.warning("%s: %d damaged line(s) were left out", path, lost)
     return rows
 
 
-def _rows(path: Path) -> tuple[list[dict[str, Any]], int]:
+def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The whole rows, and how many lines are none."""
     rows: list[dict[str, Any]] = []
     lost = 0

@@ -30,7 +30,6 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "types": set(),
     "config": set(),
-    "configfile": {"config"},
     "data": set(),
     "data.checks": set(),
     "data.trials": {"data.checks"},
@@ -56,6 +55,7 @@ ROOMS: dict[str, set[str]] = {
     "interrupt": set(),
     "lock": set(),
     "workdir": {"config", "data.spikes"},
+    "configfile": {"config", "workdir"},
     "batches": {"config", "data.spikes", "step"},
     "population": {"config", "optim", "parallel", "selection", "step"},
     "train": {
@@ -78,6 +78,7 @@ ROOMS: dict[str, set[str]] = {
         *("batches", "checkpoint", "parallel", "population", "selection", "workdir"),
     },
     "finetune": {"config", "step", "population", "selection", "checkpoint", "workdir"},
+    "cut": {"config", "step", "population", "checkpoint", "log", "workdir"},
     "fewshot": {
         *("config", "data.spikes", "masking", "model", "metrics", "step", "baselines"),
         "evaluate",

@@ -63,12 +63,12 @@ def synth(argv: list[str]) -> int:
 def train(argv: list[str]) -> int:
     r"""Trains a population of models (one, by default) and leaves a run directory.
 
-    usage: stndt train --config=NAME|FILE --workdir=DIR [--config.KEY=VALUE ...]
+    usage: stndt train [--config=NAME|FILE] --workdir=DIR [--config.KEY=VALUE ...]
                        [--extend] [--fresh] [--init=DIR [--neurons=other] [--freeze=PART,...]]
 
-    The same command on the same directory goes on where it was. Interrupt or terminate it at
-    any time: it saves first. Exit codes: 2 for a mistake, 3 if training diverged, 130 and 143
-    when interrupted and terminated.
+    The same command on the same directory goes on where it was, as does --workdir alone.
+    Interrupt or terminate it at any time: it saves first. Exit codes: 2 for a mistake, 3 if
+    training diverged, 130 and 143 when interrupted and terminated.
 
     --init begins with the weights of another run (trained or imported), --freeze keeps named
     parts of them, --neurons=other draws the embedder and the decoder anew.
@@ -82,7 +82,9 @@ def train(argv: list[str]) -> int:
     flags.DEFINE_string("workdir", None, "run directory", flag_values=fv)
     flags.DEFINE_bool("extend", False, "go on with a run of fewer epochs", flag_values=fv)
     flags.DEFINE_bool("fresh", False, "set an old run aside, begin anew", flag_values=fv)
-    flags.DEFINE_string("config", None, "shipped name or path of a file", flag_values=fv)
+    flags.DEFINE_string(
+        "config", None, "shipped name, path of a file, or of a run's config.json", flag_values=fv
+    )
     flags.DEFINE_string("init", "", "run directory whose weights to begin with", flag_values=fv)
     flags.DEFINE_enum(
         "neurons", "", ["", "same", "other"], "of --init; same if as many", flag_values=fv
@@ -98,7 +100,7 @@ def train(argv: list[str]) -> int:
     flag, _ = parse(fv, rest, train, 0)
     if not flag["workdir"]:
         raise UserError("--workdir is missing; name a run directory, for example --workdir=runs/a")
-    loaded = configfile.load(settings)
+    loaded = configfile.load(settings, Path(flag["workdir"]))
     from stndt_jax import batches, finetune
     from stndt_jax import evaluate as scores
     from stndt_jax import train as room
