@@ -19,6 +19,7 @@ EXTRAS = {
     "export": ["h5netcdf", "pynwb", "xarray"],
     "log": ["tensorboardX"],
     "plots": ["matplotlib"],
+    "search": ["optuna>=4.2,<6"],
     # The two baselines that others have written; imported only when they are asked for.
     "gpfa": ["elephant"],
     "lds": ["dynamax"],

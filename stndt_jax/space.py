@@ -186,7 +186,9 @@ def fit(space: Space, config: Config, dims: Dims) -> Space:
     return Space(space.own, shared)
 
 
-def population(config: Config, space: Space, params: Sequence[Params], seeds: Sequence[int]) -> Config:
+def population(
+    config: Config, space: Space, params: Sequence[Params], seeds: Sequence[int]
+) -> Config:
     """The configuration of a population, one member a trial.
 
     Args:

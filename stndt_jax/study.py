@@ -61,7 +61,7 @@ def _storage(folder: Path, url: str) -> BaseStorage:
             name = type(error).__name__
             raise UserError(
                 f"--storage={url} cannot be used ({name}: {str(error).splitlines()[0]}); give a "
-                f"URL of SQLAlchemy, for example postgresql://user@host/name, and install its driver"
+                f"URL of SQLAlchemy, as postgresql://user@host/name, and install its driver"
             ) from error
     path = folder / JOURNAL
     _mend(path)
@@ -151,9 +151,7 @@ class Study:
             if shared:
                 sampler = optuna.samplers.PartialFixedSampler(shared, sampler)
             # A new object, because one remembers the trials it has seen.
-            study = optuna.load_study(
-                study_name=self.name, storage=self._store, sampler=sampler
-            )
+            study = optuna.load_study(study_name=self.name, storage=self._store, sampler=sampler)
         drawn = optuna.trial.Trial(study, self._identity(trial.number))
         # What was drawn before the asking was cut off is given again as it was.
         params = {

@@ -87,6 +87,16 @@ ROOMS: dict[str, set[str]] = {
     "export": {"config", "step", "workdir", "evaluate", "loader"},
     "plots": set(),
     "plots_data": {"plots"},
+    "plots_search": {"plots"},
+    "space": {"config"},
+    "capacity": {"config"},
+    "study": {"space"},
+    "pruning": {"workdir", "study"},
+    "search": {
+        *("config", "data.spikes", "evaluate", "lock", "log", "train", "workdir"),
+        *("space", "study", "pruning"),
+    },
+    "search_results": {"workdir", "study", "plots", "plots_search"},
 }
 ROOMS["demo"] = set(ROOMS)
 ROOMS["commands"] = set()
@@ -94,6 +104,7 @@ ROOMS["commands.common"] = set()
 ROOMS["commands.bring"] = set(ROOMS)
 ROOMS["commands.first"] = set(ROOMS)
 ROOMS["commands.data"] = set(ROOMS)
+ROOMS["commands.search"] = set(ROOMS)
 ROOMS["commands.take"] = set(ROOMS)
 ROOMS["cli"] = set(ROOMS)
 ROOMS["__main__"] = {"cli"}
@@ -120,6 +131,7 @@ HOMES: dict[str, set[str]] = {
     "nlb_tools": {"data.nlb"},
     "nlb_tools.evaluation": {"scoring"},
     "torch": {"torch_import"},
+    "optuna": {"study"},
     "elephant": {"latents"},
     "dynamax": {"latents"},
     "ml_collections": {"configfile", "configs"},
