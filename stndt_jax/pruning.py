@@ -78,7 +78,8 @@ class Judge:
           epoch: that has just ended.
           best_K: best score of each member so far; not finite where there is none.
         """
-        out = pruned(self._decided)
+        # Of a run that begins again from before, what was decided later has not happened yet.
+        out = pruned({when: who for when, who in self._decided.items() if int(when) <= epoch})
         keep_K = np.array([k not in out for k in range(len(best_K))])
         if epoch not in self._at:
             return keep_K

@@ -123,26 +123,31 @@ class Search:
 
     def claim(self) -> Claim | None:
         """Trials to train: somebody's who has died, else new ones; None if there are none now."""
-        plan = self.plan
-        with turn(plan.folder / "turn"):
+        with turn(self.plan.folder / "turn"):
             self.study.reap()
-            for run, trials in self.study.running_here().items():
-                if (claim := self._take(run)) is not None:
-                    if run not in self.study.running_here():
-                        # Whoever had it told the last of it a moment ago.
-                        claim.release()
-                        continue
-                    if not (claim.folder / _FILE).exists():
-                        more = min(self._left(), plan.size - len(trials))
-                        self._ask(claim, len(trials) + max(more, 0))
-                    return claim
-            size = min(self._left(), plan.size)
-            if size <= 0:
+            for run in self.study.running_here():
+                if claim := self._take(run):
+                    # Whoever had it may have told the last of it a moment ago.
+                    if trials := self.study.running_here().get(run):
+                        self._complete(claim, len(trials))
+                        return claim
+                    claim.release()
+            if self._left() <= 0:
                 return None
             claim = self._take(self._new_name())
-            assert claim is not None  # its folder did not exist
-            self._ask(claim, size)
+            assert claim is not None  # nobody else has his turn
+            self._complete(claim, 0)
             return claim
+
+    def _complete(self, claim: Claim, asked: int) -> None:
+        """Asks for the trials of a run that are still to be asked for."""
+        if (claim.folder / _FILE).exists():
+            return
+        try:
+            self._ask(claim, max(asked, min(self.plan.size, asked + self._left())))
+        except BaseException:
+            claim.release()
+            raise
 
     def _take(self, run: str) -> Claim | None:
         """A claim on a run, unless somebody who is alive has one."""
