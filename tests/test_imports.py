@@ -96,6 +96,8 @@ ROOMS: dict[str, set[str]] = {
         *("config", "data.spikes", "evaluate", "lock", "log", "train", "workdir"),
         *("space", "study", "pruning"),
     },
+    "driver": {"search"},
+    "ray_pool": {"driver", "search"},
     "search_results": {"workdir", "study", "plots", "plots_search"},
 }
 ROOMS["demo"] = set(ROOMS)
@@ -132,6 +134,7 @@ HOMES: dict[str, set[str]] = {
     "nlb_tools.evaluation": {"scoring"},
     "torch": {"torch_import"},
     "optuna": {"study"},
+    "ray": {"ray_pool"},
     "elephant": {"latents"},
     "dynamax": {"latents"},
     "ml_collections": {"configfile", "configs"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,10 @@ def search(argv: list[str]) -> int:
     epoch; halving, the worse half after an eighth, a quarter and half of the epochs. Their places
     stay free until the next population begins.
 
+    --executor=ray asks here and trains on a Ray cluster, one population a GPU at a time: on the one
+    at --ray-address, or on one that is started on this machine. A population whose worker dies is
+    given to another.
+
     example: stndt search --config=mc_maze_large --config.data.path=val.h5 \
                  --config.data.targets=val_target.h5 --workdir=runs/search --trials=24
     """
@@ -47,6 +52,9 @@ def search(argv: list[str]) -> int:
     one_of("pruner", "none", ["none", "median", "halving"], "who ends them early", flag_values=fv)
     text("storage", "", "URL of a database; a journal in DIR without it", flag_values=fv)
     text("study", "stndt", "name of the study in it", flag_values=fv)
+    one_of("executor", "local", ["local", "ray"], "where to train", flag_values=fv)
+    text("ray_address", "", "of a Ray cluster; started here without it", flag_values=fv)
+    whole("workers", 0, "of --executor=ray; 0: one a GPU, or one", 0, flag_values=fv)
     text("config", None, "shipped name or path of a file", flag_values=fv)
     flags.DEFINE_bool("quiet", False, "a line a population, no more", flag_values=fv)
     if wants_help(argv):
@@ -55,6 +63,8 @@ def search(argv: list[str]) -> int:
     from stndt_jax import configfile
 
     rest, settings = configfile.split(argv)
+    # As in other commands' longer flags, - may stand for _.
+    rest = [re.sub(r"^--ray-address\b", "--ray_address", word) for word in rest]
     flag, _ = parse(fv, rest, search, 0)
     if not flag["workdir"]:
         raise UserError("--workdir is missing; name a directory, for example --workdir=runs/search")
@@ -104,8 +114,24 @@ def run(flag: dict[str, Any], settings: list[str]) -> dict[str, Any]:
         f"{working.finished()} of {plan.trials} trials ended; populations of {plan.size}; "
         f"searching {', '.join([*searched.shared, *searched.own])}"
     )
-    room.work(working, _say)
+    if flag["executor"] == "ray":
+        _on_ray(working, flag)
+    else:
+        room.work(working, _say)
     return _show(folder, working.study)
+
+
+def _on_ray(working: Any, flag: dict[str, Any]) -> None:
+    try:
+        from stndt_jax import driver, ray_pool
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "ray":
+            raise
+        raise UserError(
+            "--executor=ray needs Ray, which is not here; pip install 'stndt_jax[ray]'"
+        ) from error
+    with ray_pool.pool(flag["ray_address"], flag["workers"]) as pool:
+        driver.work(working, pool, _say)
 
 
 def _room() -> Any:
