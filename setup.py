@@ -19,6 +19,9 @@ EXTRAS = {
     "export": ["h5netcdf", "pynwb", "xarray"],
     "log": ["tensorboardX"],
     "plots": ["matplotlib"],
+    "search": ["optuna>=4.2,<6"],
+    # 630 MB, for --executor=ray alone.
+    "ray": ["ray>=2.40"],
     # The two baselines that others have written; imported only when they are asked for.
     "gpfa": ["elephant"],
     "lds": ["dynamax"],

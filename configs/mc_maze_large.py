@@ -25,3 +25,17 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.epochs = 320
     config.train.batch = 8
     return config
+
+
+def get_search_space() -> dict[str, tuple]:
+    """Ranges around the short schedule; Area2_Bump's dropouts, smaller models."""
+    return {
+        **default.get_search_space(),
+        "learning_rate": ("log", 3e-3, 2e-2),
+        "warmup_epochs": ("uniform", 4.0, 64.0),
+        "dropout": ("uniform", 0.05, 0.5),
+        "context_forward": ("int", 5, 100),
+        "context_backward": ("int", 5, 100),
+        "model.layers": ("choice", 1, 2),
+        "model.feedforward": ("choice", 64, 128),
+    }

@@ -24,6 +24,7 @@ COMMANDS = {
     "download": ("data", "bring a benchmark data set from the DANDI archive"),
     "inspect": ("data", "list what an NWB or HDF5 file offers"),
     "train": ("first", "train a model, or a population of models, on a recording"),
+    "search": ("search", "search for good hyperparameters, populations of trials at a time"),
     "evaluate": ("first", "infer rates, score them, write the benchmark's submission file"),
     "ensemble": ("many", "choose among trained models, average their rates"),
     "seeds": ("many", "train one setting with many seeds: mean, spread, intervals"),

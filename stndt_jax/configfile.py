@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -110,6 +111,42 @@ def load(settings: list[str], run: Path | None = None) -> Config:
         key = setting.partition("=")[0].removeprefix("--config.")
         _check_key(plain, key)
     return config.from_mapping(_read(argv, file).to_dict())
+
+
+def search_space(settings: list[str]) -> Any:
+    """What ``get_search_space()`` returns, which stands beside ``get_config()`` in the file.
+
+    Args:
+      settings: as for :func:`load`.
+
+    Raises:
+      UserError: the file has no such function, or it fails.
+    """
+    file = find(settings[0].removeprefix("--config=")).partition(":")[0]
+    if file.endswith(".json"):
+        # The configuration of a run says what was, not what could be.
+        file = str(folder() / "default.py")
+    spec = importlib.util.spec_from_file_location("stndt_searched", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return module.get_search_space()
+    except AttributeError as error:
+        if hasattr(module, "get_search_space"):
+            raise UserError(f"get_search_space() in {file} fails: {error}; mend it") from error
+        raise UserError(
+            f"{file} has no get_search_space(), which says what to search; see configs/default.py"
+        ) from error
+    except Exception as error:
+        # Whatever the user's own file raises is the user's to mend.
+        name = type(error).__name__
+        raise UserError(f"{file} cannot be used: {name}: {error}; mend it") from error
+
+
+def keys(settings: list[str]) -> list[str]:
+    """The dotted keys that ``--config.KEY=VALUE`` flags set."""
+    return [word.partition("=")[0].removeprefix("--config.") for word in settings[1:]]
 
 
 def _of_run(path: Path) -> ConfigDict:

@@ -329,13 +329,16 @@ def score_bars(
     return fig
 
 
-def save(fig: Figure, path: str | Path, *, pdf: bool = False, dpi: int = 200) -> list[Path]:
-    """Writes a figure as PNG, and as PDF beside it.
+def save(
+    fig: Figure, path: str | Path, *, pdf: bool = False, svg: bool = False, dpi: int = 200
+) -> list[Path]:
+    """Writes a figure as PNG, and as PDF or SVG beside it.
 
     Args:
         fig: the figure.
         path: the PNG's path; another ending is replaced.
         pdf: whether to write the PDF as well.
+        svg: whether to write the SVG as well.
         dpi: the PNG's resolution, dots per inch.
 
     Returns:
@@ -345,11 +348,12 @@ def save(fig: Figure, path: str | Path, *, pdf: bool = False, dpi: int = 200) ->
         UserError: a file cannot be written there.
     """
     written = []
-    for kind in ("png", "pdf") if pdf else ("png",):
+    for kind in ("png", *["pdf"] * pdf, *["svg"] * svg):
         target = Path(path).with_suffix(f".{kind}")
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         # No date, so that the same arrays give the same file.
-        metadata: dict[str, Any] = {"CreationDate": None} if kind == "pdf" else {}
+        dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+        metadata: dict[str, Any] = dates.get(kind, {})
         try:
             with matplotlib.rc_context(STYLE):
                 fig.savefig(partial, format=kind, dpi=dpi, metadata=metadata)

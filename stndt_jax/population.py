@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from stndt_jax import optim, parallel, selection, step
 from stndt_jax.config import Config, Hyper
 from stndt_jax.step import Batch, State
-from stndt_jax.types import Array, Params
+from stndt_jax.types import Array, NDArray, Params
 
 
 class Member(NamedTuple):
@@ -46,6 +47,13 @@ def make_init(arch: step.Arch, grid: Any = None) -> Callable[[Hyper], Member]:
     # Drawn one after the other, because the draw must not depend on the devices.
     drawn = parallel.over_members(init, together=False)
     return parallel.compiled(drawn, out_shardings=parallel.of_members(grid))
+
+
+def only(members: Member, keep: NDArray) -> Member:
+    """The members, of which those not kept train no more: they stay as they are."""
+    active = members.state.active
+    still = jax.device_put(np.asarray(active) & keep, active.sharding)
+    return members._replace(state=members.state._replace(active=still))
 
 
 def _holding(run: Callable, frozen: Params) -> Callable:

@@ -38,6 +38,10 @@ from stndt_jax.population import Member, Start
 # A portion of training should take about this long: a signal waits for it, so does the progress.
 PORTION_S = 1.0
 
+# After a validation: given its epoch and each member's best co-bps so far, who goes on. It must
+# answer the same when it is asked again of the same run.
+Judge = Callable[[int, np.ndarray], np.ndarray]
+
 
 def train(
     config: Config,
@@ -47,6 +51,7 @@ def train(
     quiet: bool = False,
     extend: bool = False,
     start: Start | None = None,
+    judge: Judge | None = None,
 ) -> list[str]:
     """Trains a population and leaves a run directory.
 
@@ -57,6 +62,7 @@ def train(
       quiet: print nothing.
       extend: go on with a run of fewer epochs.
       start: weights to begin with and parts to freeze; None draws all and freezes nothing.
+      judge: says after each validation which members go on; None lets all.
 
     Returns:
       How each member ended: ``finished``, ``stopped`` or ``diverged``.
@@ -73,7 +79,7 @@ def train(
         workdir.open_run(path, config, data, extend=extend)
         ending = "failed"
         try:
-            endings = _train(config, data, path, stop, quiet, start)
+            endings = _train(config, data, path, stop, quiet, start, judge)
             ending = "finished"
             return endings
         except (Diverged, Interrupted, UserError) as error:
@@ -84,7 +90,13 @@ def train(
 
 
 def _train(
-    config: Config, data: SpikeData, path: Path, stop: Stop, quiet: bool, start: Start | None
+    config: Config,
+    data: SpikeData,
+    path: Path,
+    stop: Stop,
+    quiet: bool,
+    start: Start | None,
+    judge: Judge | None,
 ) -> list[str]:
     dims = dims_of(data)
     trainable, valid, how = split(config, data)
@@ -125,7 +137,7 @@ def _train(
         portion = population.make_portion(config, arch, batch, valid is not None, grid, frozen)
         lowered = portion.lower(members, hyper, *sets, *scalars)
         run = stop.while_waiting(lowered.compile)
-        loop = _Loop(config, arch, batch, checkpoints, log, stop)
+        loop = _Loop(config, arch, batch, checkpoints, log, stop, judge)
         members = loop.run(lambda *now: run(now[0], hyper, *sets, *now[1:]), members, at)
         return _endings(members, log)
     except Interrupted as error:
@@ -166,9 +178,10 @@ class _Loop:
         checkpoints: Checkpoints,
         log: RunLog,
         stop: Stop,
+        judge: Judge | None,
     ) -> None:
         self.config, self.arch, self.batch = config, arch, batch
-        self.checkpoints, self.log, self.stop = checkpoints, log, stop
+        self.checkpoints, self.log, self.stop, self.judge = checkpoints, log, stop, judge
         self.said: set[tuple[int, int]] = set()
 
     def run(self, portion: Callable, members: Member, at: int) -> Member:
@@ -197,6 +210,8 @@ class _Loop:
                 self.log.metrics({"epoch": at // per_epoch, **row}, _words(values, speed))
                 since, trials = now, 0
                 self._say_who_stopped(values, at // per_epoch)
+                if self.judge is not None:
+                    members = self._judged(members, at // per_epoch, values)
             else:
                 self.log.progress(at / per_epoch)
             if self.stop.signal is not None or now - saved >= self.config.train.save_every_s:
@@ -213,6 +228,16 @@ class _Loop:
         self.checkpoints.save(at, members)
         return members
 
+    def _judged(self, members: Member, epoch: int, metrics: dict[str, np.ndarray]) -> Member:
+        """The members without those that are judged not to be worth going on with."""
+        assert self.judge is not None
+        keep = self.judge(epoch, metrics["best_cobps"])
+        out = [int(k) for k in np.flatnonzero(~keep & metrics["active"].astype(bool))]
+        if out:
+            self.said |= {(k, -1) for k in out}
+            self.log.say(f"member(s) {', '.join(map(str, out))} end after epoch {epoch}, as judged")
+        return population.only(members, keep)
+
     def _say_who_stopped(self, metrics: dict[str, np.ndarray], epoch: int) -> None:
         for k, restarts in enumerate(metrics["restarts"]):
             if restarts and (k, int(restarts)) not in self.said:
@@ -224,7 +249,8 @@ class _Loop:
         for k in map(int, np.flatnonzero(~metrics["active"])):
             if (k, -1) not in self.said:
                 self.said.add((k, -1))
-                why = "stopped improving" if metrics["healthy"][k] else "diverged and is frozen"
+                why = "stopped improving" if self.judge is None else "has stopped"
+                why = why if metrics["healthy"][k] else "diverged and is frozen"
                 self.log.say(f"member {k} {why} by epoch {epoch}; the others go on")
 
 

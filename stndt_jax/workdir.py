@@ -150,7 +150,7 @@ def versions() -> dict[str, str]:
 
 # Where the recording lies, how often a checkpoint is written and on which devices change nothing
 # that is computed.
-_FREE = ("data.path", "data.targets", "train.save_every_s", "parallel.devices", "parallel.data")
+FREE = ("data.path", "data.targets", "train.save_every_s", "parallel.devices", "parallel.data")
 
 
 def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = False) -> None:
@@ -175,7 +175,7 @@ def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = Fals
         write_json(path / "config.json", to_mapping(config))
         return
     old, run = read_config(path), read_run(path)
-    changed = [d for d in differences(old, config) if d.split(":")[0] not in _FREE]
+    changed = [d for d in differences(old, config) if d.split(":")[0] not in FREE]
     longer = [d for d in changed if d.startswith("train.epochs:")]
     if extend and longer and config.train.epochs > old.train.epochs:
         changed = [d for d in changed if d not in longer]

@@ -97,6 +97,18 @@ ROOMS: dict[str, set[str]] = {
     "plots": set(),
     "plots_data": {"plots"},
     "plots_many": {"plots"},
+    "plots_search": {"plots"},
+    "space": {"config"},
+    "capacity": {"config"},
+    "study": {"space"},
+    "pruning": {"workdir", "study"},
+    "search": {
+        *("config", "data.spikes", "evaluate", "lock", "log", "train", "workdir"),
+        *("space", "study", "pruning"),
+    },
+    "driver": {"search"},
+    "ray_pool": {"driver", "search"},
+    "search_results": {"workdir", "study", "plots", "plots_search"},
 }
 ROOMS["demo"] = set(ROOMS)
 ROOMS["commands"] = set()
@@ -104,6 +116,7 @@ ROOMS["commands.common"] = set()
 ROOMS["commands.bring"] = set(ROOMS)
 ROOMS["commands.first"] = set(ROOMS)
 ROOMS["commands.data"] = set(ROOMS)
+ROOMS["commands.search"] = set(ROOMS)
 ROOMS["commands.take"] = set(ROOMS)
 ROOMS["commands.many"] = set(ROOMS)
 ROOMS["cli"] = set(ROOMS)
@@ -131,6 +144,8 @@ HOMES: dict[str, set[str]] = {
     "nlb_tools": {"data.nlb"},
     "nlb_tools.evaluation": {"scoring"},
     "torch": {"torch_import"},
+    "optuna": {"study"},
+    "ray": {"ray_pool"},
     "elephant": {"latents"},
     "dynamax": {"latents"},
     "ml_collections": {"configfile", "configs"},
