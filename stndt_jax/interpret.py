@@ -9,14 +9,25 @@ Source of the measure: T. Le and E. Shlizerman, NeurIPS 2022.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
+from stndt_jax import evaluate, gradients, probe
+from stndt_jax import importance as measures
+from stndt_jax.data.spikes import SpikeData
+from stndt_jax.errors import UserError
 from stndt_jax.evaluate import Model, Select
 from stndt_jax.types import Float, Int, NDArray
 
 Split = Literal["eval", "train"]
+NO_SPATIAL = (
+    "these models are NDT, without attention over neurons, so that there is no attention-based "
+    "importance of neurons; integrated gradients give one"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +99,7 @@ def interpret(
     data_path: str = "",
     split: Split = "eval",
     select: Select = "cobps",
-    gradients: bool = True,
+    with_gradients: bool = True,
 ) -> Interpretation:
     """Interprets the models of a run directory or an ensemble. Writes nothing.
 
@@ -97,43 +108,212 @@ def interpret(
         data_path: the recording, where it has moved.
         split: which trials to look at.
         select: which weights of each member.
-        gradients: whether to compute integrated gradients, which cost most of the time.
+        with_gradients: whether to compute integrated gradients, which cost most of the time.
 
     Raises:
         UserError: as `evaluate.models`.
     """
-    raise NotImplementedError
+    models = evaluate.models(path, data_path)
+    return of_models(models, split=split, select=select, with_gradients=with_gradients)
 
 
 def of_models(
-    models: list[Model],
+    models: Sequence[Model],
     *,
     split: Split = "eval",
     select: Select = "cobps",
-    gradients: bool = True,
+    with_gradients: bool = True,
 ) -> Interpretation:
     """As `interpret`, of models that are already read."""
-    raise NotImplementedError
+    data = models[0].trained.data
+    trials = data.eval if split == "eval" else data.train
+    weights_K = np.array([model.weight for model in models], float)
+    weights_K /= weights_K.sum()
+    conditions = _conditions(trials.conditions)
+    maps, by_trial_RN = [], np.zeros((len(trials), data.neurons))
+    # One member after another: what every trial's neurons receive is only kept as a mean.
+    spatial_K = np.array([model.trained.config.model.spatial for model in models])
+    share_K = np.where(spatial_K, weights_K, 0.0) / max(weights_K[spatial_K].sum(), 1e-12)
+    for model, share in zip(models, share_K, strict=True):
+        found = probe.attention(model, trials, select)
+        if found.received is not None:
+            by_trial_RN += share * found.received.mean(axis=1)
+            found = found._replace(received=found.received.mean(axis=0))
+        maps.append(found)
+
+    temporal_KLTT = _stacked([found.temporal for found in maps])
+    by_lag_KLG = measures.lag_profile(temporal_KLTT)
+    some = bool(spatial_K.any())
+    # Of NDT, NaN stands in the place of what it lacks.
+    empty_N = np.full((1, data.neurons), np.nan)
+    by_layer = [empty_N if found.received is None else found.received for found in maps]
+    spatial = [
+        np.full((1, data.neurons, data.neurons), np.nan) if found.spatial is None else found.spatial
+        for found in maps
+    ]
+    by_member_KN = np.stack([rows.mean(axis=0) for rows in by_layer])
+    importance_N = np.einsum("k,kn->n", share_K[spatial_K], by_member_KN[spatial_K])
+    shares = [
+        gradients.integrated(model, trials, select=select) for model in models if with_gradients
+    ]
+    gradient_KN = np.full((len(models), data.neurons), np.nan)
+    for k, found_shares in enumerate(shares):
+        gradient_KN[k, : data.heldin] = found_shares.importance
+    result = Interpretation(
+        name=data.name,
+        bin_ms=float(data.bin_ms),
+        bins_observed=data.bins_observed,
+        heldin=data.heldin,
+        trials=len(trials),
+        labels=labels(models),
+        weights=weights_K,
+        rate_hz=mean_rates(data),
+        units=data.units,
+        spatial=_mean([x.mean(axis=0) for x in spatial], share_K) if some else None,
+        spatial_by_layer=_stacked(spatial) if some else None,
+        temporal_by_layer=temporal_KLTT,
+        lags_ms=np.arange(1 - data.bins, data.bins) * float(data.bin_ms),
+        by_lag=np.einsum("k,kg->g", weights_K, np.nanmean(by_lag_KLG, axis=1)),
+        by_lag_and_layer=by_lag_KLG,
+        importance=importance_N if some else None,
+        importance_by_member=by_member_KN if some else None,
+        importance_by_layer=_stacked(by_layer) if some else None,
+        importance_by_trial=by_trial_RN if some else None,
+        importance_by_condition=(
+            np.stack([by_trial_RN[trials.conditions == c].mean(axis=0) for c in conditions])
+            if some and conditions is not None
+            else None
+        ),
+        conditions=conditions,
+        gradient_importance=np.einsum("k,kn->n", weights_K, gradient_KN) if shares else None,
+        gradient_by_member=gradient_KN if shares else None,
+        summary={},
+    )
+    errors = [found_shares.error for found_shares in shares]
+    result.summary.update(summarise(result, max(errors) if errors else None))
+    return result
 
 
-def write(found: Interpretation, folder: Path) -> list[Path]:
-    """Writes ``attention.h5``, ``neurons.csv`` and ``interpret.json``; returns their paths.
+def summarise(found: Interpretation, gradient_error: float | None = None) -> dict[str, Any]:
+    """The numbers of an interpretation, over held-in neurons, which are those with an input.
+
+    Args:
+        found: the arrays.
+        gradient_error: what the integral of integrated gradients misses, relative.
+    """
+    n, rate_N = found.heldin, found.rate_hz[: found.heldin]
+    summary: dict[str, Any] = {
+        "data": found.name,
+        "members": len(found.labels),
+        "trials": found.trials,
+        "heldin": n,
+        "heldout": len(found.rate_hz) - n,
+    }
+    gradient_KN = None if found.gradient_by_member is None else found.gradient_by_member[:, :n]
+    if found.importance is None:
+        summary["spatial"] = NO_SPATIAL
+    else:
+        assert found.importance_by_member is not None and found.importance_by_layer is not None
+        assert found.importance_by_trial is not None
+        importance_N = found.importance[:n]
+        members_KN, trials_RN = found.importance_by_member[:, :n], found.importance_by_trial[:, :n]
+        halves = np.stack(
+            [trials_RN[half::2].mean(axis=0) for half in (0, 1) if half < len(trials_RN)]
+        )
+        layers = [
+            measures.agreement(rows_LN[:, :n])._asdict() for rows_LN in found.importance_by_layer
+        ]
+        agreement = {
+            "trials": measures.agreement(trials_RN)._asdict(),
+            "halves of the trials": measures.agreement(halves)._asdict(),
+            "layers of a member": _mean_of(layers),
+            "members": measures.agreement(members_KN)._asdict(),
+            "members, rate taken out": measures.agreement(members_KN, given=rate_N)._asdict(),
+        }
+        if found.importance_by_condition is not None:
+            rows_CN = found.importance_by_condition[:, :n]
+            agreement["conditions"] = measures.agreement(rows_CN)._asdict()
+        top = measures.top_count(n)
+        summary["agreement"] = agreement
+        summary["top share"] = float(np.sort(importance_N)[-top:].sum() / importance_N.sum())
+        summary["most, times even"] = float(importance_N.max() * len(found.importance))
+        summary["importance and rate"] = measures.spearman(importance_N, rate_N)
+    if gradient_KN is not None:
+        assert found.gradient_importance is not None
+        gradient_N = found.gradient_importance[:n]
+        gradient = {
+            "error": gradient_error,
+            "members": measures.agreement(gradient_KN)._asdict(),
+            "members, rate taken out": measures.agreement(gradient_KN, given=rate_N)._asdict(),
+            "and rate": measures.spearman(gradient_N, rate_N),
+        }
+        if found.importance is not None:
+            attention_N = found.importance[:n]
+            gradient |= {
+                "and attention": measures.spearman(gradient_N, attention_N),
+                "and attention, rate taken out": measures.spearman(
+                    gradient_N, attention_N, given=rate_N
+                ),
+            }
+        summary["gradients"] = gradient
+    return summary
+
+
+def ranking(found: Interpretation) -> tuple[Float[NDArray, " N_in"], str]:
+    """The importance of held-in neurons to drop by, and what it is.
+
+    Attention where the models have it over neurons, else integrated gradients.
 
     Raises:
-        UserError: a file cannot be written there.
+        UserError: there is neither.
     """
-    raise NotImplementedError
+    if found.importance is not None:
+        return found.importance[: found.heldin], "attention"
+    if found.gradient_importance is not None:
+        return found.gradient_importance[: found.heldin], "integrated gradients"
+    raise UserError(f"{NO_SPATIAL}; leave out --nogradients")
 
 
-def read(folder: Path) -> Interpretation:
-    """Reads what `write` wrote.
+def labels(models: Sequence[Model]) -> list[str]:
+    """A short name of every model: its member, and its run where there are several."""
+    several = len({model.trained.path for model in models}) > 1
+    return [
+        (f"{model.trained.path.name}, " if several else "") + f"member {model.member}"
+        for model in models
+    ]
 
-    Raises:
-        UserError: a file is missing or damaged.
-    """
-    raise NotImplementedError
+
+def mean_rates(data: SpikeData) -> Float[NDArray, " N"]:
+    """Mean rate of every neuron over what is known of the training trials, spikes/s."""
+    counts_RTN = data.train.counts(data.bins_forward, data.heldout)
+    known_RTN = data.train.known(data.bins_forward, data.heldout)
+    spikes_N = np.sum(counts_RTN, axis=(0, 1), where=known_RTN, dtype=np.int64)
+    return spikes_N / np.maximum(known_RTN.sum(axis=(0, 1)), 1) * (1000.0 / data.bin_ms)
 
 
-def text(found: Interpretation) -> str:
-    """The summary as lines of text."""
-    raise NotImplementedError
+def _conditions(labels_R: NDArray | None) -> NDArray | None:
+    """The conditions that some trial has, in their order; None if none has one."""
+    if labels_R is None or not np.any(labels_R >= 0):
+        return None
+    return np.unique(labels_R[labels_R >= 0]).astype(int)
+
+
+def _stacked(arrays: Sequence[NDArray]) -> NDArray:
+    """Arrays of different numbers of layers as one, NaN where a member has fewer."""
+    most = max(len(x) for x in arrays)
+    out = np.full((len(arrays), most, *arrays[0].shape[1:]), np.nan)
+    for k, x in enumerate(arrays):
+        out[k, : len(x)] = x
+    return out
+
+
+def _mean(arrays: Sequence[NDArray], share_K: NDArray) -> NDArray:
+    """Weighted mean of those whose weight is not 0."""
+    pairs = zip(share_K, arrays, strict=True)
+    return np.sum([share * x for share, x in pairs if share > 0], axis=0)
+
+
+def _mean_of(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Mean of every value over the rows that know it."""
+    known = [row for row in rows if np.isfinite(row["spearman"])]
+    return {name: float(np.mean([row[name] for row in known or rows])) for name in rows[0]}

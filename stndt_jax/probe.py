@@ -19,7 +19,7 @@ from stndt_jax import masking, parallel, step
 from stndt_jax.config import Hyper
 from stndt_jax.data.spikes import Trials
 from stndt_jax.evaluate import Model, Select
-from stndt_jax.types import Array, Bool, Float, NDArray, Params, UInt
+from stndt_jax.types import Array, Bool, Float, Int, NDArray, Params, UInt
 
 # Entries of attention maps in a batch, all layers together: 64 MB of float32.
 _MAP_ENTRIES = 2**24
@@ -55,7 +55,7 @@ def attention(model: Model, trials: Trials, select: Select = "cobps") -> Maps:
     most = max(1, _MAP_ENTRIES // (L * (N * N + T * T)))
     spatial, received = np.zeros((L, N, N)), []
     temporal, pairs = np.zeros((L, T, T)), np.zeros((T, T))
-    for counts_BTN, known_BTN, real_B in _batches(model, trials, most):
+    for counts_BTN, known_BTN, real_B in batches(model, trials, most):
         found = run(params, hyper, counts_BTN, known_BTN, jnp.asarray(real_B, jnp.float32))
         temporal += np.asarray(found["temporal"], float)
         pairs += np.asarray(found["pairs"], float)
@@ -84,7 +84,7 @@ def rates(
         run = _rates_program(model.trained.arch)
         rows = [
             np.asarray(run(params, hyper, counts_BTN, known_BTN))[real_B]
-            for counts_BTN, known_BTN, real_B in _batches(model, trials, len(trials))
+            for counts_BTN, known_BTN, real_B in batches(model, trials, len(trials))
         ]
         share_RTN = np.float32(model.weight) * np.concatenate(rows)
         mean_RTN = share_RTN if mean_RTN is None else mean_RTN + share_RTN
@@ -115,7 +115,20 @@ def clean(
     return x_BTN, step.seen(known_BTN, arch.dims)
 
 
-def _batches(model: Model, trials: Trials, most: int) -> Iterator[tuple[Array, Array, NDArray]]:
+def pick(trials: Trials, rows: Int[NDArray, " r"]) -> Trials:
+    """Some of the trials."""
+    arrays = {field.name: getattr(trials, field.name) for field in dataclasses.fields(trials)}
+    return Trials(**{name: x if x is None else x[rows] for name, x in arrays.items()})
+
+
+def spaced(number: int, most: int) -> Int[NDArray, " r"]:
+    """All of ``number`` places, or, of more than ``most``, that many evenly spaced ones."""
+    return np.unique(np.linspace(0, number - 1, min(number, most)).round().astype(int))
+
+
+def batches(
+    model: Model, trials: Trials, most: int
+) -> Iterator[tuple[UInt[Array, "B T N"], Bool[Array, "B T N"], Bool[NDArray, " B"]]]:
     """Counts, where they are known, and which trials are no filling; every batch of one size."""
     dims = model.trained.arch.dims
     counts_RTN = trials.counts(dims.bins_forward, dims.heldout)
