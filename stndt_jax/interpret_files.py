@@ -1,4 +1,4 @@
-"""An interpretation on disk: ``attention.h5``, ``neurons.csv``, ``interpret.json``; and in words."""
+"""An interpretation in words and as ``attention.h5``, ``neurons.csv`` and ``interpret.json``."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def text(found: Interpretation) -> str:
         lines.append(str(s["spatial"]))
     if "agreement" in s:
         lines += [
-            f"the top tenth of the held-in neurons receives {s['top share']:.0%} of their attention",
+            f"the top tenth of held-in neurons receives {s['top share']:.0%} of their attention",
             "",
             f"{'importance agrees over':28}{'rankings':>9}{'Spearman':>10}"
             f"{'top tenth shared':>18}{'by chance':>11}",

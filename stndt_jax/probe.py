@@ -118,7 +118,8 @@ def clean(
 def pick(trials: Trials, rows: Int[NDArray, " r"]) -> Trials:
     """Some of the trials."""
     arrays = {field.name: getattr(trials, field.name) for field in dataclasses.fields(trials)}
-    return Trials(**{name: x if x is None else x[rows] for name, x in arrays.items()})
+    chosen: dict[str, Any] = {name: x if x is None else x[rows] for name, x in arrays.items()}
+    return Trials(**chosen)
 
 
 def spaced(number: int, most: int) -> Int[NDArray, " r"]:

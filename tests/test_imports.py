@@ -86,6 +86,18 @@ ROOMS: dict[str, set[str]] = {
     "export": {"config", "step", "workdir", "evaluate", "loader"},
     "plots": set(),
     "plots_data": {"plots"},
+    "probe": {"config", "data.spikes", "masking", "step", "parallel", "evaluate"},
+    "importance": set(),
+    "gradients": {"config", "data.spikes", "step", "parallel", "evaluate", "probe"},
+    "interpret": {"data.spikes", "evaluate", "probe", "importance", "gradients"},
+    "interpret_files": {"data.checks", "workdir", "importance", "interpret"},
+    "dropping": {"workdir", "scoring", "evaluate", "probe"},
+    "plots_rates": {"plots"},
+    "plots_attention": {"plots", "dropping"},
+    "figures": {
+        *("data.spikes", "log", "workdir", "scoring", "baselines", "evaluate", "probe"),
+        *("interpret", "dropping", "plots", "plots_rates", "plots_attention"),
+    },
 }
 ROOMS["demo"] = set(ROOMS)
 ROOMS["commands"] = set()
@@ -94,6 +106,7 @@ ROOMS["commands.bring"] = set(ROOMS)
 ROOMS["commands.first"] = set(ROOMS)
 ROOMS["commands.data"] = set(ROOMS)
 ROOMS["commands.take"] = set(ROOMS)
+ROOMS["commands.look"] = set(ROOMS)
 ROOMS["cli"] = set(ROOMS)
 ROOMS["__main__"] = {"cli"}
 
