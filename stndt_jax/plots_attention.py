@@ -46,16 +46,16 @@ def attention_maps(
         bin_ms: bin width, ms.
     """
     T = temporal_LTT.shape[-1]
-    kinds: list[tuple[str, NDArray, float, float, str]] = []
+    kinds: list[tuple[str, NDArray, float, float]] = []
     if spatial_LNN is not None:
         N = spatial_LNN.shape[-1]
-        kinds.append(("neuron", spatial_LNN * N, 1.0, heldin - 0.5, "attention / even attention"))
-    kinds.append(("time (ms)", temporal_LTT * T, bin_ms, bins_observed * bin_ms, ""))
+        kinds.append(("neuron", spatial_LNN * N, 1.0, heldin - 0.5))
+    kinds.append(("time (ms)", temporal_LTT * T, bin_ms, bins_observed * bin_ms))
     layers = len(temporal_LTT)
     size = (2.0 * layers + 1.1, 2.0 * len(kinds) + 0.6)
     fig = Figure(figsize=size, layout="constrained")
     axes = fig.subplots(len(kinds), layers, squeeze=False)
-    for row, (what, maps_LXX, scale, border, _) in enumerate(kinds):
+    for row, (what, maps_LXX, scale, border) in enumerate(kinds):
         highest = np.nanpercentile(maps_LXX, 99)
         X = maps_LXX.shape[-1]
         box = (-0.5, X - 0.5, X - 0.5, -0.5) if row + 1 < len(kinds) else None

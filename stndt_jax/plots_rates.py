@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from scipy.cluster import hierarchy
 from scipy.stats import chi2
 
-from stndt_jax.plots import BEST, OTHERS, TRUE, condition_colors, condition_means, styled
+from stndt_jax.plots import BEST, MINUS, OTHERS, TRUE, condition_colors, condition_means, styled
 from stndt_jax.types import Bool, Float, Int, NDArray, Shaped
 
 MOST_PATHS = 60  # single trials drawn behind the condition means
@@ -61,7 +62,7 @@ def correlations(
         title = name
         if compare_with in matrices and name != compare_with and len(first) > 2:
             like = np.corrcoef(matrix[upper], matrices[compare_with][upper])[0, 1]
-            title += f" (like the true: {like:.2f})".replace("-", "\N{MINUS SIGN}")
+            title += f"\nlike the true: {like:.2f}".replace("-", MINUS)
         ax.set_title(title)
         ax.set_xlabel("neuron, by likeness")
         ax.set(xticks=[], yticks=[])
@@ -187,7 +188,7 @@ def latents(found: Components, conditions_R: Int[NDArray, " R"] | None, *, bin_m
         for c in groups:
             path_T2 = means_CTP[c][:, [a, b]]
             ax.plot(*path_T2.T, color=colors[int(c)], linewidth=1.5)
-            ax.plot(*path_T2[0], "o", color=colors[int(c)], markersize=3)
+            ax.plot(*path_T2[0], "o", color=colors[int(c)], markersize=4, zorder=4)
         for name, axis in (("xlabel", a), ("ylabel", b)):
             share = found.explained[axis]
             ax.set(**{name: f"component {axis + 1}, {share:.0%} (√spikes/s)"})
@@ -195,6 +196,7 @@ def latents(found: Components, conditions_R: Int[NDArray, " R"] | None, *, bin_m
     cumulative = np.cumsum(found.explained)[:10]
     axes[-1].bar(np.arange(1, len(cumulative) + 1), cumulative, color=OTHERS, width=0.7)
     axes[-1].set(xlabel="components", ylabel="share of the variance", ylim=(0, 1))
+    axes[-1].xaxis.set_major_locator(MaxNLocator(5, integer=True))
     milliseconds = scores_RTP.shape[1] * bin_ms
     fig.suptitle(f"{milliseconds:g} ms of inferred rates, from the dot on", fontsize=8)
     return fig
@@ -259,6 +261,10 @@ def calibration(found: Mapping[str, Calibration], *, bin_ms: float) -> Figure:
             label=name, **look,
         )  # fmt: skip
     ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.set(xlabel="predicted (spikes/s)", ylabel="observed (spikes/s)")
     ax.legend(loc="upper left")
     return fig
