@@ -31,7 +31,9 @@ def correlation(x_RTN: Float[NDArray, "R T N"]) -> Float[NDArray, "N N"]:
     rows_SN = rows_SN[np.isfinite(rows_SN).all(axis=1)]
     around_SN = rows_SN - rows_SN.mean(axis=0)
     length_N = np.linalg.norm(around_SN, axis=0)
-    around_SN = around_SN / np.where(length_N > 0, length_N, 1.0)
+    # What never changes is left with rounding errors of its mean.
+    varies_N = length_N > 1e-9 * np.linalg.norm(rows_SN, axis=0)
+    around_SN = np.where(varies_N, around_SN / np.where(varies_N, length_N, 1.0), 0.0)
     found_NN = np.clip(around_SN.T @ around_SN, -1, 1)
     np.fill_diagonal(found_NN, 1.0)
     return found_NN

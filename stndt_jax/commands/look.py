@@ -84,6 +84,7 @@ def _drop(
         targets_path=flag["targets"],
         against=against,
         names=names,
+        fractions=dropping.FRACTIONS,
         repeats=flag["repeats"],
         seed=flag["seed"],
         select=flag["select"],
