@@ -21,9 +21,14 @@ from stndt_jax.types import Float, Int, NDArray
 
 SEQUENTIAL = "viridis"
 HELDIN, HELDOUT = TRUE, BEST
-COLORS = {dropping.IMPORTANT: BEST, dropping.RANDOM: "#666666", dropping.LEAST: "#0072B2"}
+COLORS = {
+    dropping.IMPORTANT: BEST,
+    dropping.RANDOM: "#666666",
+    dropping.LEAST: "#0072B2",
+    dropping.SECOND: "#009E73",
+}
 STYLES = ("-", "--")
-MARKS = {dropping.IMPORTANT: "o", dropping.RANDOM: "s", dropping.LEAST: "^"}
+MARKS = dict(zip(COLORS, "os^D", strict=True))
 
 
 @styled
@@ -287,10 +292,11 @@ def dropping_curves(found: Mapping[str, Any], *, scores: Sequence[str] | None = 
     key = [
         Line2D([], [], color=color, marker=MARKS[order], markersize=3.5, label=order)
         for order, color in COLORS.items()
+        if order in first
     ]
     if len(models) > 1:
         styles = zip(models, STYLES, strict=False)
         key += [Line2D([], [], color=TRUE, linestyle=style, label=name) for name, style in styles]
-    columns = 1 if len(shown) == 1 else len(key) if len(shown) > 2 else 3
+    columns = 1 if len(shown) == 1 else 3 if len(shown) > 2 else 2
     fig.legend(handles=key, loc="outside upper center", ncols=columns)
     return fig

@@ -60,6 +60,12 @@ def test_orders_silence_the_neurons_they_name(asked: list[tuple[int, set[int]]])
     assert len(fulls) == 1
 
 
+def test_a_second_importance_has_an_order_of_its_own(asked: list[tuple[int, set[int]]]) -> None:
+    found = drop(second=np.array([1.0, 2.0, 4.0, 3.0]))
+    assert [silent for trials, silent in asked if trials == 7][-2:] == [{2}, {2, 3}]
+    assert list(found["models"]["this"])[-1] == dropping.SECOND
+
+
 def test_scores_are_those_of_the_silenced_rates(asked: list[tuple[int, set[int]]]) -> None:
     from nlb_tools.evaluation import bits_per_spike
 
@@ -97,7 +103,8 @@ def test_relative_and_separation() -> None:
     assert dropping.separation(found, "a") == pytest.approx(0.625 - (0 + 0.5 + 0.25 + 0.75) / 4)
     lines = dropping.text(found).splitlines()
     assert lines[2].split() == ["random", "0.4000", "0.3500", "0.1500"]
-    assert "25.0% of co-bps more" in lines[-1]
+    assert lines[-1] == "most important first: costs a 25.0% of co-bps more than random, on average"
+    assert dropping.separation(found, "a", order=dropping.RANDOM) == 0
 
 
 def test_it_is_read_as_it_was_written(tmp_path: Path, asked: list[tuple[int, set[int]]]) -> None:
