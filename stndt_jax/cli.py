@@ -29,6 +29,8 @@ COMMANDS = {
     "ensemble": ("many", "choose among trained models, average their rates"),
     "seeds": ("many", "train one setting with many seeds: mean, spread, intervals"),
     "runs": ("many", "list the runs and ensembles below a folder"),
+    "interpret": ("look", "which neurons and times models attend to; drop neurons and score"),
+    "figures": ("look", "draw everything that can be drawn of a run"),
     "import": ("bring", "make a run directory of PyTorch checkpoints of STNDT or NDT"),
     "baseline": ("bring", "score smoothing, PSTH, NDT, GPFA or an LDS on a recording"),
     "check-submission": ("data", "check a submission file against the recording"),

@@ -109,6 +109,21 @@ ROOMS: dict[str, set[str]] = {
     "driver": {"search"},
     "ray_pool": {"driver", "search"},
     "search_results": {"workdir", "study", "plots", "plots_search"},
+    "probe": {"config", "data.spikes", "masking", "step", "parallel", "evaluate"},
+    "importance": set(),
+    "gradients": {"config", "data.spikes", "step", "parallel", "evaluate", "probe"},
+    "interpret": {"data.spikes", "evaluate", "probe", "importance", "gradients"},
+    "interpret_files": {"data.checks", "workdir", "importance", "interpret"},
+    "dropping": {"workdir", "scoring", "evaluate", "probe"},
+    "plots_rates": {"plots"},
+    "plots_attention": {"plots", "dropping"},
+    "figures_rates": {
+        *("data.spikes", "scoring", "baselines", "evaluate", "probe", "plots", "plots_rates"),
+    },
+    "figures": {
+        *("log", "workdir", "evaluate", "interpret", "dropping", "plots", "plots_attention"),
+        "figures_rates",
+    },
 }
 ROOMS["demo"] = set(ROOMS)
 ROOMS["commands"] = set()
@@ -119,6 +134,7 @@ ROOMS["commands.data"] = set(ROOMS)
 ROOMS["commands.search"] = set(ROOMS)
 ROOMS["commands.take"] = set(ROOMS)
 ROOMS["commands.many"] = set(ROOMS)
+ROOMS["commands.look"] = set(ROOMS)
 ROOMS["cli"] = set(ROOMS)
 ROOMS["__main__"] = {"cli"}
 
