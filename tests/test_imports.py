@@ -86,6 +86,22 @@ ROOMS: dict[str, set[str]] = {
     "export": {"config", "step", "workdir", "evaluate", "loader"},
     "plots": set(),
     "plots_data": {"plots"},
+    "loaded": {"config", "data.spikes", "workdir", "evaluate", "scoring", "log", "others"},
+    "report": set(),
+    "report.markup": set(),
+    "report.charts": {"report.markup"},
+    "report.tables": {"report.markup", "report.charts"},
+    "report.published": {"data.trials"},
+    "report.explorer": {"loaded", "report.markup"},
+    "report.about": {
+        *("config", "configfile", "data.spikes", "data.summary", "workdir", "loaded"),
+        *("report.markup", "report.tables"),
+    },
+    "report.page": {
+        *("baselines", "data.spikes", "evaluate", "loaded", "others", "scoring"),
+        *(f"report.{name}" for name in ("about", "charts", "explorer", "published", "tables")),
+        "report.markup",
+    },
 }
 ROOMS["demo"] = set(ROOMS)
 ROOMS["commands"] = set()
@@ -94,6 +110,7 @@ ROOMS["commands.bring"] = set(ROOMS)
 ROOMS["commands.first"] = set(ROOMS)
 ROOMS["commands.data"] = set(ROOMS)
 ROOMS["commands.take"] = set(ROOMS)
+ROOMS["commands.show"] = set(ROOMS)
 ROOMS["cli"] = set(ROOMS)
 ROOMS["__main__"] = {"cli"}
 
@@ -113,7 +130,7 @@ HOMES: dict[str, set[str]] = {
     "pandas": {"data.nlb"},
     "pynwb": {"data.export"},
     "hdmf": {"data.export"},
-    "xarray": {"data.export"},
+    "xarray": {"data.export", "loaded"},
     "dandi": {"data.download"},
     "requests": {"data.download"},
     "nlb_tools": {"data.nlb"},
