@@ -26,6 +26,8 @@ COMMANDS = {
     "train": ("first", "train a model, or a population of models, on a recording"),
     "evaluate": ("first", "infer rates, score them, write the benchmark's submission file"),
     "report": ("show", "write one HTML file about a run: scores, rates, figures"),
+    "interpret": ("look", "which neurons and times models attend to; drop neurons and score"),
+    "figures": ("look", "draw everything that can be drawn of a run"),
     "import": ("bring", "make a run directory of PyTorch checkpoints of STNDT or NDT"),
     "baseline": ("bring", "score smoothing, PSTH, NDT, GPFA or an LDS on a recording"),
     "check-submission": ("data", "check a submission file against the recording"),

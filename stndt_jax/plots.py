@@ -46,6 +46,7 @@ STYLE: dict[Any, Any] = {
     "figure.dpi": 100,
     "pdf.fonttype": 42,  # text stays text
     "svg.fonttype": "none",
+    "svg.hashsalt": "stndt",  # names inside the file are the same every time
 }
 
 P = ParamSpec("P")
@@ -329,13 +330,16 @@ def score_bars(
     return fig
 
 
-def save(fig: Figure, path: str | Path, *, pdf: bool = False, dpi: int = 200) -> list[Path]:
-    """Writes a figure as PNG, and as PDF beside it.
+def save(
+    fig: Figure, path: str | Path, *, pdf: bool = False, svg: bool = False, dpi: int = 200
+) -> list[Path]:
+    """Writes a figure as PNG, and as PDF or SVG beside it.
 
     Args:
         fig: the figure.
         path: the PNG's path; another ending is replaced.
-        pdf: whether to write the PDF as well.
+        pdf: whether to write a PDF as well.
+        svg: whether to write an SVG as well.
         dpi: the PNG's resolution, dots per inch.
 
     Returns:
@@ -345,14 +349,14 @@ def save(fig: Figure, path: str | Path, *, pdf: bool = False, dpi: int = 200) ->
         UserError: a file cannot be written there.
     """
     written = []
-    for kind in ("png", "pdf") if pdf else ("png",):
+    for kind in ("png", *["pdf"] * pdf, *["svg"] * svg):
         target = Path(path).with_suffix(f".{kind}")
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         # No date, so that the same arrays give the same file.
-        metadata: dict[str, Any] = {"CreationDate": None} if kind == "pdf" else {}
+        undated: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
         try:
             with matplotlib.rc_context(STYLE):
-                fig.savefig(partial, format=kind, dpi=dpi, metadata=metadata)
+                fig.savefig(partial, format=kind, dpi=dpi, metadata=undated.get(kind, {}))
             os.replace(partial, target)
         except OSError as error:
             partial.unlink(missing_ok=True)

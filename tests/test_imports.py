@@ -86,21 +86,40 @@ ROOMS: dict[str, set[str]] = {
     "export": {"config", "step", "workdir", "evaluate", "loader"},
     "plots": set(),
     "plots_data": {"plots"},
-    "loaded": {"config", "data.spikes", "workdir", "evaluate", "scoring", "log", "others"},
+    "probe": {"config", "data.spikes", "masking", "step", "parallel", "evaluate"},
+    "importance": set(),
+    "gradients": {"config", "data.spikes", "step", "parallel", "evaluate", "probe"},
+    "interpret": {"data.spikes", "evaluate", "probe", "importance", "gradients"},
+    "interpret_files": {"data.checks", "workdir", "importance", "interpret"},
+    "dropping": {"workdir", "scoring", "evaluate", "probe"},
+    "plots_rates": {"plots"},
+    "plots_attention": {"plots", "dropping"},
+    "figures": {
+        *("data.spikes", "log", "workdir", "scoring", "baselines", "evaluate", "probe"),
+        *("interpret", "dropping", "plots", "plots_rates", "plots_attention"),
+    },
+    "loaded": {
+        *("config", "data.spikes", "workdir", "evaluate", "scoring", "log", "others"),
+        *("interpret", "interpret_files"),
+    },
     "report": set(),
     "report.markup": set(),
     "report.charts": {"report.markup"},
     "report.tables": {"report.markup", "report.charts"},
-    "report.published": {"data.trials"},
+    "report.published": set(),
     "report.explorer": {"loaded", "report.markup"},
     "report.about": {
         *("config", "configfile", "data.spikes", "data.summary", "workdir", "loaded"),
         *("report.markup", "report.tables"),
     },
+    "report.pictures": {
+        *("dropping", "figures", "importance", "interpret", "loaded"),
+        *("report.markup", "report.tables"),
+    },
     "report.page": {
-        *("baselines", "data.spikes", "evaluate", "loaded", "others", "scoring"),
-        *(f"report.{name}" for name in ("about", "charts", "explorer", "published", "tables")),
-        "report.markup",
+        *("baselines", "data.spikes", "evaluate", "loaded", "others", "scoring", "report.markup"),
+        *(f"report.{name}" for name in ("about", "charts", "explorer", "pictures", "published")),
+        "report.tables",
     },
 }
 ROOMS["demo"] = set(ROOMS)
@@ -111,6 +130,7 @@ ROOMS["commands.first"] = set(ROOMS)
 ROOMS["commands.data"] = set(ROOMS)
 ROOMS["commands.take"] = set(ROOMS)
 ROOMS["commands.show"] = set(ROOMS)
+ROOMS["commands.look"] = set(ROOMS)
 ROOMS["cli"] = set(ROOMS)
 ROOMS["__main__"] = {"cli"}
 
