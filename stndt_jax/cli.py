@@ -26,6 +26,7 @@ COMMANDS = {
     "train": ("first", "train a model, or a population of models, on a recording"),
     "evaluate": ("first", "infer rates, score them, write the benchmark's submission file"),
     "report": ("show", "write one HTML file about a run: scores, rates, figures"),
+    "compare": ("show", "set runs side by side: scores, settings, training"),
     "interpret": ("look", "which neurons and times models attend to; drop neurons and score"),
     "figures": ("look", "draw everything that can be drawn of a run"),
     "import": ("bring", "make a run directory of PyTorch checkpoints of STNDT or NDT"),

@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stndt_jax import evaluate, log, others, scoring, workdir
+from stndt_jax import evaluate, interpret, interpret_files, log, others, scoring, workdir
 from stndt_jax.config import Config
 from stndt_jax.data.spikes import SpikeData, Trials, group_name
 from stndt_jax.errors import UserError
+from stndt_jax.interpret import Interpretation
 from stndt_jax.types import Bool, Float, NDArray, Shaped
 
 Split = Literal["eval", "train"]
@@ -125,6 +126,72 @@ class Run:
     def true_rates(self, split: Split = "eval") -> Float[NDArray, "R T N"] | None:
         """True rates of simulated spikes, counts per bin; None of a recording."""
         return self.trials(split).rates
+
+    @property
+    def was_interpreted(self) -> bool:
+        """Whether ``stndt interpret`` has left its files here."""
+        return (self.path / "interpret" / interpret_files.SUMMARY).exists()
+
+    @cached_property
+    def interpretation(self) -> Interpretation:
+        """What the models attend to, in every detail.
+
+        As ``stndt interpret`` wrote it, or else computed now, which takes about as long as an
+        evaluation; then without integrated gradients.
+        """
+        if self.was_interpreted:
+            return interpret_files.read(self.path / "interpret")
+        models = evaluate.models(self.path, self.data_path, self.targets_path)
+        return interpret.of_models(models, with_gradients=False)
+
+    def attention(
+        self, kind: Literal["spatial", "temporal"] = "spatial", *, by_layer: bool = False
+    ) -> Float[NDArray, "..."]:
+        """Attention, mean over heads and trials; a row attends to the columns and adds up to 1.
+
+        Args:
+          kind: "spatial" among neurons (held-in then held-out), "temporal" among bins.
+          by_layer: of every member and layer (K, L, N, N) or (K, L, T, T), instead of the mean
+            over members by their weights and over layers: (N, N) or (T, T).
+
+        Raises:
+          UserError: the models are NDT and have no attention over neurons.
+        """
+        found = self.interpretation
+        layers = found.temporal_by_layer if kind == "temporal" else found.spatial_by_layer
+        if kind not in ("spatial", "temporal"):
+            raise UserError(f"kind is {kind!r}; choose 'spatial' or 'temporal'")
+        if layers is None:
+            raise UserError(f"{interpret.NO_SPATIAL}; kind='temporal' has the attention over time")
+        if by_layer:
+            return layers
+        if kind == "spatial":
+            assert found.spatial is not None
+            return found.spatial
+        return np.einsum("k,kts->ts", found.weights, np.nanmean(layers, axis=1))
+
+    def importance(
+        self, measure: Literal["attention", "gradients"] = "attention"
+    ) -> Float[NDArray, " N"]:
+        """How much every neuron matters to the models.
+
+        Args:
+          measure: "attention" that it receives, which adds up to 1 over neurons; "gradients",
+            change of held-out log-rates that is attributed to its spikes (nats), NaN for held-out
+            neurons.
+
+        Raises:
+          UserError: that measure is not known of these models.
+        """
+        if measure not in ("attention", "gradients"):
+            raise UserError(f"measure is {measure!r}; choose 'attention' or 'gradients'")
+        found = self.interpretation
+        values = found.importance if measure == "attention" else found.gradient_importance
+        if values is None and measure == "attention":
+            raise UserError(interpret.NO_SPATIAL)
+        if values is None:
+            raise UserError(f"gradients are not known; run: stndt interpret {self.path}")
+        return values
 
     @property
     def time_ms(self) -> Float[NDArray, " T"]:

@@ -121,6 +121,10 @@ ROOMS: dict[str, set[str]] = {
         *(f"report.{name}" for name in ("about", "charts", "explorer", "pictures", "published")),
         "report.tables",
     },
+    "report.compare": {
+        *("config", "loaded"),
+        *(f"report.{name}" for name in ("about", "charts", "markup", "page", "tables")),
+    },
 }
 ROOMS["demo"] = set(ROOMS)
 ROOMS["commands"] = set()

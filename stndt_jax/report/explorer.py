@@ -113,9 +113,9 @@ def section(found: dict[str, Any], trials: int) -> list[Html]:
     )
     keys = [tag("span", "inferred rate", class_="key main")]
     if truth:
-        keys.append(tag("span", "true rate", class_="key truth"))
+        keys.append(tag("span", "true rate", class_="key truth", id="key-show-truth"))
     keys += [
-        tag("span", "spikes smoothed, 40 ms", class_="key smooth"),
+        tag("span", "spikes smoothed, 40 ms", class_="key smooth", id="key-show-smooth"),
         tag("span", "spikes", class_="key spikes"),
     ]
     return [

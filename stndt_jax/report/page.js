@@ -133,8 +133,8 @@
     function drawRates() {
       const panel = $('rate-panel');
       const width = Math.max(280, panel.clientWidth);
-      const height = 260;
-      const [left, right, top, bottom] = [46, 12, 30, 36];
+      const height = 280;
+      const [left, right, top, bottom] = [46, 12, 42, 36];
       const { counts, found } = curves();
       const highest = Math.max(1, ...found.flatMap(([, y]) => y.filter(Number.isFinite))) * 1.06;
       const end = T * data.bin_ms;
@@ -147,8 +147,8 @@
       svg.setAttribute('aria-labelledby', 'summary');
       if (data.observed < T) {
         const x = across(data.observed * data.bin_ms);
-        shape('rect', { class: 'forward', x, y: top - 18, width: across(end) - x, height: height - bottom - top + 18 }, svg);
-        shape('text', { class: 'named', x: x + 5, y: top - 6 }, svg, 'forward');
+        shape('rect', { class: 'forward', x, y: 0, width: across(end) - x, height: height - bottom }, svg);
+        shape('text', { class: 'named', x: x + 5, y: 14 }, svg, 'forward');
       }
       const step = roundStep(highest, 4);
       for (let rate = 0; rate <= highest; rate += step) {
@@ -177,7 +177,7 @@
         // Several spikes of a bin stand at the middles of its equal parts.
         for (let k = 0; k < count; k++) {
           const x = across((t + (k + 0.5) / count) * data.bin_ms).toFixed(1);
-          d += `M${x} ${top - 16}V${top - 4}`;
+          d += `M${x} ${top - 20}V${top - 7}`;
         }
       });
       shape('path', { class: 'ticks', d }, svg);
@@ -308,7 +308,15 @@
       });
     }
     $('order').addEventListener('change', reorder);
-    for (const id of ['show-truth', 'show-smooth']) if ($(id)) $(id).addEventListener('change', drawRates);
+    for (const id of ['show-truth', 'show-smooth']) {
+      if (!$(id)) continue;
+      const toggled = () => {
+        $(`key-${id}`).hidden = !$(id).checked;
+        drawRates();
+      };
+      $(id).addEventListener('change', toggled);
+      $(`key-${id}`).hidden = !$(id).checked;
+    }
     $('explorer').hidden = false;
     $('no-explorer').hidden = true;
     drawAll();

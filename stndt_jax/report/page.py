@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from stndt_jax import __version__, baselines, evaluate, others, scoring
 from stndt_jax.data import spikes
 from stndt_jax.errors import UserError
 from stndt_jax.loaded import Run, load_run
-from stndt_jax.report import about, charts, explorer, published, tables
+from stndt_jax.report import about, charts, explorer, pictures, published, tables
 from stndt_jax.report.markup import Child, Html, document, tag
 from stndt_jax.types import NDArray
 
@@ -26,18 +25,26 @@ Say = Callable[[str], object]
 
 
 def write(
-    path: Path, out: Path, *, data_path: str = "", targets_path: str = "", say: Say = len
+    path: Path,
+    out: Path,
+    *,
+    data_path: str = "",
+    targets_path: str = "",
+    figures: bool = True,
+    say: Say = len,
 ) -> Path:
     """Writes the report of a run directory.
 
     What it needs and is not there is made first: rates and scores (as ``stndt evaluate``), scores
-    of smoothing, of condition means and of the true rates (as ``stndt baseline``).
+    of smoothing, of condition means and of the true rates (as ``stndt baseline``), figures (as
+    ``stndt figures``).
 
     Args:
       path: the run directory.
       out: HTML file to write.
       data_path: the recording, where it has moved.
       targets_path: the target file, where the configuration names none.
+      figures: whether to draw figures, which takes most of the time.
       say: told of what takes long.
 
     Raises:
@@ -49,8 +56,8 @@ def write(
         evaluate.evaluate(path, data_path=data_path, targets_path=targets_path)
         run = load_run(path, data=data_path, targets=targets_path)
     _score_others(run, say)
-    page = build(run, [])
-    write_page(out, page)
+    shown = pictures.draw(run, say) if figures else pictures.Pictures([], None, None)
+    write_page(out, build(run, shown))
     return out
 
 
@@ -71,7 +78,7 @@ def write_page(out: Path, page: Html) -> None:
         ) from error
 
 
-def build(run: Run, figures: Sequence[Any]) -> Html:
+def build(run: Run, shown: pictures.Pictures) -> Html:
     """The page of an evaluated run."""
     name = run.path.name or run.path.resolve().name
     methods = _ordered(run.methods)
@@ -79,7 +86,8 @@ def build(run: Run, figures: Sequence[Any]) -> Html:
         ("scores", "Scores", _scores(run, methods)),
         ("look", "Look closer", _look(run)),
         ("training", "Training", _training(run, methods)),
-        ("figures", "Figures", _figures(figures)),
+        ("figures", "Figures", pictures.of_rates(shown)),
+        ("attention", "What it attends to", pictures.of_attention(run, shown)),
         ("run", "What was run", [*about.settings(run), *about.sittings(run)]),
         ("data", "Data", about.data(run)),
     ]
@@ -100,22 +108,15 @@ def build(run: Run, figures: Sequence[Any]) -> Html:
             ),
         ),
         tag("nav", tag("ul", *links, class_="wide"), aria_label="Sections"),
-        tag(
-            "main",
-            *(
-                tag(
-                    "section",
-                    tag("h2", title, id=f"{key}-title"),
-                    *parts,
-                    id=key,
-                    aria_labelledby=f"{key}-title",
-                )
-                for key, title, parts in there
-            ),
-            class_="wide",
-        ),
+        tag("main", *(section(*parts) for parts in there), class_="wide"),
         tag("footer", tag("div", _foot(), class_="wide")),
     )
+
+
+def section(key: str, title: str, parts: Sequence[Child]) -> Html:
+    """A part of a page under its heading."""
+    heading = tag("h2", title, id=f"{key}-title")
+    return tag("section", heading, *parts, id=key, aria_labelledby=f"{key}-title")
 
 
 def _lead(run: Run) -> str:
@@ -212,10 +213,11 @@ def _scores(run: Run, methods: Mapping[str, others.Scores]) -> list[Child]:
         ]
     has_intervals = any(key.endswith(tables.INTERVAL) for key in methods[ours[0]])
     intro = (
-        f"Scores on {len(run.data.eval)} evaluated trials. Every dot stands on the scale of its "
-        "column, which begins at 0"
+        f"Scores on {len(run.data.eval)} evaluated trials. Dots stand on their column's scale, "
+        "from 0, or the lowest, to the highest score."
     )
-    intro += "; brackets and bars are 95% intervals over trials." if has_intervals else "."
+    if has_intervals:
+        intro += " Brackets and bars are 95% intervals, from drawing trials again."
     caption = "Scores of this run beside other methods, on the same trials"
     parts: list[Child] = [
         tag("p", intro),
@@ -223,9 +225,13 @@ def _scores(run: Run, methods: Mapping[str, others.Scores]) -> list[Child]:
         tag("p", _selected(run), class_="note"),
     ]
     if "ndt" not in methods and run.config.model.spatial:
+        flags = [f"--config={about.shipped(run)[0]}", f"--data={run.config.data.path}"]
+        if run.config.data.targets:
+            flags.append(f"--targets={run.config.data.targets}")
+        flags += [f"--run={run.path}", f"--out={run.path}_ndt"]
         ask = [
             "NDT, the same model without attention over neurons, can be set beside it: ",
-            tag("code", f"stndt baseline ndt --data=FILE --run={run.path.name} --config=NAME"),
+            tag("code", " ".join(["stndt baseline ndt", *flags])),
         ]
         parts.append(tag("p", ask, class_="note"))
     parts += _published(run, methods, ours)
@@ -272,9 +278,9 @@ def _training(run: Run, methods: Mapping[str, others.Scores]) -> list[Child]:
     plots = training_charts(run, methods)
     if plots:
         text = (
-            "Left: loss on masked entries, lower is better. Right: co-bps of held-out neurons on "
-            "the trials that choose the best weights, higher is better. Every line is a member of "
-            "the population; the best one stands out."
+            "The first chart is the loss on masked entries, lower is better; the second is co-bps "
+            "of held-out neurons on the trials that choose the best weights, higher is better. "
+            "Every line is a member of the population; the best one stands out."
         )
         keys = [
             tag("span", "best member", class_="key main"),
@@ -376,31 +382,6 @@ def _members(run: Run) -> Html | None:
     ours = [r for r, row in enumerate(rows) if row.get("member") == best]
     heads = ["Member", *columns, "best epoch", *varying]
     return tables.table(heads, body, caption="Members of the population", ours=ours)
-
-
-def _figures(figures: Sequence[Any]) -> list[Child]:
-    parts = []
-    for figure in figures:
-        image = base64.b64encode(figure.file.with_suffix(".png").read_bytes()).decode()
-        parts.append(
-            tag(
-                "figure",
-                tag("h3", figure.title),
-                tag("figcaption", figure.sentence),
-                tag(
-                    "div",
-                    tag(
-                        "img",
-                        src=f"data:image/png;base64,{image}",
-                        alt=figure.title,
-                        loading="lazy",
-                        decoding="async",
-                    ),
-                    class_="paper",
-                ),
-            )
-        )
-    return [tag("div", *parts, class_="figures")] if parts else []
 
 
 def _foot() -> str:

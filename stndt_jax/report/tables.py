@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from stndt_jax.report.charts import strip
-from stndt_jax.report.markup import Child, Html, tag
+from stndt_jax.report.markup import Child, Html, join, tag
 
 INTERVAL = " interval"  # ends the name of a score's interval
 MINUS = "\N{MINUS SIGN}"
@@ -112,20 +112,22 @@ def table(
         )
         for r, row in enumerate(rows)
     ]
-    return tag(
+    box = tag(
         "div",
         tag(
             "table",
-            tag("caption", caption),
             tag("thead", tag("tr", *(head(c) for c in range(len(heads))))),
             tag("tbody", *body),
             class_="sortable" if sortable and len(rows) > 1 else None,
+            aria_label=caption,
         ),
         class_="scroll",
         tabindex=0,
         role="region",
-        aria_label=caption,
+        aria_label=f"Table: {caption}",
     )
+    # Above the box, not in the table: it need not scroll with it.
+    return join([tag("p", caption, class_="caption"), box])
 
 
 def shown_metrics(methods: Mapping[str, Scores]) -> list[str]:
