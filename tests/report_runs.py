@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stndt_jax import configfile, scoring, workdir
+from stndt_jax.interpret import Interpretation
 from stndt_jax.data import spikes
 from stndt_jax.data.trials import SpikeData
 
@@ -123,3 +126,54 @@ def _truth(data: SpikeData) -> dict[str, np.ndarray]:
             found[f"{split}_rates_{name}"] = x[:, :T_OBS]
             found[f"{split}_rates_{name}_forward"] = x[:, T_OBS:]
     return found
+
+
+def png(path: Path, width: int) -> Path:
+    """A white picture, ten pixels high."""
+
+    def block(name: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + check
+
+    head = struct.pack(">IIBBBBB", width, 10, 8, 0, 0, 0, 0)
+    rows = zlib.compress((b"\0" + b"\xff" * width) * 10)
+    parts = (block(b"IHDR", head), block(b"IDAT", rows), block(b"IEND", b""))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    return path
+
+
+def interpretation() -> Interpretation:
+    """Of two members with one layer, on the recording: neuron 1 matters most."""
+    T = T_OBS + T_FWD
+    importance = np.array([1.0, 4.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]) / 12
+    agreement = {"rankings": 2, "spearman": 0.25, "overlap": 1.0, "chance": 1 / 6}
+    return Interpretation(
+        name="small",
+        bin_ms=20.0,
+        bins_observed=T_OBS,
+        heldin=6,
+        trials=4,
+        labels=["member 0", "member 1"],
+        weights=np.array([0.5, 0.5]),
+        rate_hz=np.arange(1.0, N + 1),
+        units=None,
+        spatial=np.tile(importance, (N, 1)),
+        spatial_by_layer=np.tile(importance, (2, 1, N, 1)),
+        temporal_by_layer=np.full((2, 1, T, T), 1 / T),
+        lags_ms=np.zeros(1),
+        by_lag=np.zeros(1),
+        by_lag_and_layer=np.zeros((2, 1, 1)),
+        importance=importance,
+        importance_by_member=np.tile(importance, (2, 1)),
+        importance_by_layer=np.tile(importance, (2, 1, 1)),
+        importance_by_trial=np.tile(importance, (4, 1)),
+        importance_by_condition=None,
+        conditions=None,
+        gradient_importance=None,
+        gradient_by_member=None,
+        summary={
+            "agreement": {"members": agreement},
+            "top share": 0.4,
+            "importance and rate": -0.1,
+        },
+    )

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from report_runs import HOSTILE, METHOD, run
+from report_runs import HOSTILE, METHOD, interpretation, png, run
 
-from stndt_jax import others
+from stndt_jax import load_run, others
+from stndt_jax.figures import Figure
 from stndt_jax.report import page as room
+from stndt_jax.report import pictures
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="needs playwright: pip install 'stndt_jax[browser]'"
@@ -53,7 +55,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = run(tmp_path_factory.mktemp("runs") / folder, name)
     others.add(path, METHOD, {"co-bps": 0.1})
     others.add(path, HOSTILE, {"co-bps": 0.2})
-    return room.write(path, path / "report.html")
+    loaded = load_run(path)
+    room._score_others(loaded, len)
+    file = png(path / "a.png", 1600)
+    drawn = [Figure(name, file, "Read it so.", HOSTILE) for name in ("rates", "attention")]
+    shown = pictures.Pictures(drawn, interpretation(), None)
+    room.write_page(path / "report.html", room.build(load_run(path), shown))
+    return path / "report.html"
 
 
 @pytest.fixture
@@ -111,7 +119,7 @@ def test_hostile_names_are_text(opened: Opened) -> None:
     assert page.locator("h1").inner_text() == HOSTILE.split("/")[1]
     rows = page.locator("#scores tbody th").all_inner_texts()
     assert METHOD in rows and HOSTILE in rows
-    assert page.locator("img").count() == 0
+    assert page.locator("img:not([src^='data:image/png'])").count() == 0
     assert METHOD in page.locator("#run").inner_text()
     assert HOSTILE in page.locator("header").inner_text()
 
@@ -151,8 +159,6 @@ def test_choosing_a_trial_or_a_neuron_changes_the_figure(opened: Opened) -> None
 
 def test_what_is_drawn_is_what_was_inferred(opened: Opened, report: Path) -> None:
     """The curve on the screen, read back through its axis, against the file of rates."""
-    from stndt_jax import load_run
-
     loaded = load_run(report.parent)
     page = opened.page
     page.select_option("#trial", index=1)

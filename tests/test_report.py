@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from report_runs import HOSTILE, METHOD, N, R, recording, run, scores
+from report_runs import HOSTILE, METHOD, N, R, interpretation, png, recording, run, scores
 
 from stndt_jax import cli, load_run, others, workdir
-from stndt_jax.report import about, charts, explorer, markup, page, published, tables
+from stndt_jax.figures import Figure
+from stndt_jax.report import about, charts, explorer, markup, page, pictures, published, tables
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 
@@ -59,7 +60,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     others.add(path, METHOD, {"co-bps": 0.1})
     others.add(path, "smoothing", {"co-bps": 0.1111, "vel R2": 0.5})
     others.add(path, page.PSTH, {"co-bps": 0.1212})
-    page.write(path, path / "report.html")
+    page.write(path, path / "report.html", figures=False)
     return path
 
 
@@ -163,6 +164,47 @@ def test_numbers_travel_whole(path: Path) -> None:
     assert found["peaks"] == np.argmax(rates_RTN.mean(axis=0), axis=0).tolist()
 
 
+def test_figures_and_attention_are_shown(path: Path, tmp_path: Path) -> None:
+    files = [png(tmp_path / f"{name}.png", 900 + i) for i, name in enumerate("ab")]
+    drawn = [
+        Figure("rates", files[0], f"Read it {HOSTILE}.", f"Rates {HOSTILE}"),
+        Figure("attention", files[1], "Read that.", "Attention"),
+        Figure("training", files[1], "Not this one.", "Training, again"),
+    ]
+    found = interpretation()
+    dropped = {
+        "models": {
+            "run": {
+                "most important first": {"co-bps": [[0.2, 0.1, 0.0]]},
+                "random": {"co-bps": [[0.2, 0.18, 0.16]]},
+            }
+        }
+    }
+    shown = pictures.Pictures(drawn, found, dropped)
+    read = Reader(page.build(load_run(path), shown))
+    images = read.find("img")
+    for image, file in zip(images, files, strict=True):
+        data = (image["src"] or "").removeprefix("data:image/png;base64,")
+        assert base64.b64decode(data) == file.read_bytes()
+    assert images[0]["alt"] == f"Rates {HOSTILE}. Read it {HOSTILE}."
+    assert int(images[0]["width"] or 0) == round(900 * pictures._SCALE)
+    text = read.text()
+    assert "Training, again" not in text and f"Rates {HOSTILE}" in text
+    # By hand: silencing the first two costs 50% and 100%, random ones 10% and 20%.
+    assert "cost run 60.0% of its co-bps more" in text
+    assert "correlation of 0.25" in text and "receives 40% of their attention" in text
+    assert "stndt interpret" in text
+    # The second neuron is the first of the held-in ones: its importance is 4 of 9 times even.
+    assert found.importance is not None
+    rows = re.findall(r"neuron 1held-in(.*?)neuron 2", text)
+    assert rows == ["2.001" + f"{found.importance[1] * N:.3f}"]
+
+
+def test_why_there_are_no_figures(path: Path) -> None:
+    shown = pictures.Pictures([], None, None, "There are no figures, for x is missing.")
+    assert "for x is missing" in Reader(page.build(load_run(path), shown)).text()
+
+
 def test_counts_that_are_not_known_are_told_from_none() -> None:
     counts = np.array([[[0.0], [np.nan], [300.0]]])
     assert explorer._counted(counts).ravel().tolist() == [0, explorer.UNKNOWN, 254]
@@ -181,7 +223,7 @@ def test_a_run_that_was_not_scored_and_tells_nothing_else(tmp_path: Path) -> Non
     record = workdir.read_run(path)
     del record["sittings"]
     workdir.write_json(path / "run.json", record)
-    found = Reader(page.write(path, tmp_path / "x.html").read_text("utf-8"))
+    found = Reader(page.write(path, tmp_path / "x.html", figures=False).read_text("utf-8"))
     text = found.text()
     assert "Nothing was scored" in text and "does not say who worked on it" in text
     assert not [a for a in found.find("section") if a["id"] == "training"]
@@ -201,7 +243,7 @@ def test_unlikely_files_still_make_a_page(tmp_path: Path) -> None:
     record = workdir.read_run(path)
     record["sittings"] = [{"began": "yesterday"}, {}]
     workdir.write_json(path / "run.json", record)
-    text = Reader(page.write(path, path / "r.html").read_text("utf-8")).text()
+    text = Reader(page.write(path, path / "r.html", figures=False).read_text("utf-8")).text()
     assert "yesterday" in text and "0.234" in text and "did not tell its end" in text
 
 
@@ -252,12 +294,14 @@ def test_intervals_are_read_with_care() -> None:
 
 def test_the_command(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "r.html"
-    assert cli.main(["report", str(path), f"--out={out}"]) == 0
+    assert cli.main(["report", str(path), f"--out={out}", "--nofigures"]) == 0
     # The same files give the same page.
     assert out.read_bytes() == (path / "report.html").read_bytes()
     assert str(out) in capsys.readouterr().out
-    assert cli.main(["report", str(tmp_path)]) == 2
+    assert cli.main(["report", str(tmp_path), "--nofigures"]) == 2
     assert "no run directory" in capsys.readouterr().err
-    assert cli.main(["report", str(path), f"--out={tmp_path / 'none' / 'r.html'}"]) == 2
+    assert (
+        cli.main(["report", str(path), f"--out={tmp_path / 'none' / 'r.html'}", "--nofigures"]) == 2
+    )
     assert "--out" in capsys.readouterr().err
     assert not list(tmp_path.glob(".*.partial"))

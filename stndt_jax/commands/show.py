@@ -29,7 +29,14 @@ def report(argv: list[str]) -> int:
     from stndt_jax.report import page
 
     out = Path(flag["out"] or Path(path) / "report.html")
-    page.write(Path(path), out, data_path=flag["data"], targets_path=flag["targets"], say=print)
+    page.write(
+        Path(path),
+        out,
+        data_path=flag["data"],
+        targets_path=flag["targets"],
+        figures=flag["figures"],
+        say=print,
+    )
     print(f"wrote {out}: {out.stat().st_size / 1e6:.1f} MB; open it in a browser")
     return 0
 
