@@ -29,6 +29,8 @@ COMMANDS = {
     "ensemble": ("many", "choose among trained models, average their rates"),
     "seeds": ("many", "train one setting with many seeds: mean, spread, intervals"),
     "runs": ("many", "list the runs and ensembles below a folder"),
+    "report": ("show", "write one HTML file about a run: scores, rates, figures"),
+    "compare": ("show", "set runs side by side: scores, settings, training"),
     "interpret": ("look", "which neurons and times models attend to; drop neurons and score"),
     "figures": ("look", "draw everything that can be drawn of a run"),
     "import": ("bring", "make a run directory of PyTorch checkpoints of STNDT or NDT"),

@@ -124,6 +124,33 @@ ROOMS: dict[str, set[str]] = {
         *("log", "workdir", "evaluate", "interpret", "dropping", "plots", "plots_attention"),
         "figures_rates",
     },
+    "loaded": {
+        *("config", "data.spikes", "workdir", "evaluate", "scoring", "log", "others"),
+        *("interpret", "interpret_files"),
+    },
+    "report": set(),
+    "report.markup": set(),
+    "report.charts": {"report.markup"},
+    "report.tables": {"report.markup", "report.charts"},
+    "report.published": set(),
+    "report.explorer": {"loaded", "report.markup"},
+    "report.about": {
+        *("config", "configfile", "data.spikes", "data.summary", "workdir", "loaded"),
+        *("report.markup", "report.tables"),
+    },
+    "report.pictures": {
+        *("dropping", "figures", "importance", "interpret", "loaded"),
+        *("report.markup", "report.tables"),
+    },
+    "report.page": {
+        *("baselines", "data.spikes", "evaluate", "loaded", "others", "scoring", "report.markup"),
+        *(f"report.{name}" for name in ("about", "charts", "explorer", "pictures", "published")),
+        "report.tables",
+    },
+    "report.compare": {
+        *("config", "loaded"),
+        *(f"report.{name}" for name in ("about", "charts", "markup", "page", "tables")),
+    },
 }
 ROOMS["demo"] = set(ROOMS)
 ROOMS["commands"] = set()
@@ -134,6 +161,7 @@ ROOMS["commands.data"] = set(ROOMS)
 ROOMS["commands.search"] = set(ROOMS)
 ROOMS["commands.take"] = set(ROOMS)
 ROOMS["commands.many"] = set(ROOMS)
+ROOMS["commands.show"] = set(ROOMS)
 ROOMS["commands.look"] = set(ROOMS)
 ROOMS["cli"] = set(ROOMS)
 ROOMS["__main__"] = {"cli"}
@@ -154,7 +182,7 @@ HOMES: dict[str, set[str]] = {
     "pandas": {"data.nlb"},
     "pynwb": {"data.export"},
     "hdmf": {"data.export"},
-    "xarray": {"data.export"},
+    "xarray": {"data.export", "loaded"},
     "dandi": {"data.download"},
     "requests": {"data.download"},
     "nlb_tools": {"data.nlb"},
