@@ -27,6 +27,7 @@ from jax import export as jax_export
 
 from stndt_jax import loader, step, workdir
 from stndt_jax.config import Hyper
+from stndt_jax.data.checks import load_numpy
 from stndt_jax.errors import UserError
 from stndt_jax.evaluate import Select, Trained
 from stndt_jax.types import Array, Float, Int, NDArray, Params
@@ -168,10 +169,9 @@ def infer(folder: Path, spikes: Path, out: Path, chunk: int = 256) -> tuple[int,
         ) from None
     except (KeyError, ValueError, OSError) as error:
         raise UserError(f"{folder} cannot be read ({error}); export the model again") from error
-    try:
-        counts_RTN = np.load(spikes, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{spikes} cannot be read ({error}); give counts as .npy") from error
+    counts_RTN = load_numpy(spikes, mmap=True)
+    if isinstance(counts_RTN, dict):
+        raise UserError(f"{spikes} holds several arrays; give counts as .npy")
     wanted = tuple(model.manifest["input"]["shape"][1:])
     if counts_RTN.ndim != 3 or counts_RTN.shape[1:] != wanted:
         raise UserError(

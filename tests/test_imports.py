@@ -71,7 +71,7 @@ ROOMS: dict[str, set[str]] = {
         *("config", "data.spikes", "step", "parallel", "checkpoint", "workdir"),
         *("batches", "population", "scoring"),
     },
-    "rates_file": {"data.spikes", "scoring"},
+    "rates_file": {"data.checks", "data.spikes", "scoring"},
     "others": {"workdir"},
     "bring": {
         *("config", "configfile", "data.spikes", "torch_file", "torch_import", "step"),
@@ -84,7 +84,7 @@ ROOMS: dict[str, set[str]] = {
         "evaluate",
     },
     "loader": set(),
-    "export": {"config", "step", "workdir", "evaluate", "loader"},
+    "export": {"config", "data.checks", "step", "workdir", "evaluate", "loader"},
     "plots": set(),
     "plots_data": {"plots"},
     "plots_search": {"plots"},
