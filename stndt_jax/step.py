@@ -7,6 +7,7 @@ the same run.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -52,6 +53,18 @@ def arch(config: Config, dims: Dims, steps_per_epoch: int) -> Arch:
         config.train.epochs,
         steps_per_epoch,
     )
+
+
+def inference(arch: Arch) -> Arch:
+    """An architecture without what rates do not depend on: one program serves all that agree."""
+
+    def plain(section: Any) -> Any:
+        hyper = [field.name for field in dataclasses.fields(section) if field.metadata["hyper"]]
+        return dataclasses.replace(section, **dict.fromkeys(hyper, 0))
+
+    sections = ("model", "mask", "contrast", "optimizer")
+    same = {name: plain(getattr(arch, name)) for name in sections}
+    return dataclasses.replace(arch, **same, epochs=0, steps_per_epoch=0)
 
 
 class Batch(NamedTuple):

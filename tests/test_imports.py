@@ -55,6 +55,7 @@ ROOMS: dict[str, set[str]] = {
     "interrupt": set(),
     "lock": set(),
     "workdir": {"config", "data.spikes"},
+    "places": {"config", "workdir"},
     "configfile": {"config", "workdir"},
     "batches": {"config", "data.spikes", "step"},
     "population": {"config", "optim", "parallel", "selection", "step"},
@@ -65,11 +66,13 @@ ROOMS: dict[str, set[str]] = {
     "scoring": {"data.spikes"},
     "baselines": {"data.spikes", "scoring", "metrics"},
     "latents": {"data.spikes", "baselines"},
+    "intervals": set(),
+    "choice": set(),
     "torch_file": set(),
     "torch_import": {"config", "model"},
     "evaluate": {
         *("config", "data.spikes", "step", "parallel", "checkpoint", "workdir"),
-        *("batches", "population", "scoring"),
+        *("batches", "population", "scoring", "intervals", "places"),
     },
     "rates_file": {"data.checks", "data.spikes", "scoring"},
     "others": {"workdir"},
@@ -79,6 +82,12 @@ ROOMS: dict[str, set[str]] = {
     },
     "finetune": {"config", "step", "population", "selection", "checkpoint", "workdir"},
     "cut": {"config", "step", "population", "checkpoint", "log", "workdir"},
+    "ensemble": {
+        *("data.spikes", "step", "batches", "checkpoint", "workdir", "places", "choice", "cut"),
+        "evaluate",
+    },
+    "runs": {"log", "places", "workdir"},
+    "seeds": {"config", "data.spikes", "batches", "intervals", "log", "train", "workdir"},
     "fewshot": {
         *("config", "data.spikes", "masking", "model", "metrics", "step", "baselines"),
         "evaluate",
@@ -99,6 +108,7 @@ ROOMS: dict[str, set[str]] = {
     "driver": {"search"},
     "ray_pool": {"driver", "search"},
     "search_results": {"workdir", "study", "plots", "plots_search"},
+    "plots_many": {"plots"},
 }
 ROOMS["demo"] = set(ROOMS)
 ROOMS["commands"] = set()
@@ -108,6 +118,7 @@ ROOMS["commands.first"] = set(ROOMS)
 ROOMS["commands.data"] = set(ROOMS)
 ROOMS["commands.search"] = set(ROOMS)
 ROOMS["commands.take"] = set(ROOMS)
+ROOMS["commands.many"] = set(ROOMS)
 ROOMS["cli"] = set(ROOMS)
 ROOMS["__main__"] = {"cli"}
 
@@ -115,7 +126,7 @@ ROOMS["__main__"] = {"cli"}
 NUMERICAL = {
     *COMMON,
     *("config", "masking", "model", "losses", "metrics", "optim", "selection", "step", "parallel"),
-    *("loader", "population"),
+    *("loader", "population", "choice"),
 }
 BARE = {"jax", "flax", "optax", "numpy"}
 # types.py also tries jaxtyping, and does without.

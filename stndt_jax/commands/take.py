@@ -11,16 +11,16 @@ from stndt_jax.errors import UserError
 
 
 def export(argv: list[str]) -> int:
-    """Writes a run's ensemble as a folder that runs with jax and numpy alone, or inferred rates.
+    """Writes a run or ensemble as a folder that runs with jax and numpy alone, or inferred rates.
 
     usage: stndt export DIR --out=FOLDER [--weights=baked|beside] [--select=cobps|loss|last]
        or: stndt export SUBMISSION --data=INPUT --out=FILE
 
-    Of a run directory, the folder holds the program (StableHLO, any number of trials; cpu, cuda,
-    tpu), a manifest and load.py, which reads it in two lines. Of a submission file, the rates
-    are written for other tools: the ending of FILE tells the format, .nwb, .nc (xarray, NetCDF)
-    or .h5, windows of a continuous recording are merged, and an NWB file that is there already
-    gets the rates added to it.
+    Of a run or ensemble directory, the folder holds the program (StableHLO, any number of trials;
+    cpu, cuda, tpu), a manifest and load.py, which reads it in two lines. Of a submission file, the
+    rates are written for other tools: the ending of FILE tells the format, .nwb, .nc (xarray,
+    NetCDF) or .h5, windows of a continuous recording are merged, and an NWB file that is there
+    already gets the rates added to it.
 
     example: stndt export runs/maze --out=model
     example: stndt export runs/maze/submission.h5 --data=mc_maze.h5 --out=rates.nwb
@@ -44,9 +44,8 @@ def export(argv: list[str]) -> int:
     from stndt_jax import evaluate
     from stndt_jax import export as room
 
-    trained = evaluate.load(Path(path), flag["data"])
     manifest = room.export(
-        trained,
+        evaluate.models(Path(path), flag["data"]),
         Path(flag["out"]),
         select=flag["select"],
         beside=flag["weights"] == "beside",
