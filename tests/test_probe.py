@@ -63,7 +63,7 @@ def test_silence_is_a_zero_in_the_input_and_nowhere_else() -> None:
     np.testing.assert_array_equal(quiet.heldin_forward, data.eval.heldin_forward)
 
 
-def test_picked_trials_keep_all_they_have() -> None:
+def test_picked_trials_keep_all_they_have():
     data = small_models.recording(gaps=True)
     some = probe.pick(data.eval, np.array([4, 1]))
     assert len(some) == 2 and some.rates is None and some.valid is not None
