@@ -179,7 +179,7 @@ def _smoothed(data: SpikeData, trials: Trials) -> NDArray:
 def _seen(data: SpikeData, trials: Trials) -> NDArray:
     """(R, T_obs, 1): bins in which some held-in neuron was recorded."""
     known_RTN = trials.known(data.bins_forward, data.heldout)
-    return known_RTN[:, : data.bins_observed, : data.heldin].any(axis=-1, keepdims=True)
+    return np.any(known_RTN[:, : data.bins_observed, : data.heldin], axis=-1)[..., None]
 
 
 def _shown(data: SpikeData, trials: Trials) -> list[int]:

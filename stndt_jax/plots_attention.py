@@ -27,7 +27,7 @@ COLORS = {
     dropping.LEAST: "#0072B2",
     dropping.SECOND: "#009E73",
 }
-STYLES = ("-", "--")
+STYLES: tuple[Any, ...] = ("-", "--")
 MARKS = dict(zip(COLORS, "os^D", strict=True))
 
 

@@ -62,7 +62,7 @@ def correlations(
         shown = matrix if order is None else matrix[np.ix_(order, order)]
         image = ax.imshow(shown, cmap=DIVERGING, vmin=-1, vmax=1, interpolation="nearest")
         title = name
-        if compare_with in matrices and name != compare_with and len(first) > 2:
+        if compare_with and compare_with in matrices and name != compare_with and len(first) > 2:
             like = np.corrcoef(matrix[upper], matrices[compare_with][upper])[0, 1]
             title += f"\nlike the true: {like:.2f}".replace("-", MINUS)
         ax.set_title(title)

@@ -1,13 +1,14 @@
 """Neurons whose importance is known: some carry the population's latents, the others are noise.
 
-    python tests/planted.py [--epochs=80] [--members=3] [--seed=0]
+    python tests/planted.py [--epochs=80] [--members=3] [--seed=0] [--constant]
 
 simulates a recording, trains a population of small models on it, and prints how well the carriers
 are found (the probability that a carrier is ranked above a noise neuron, AUC) by attention, by each
 layer's, and by integrated gradients; then the scores with neurons silenced in either order.
 
 Noise neurons fire at the same rates and vary as much and as slowly as the carriers, each on its
-own. Held-out neurons read the latents, so that only carriers tell of them.
+own; with --constant, their rates are constant. Held-out neurons read the latents, so that only
+carriers tell of them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from stndt_jax import configfile, dropping, evaluate, interpret, interpret_files, train
+from stndt_jax import configfile, dropping, evaluate, figures, interpret, interpret_files, train
 from stndt_jax.data import spikes
 from stndt_jax.data.spikes import SpikeData, Trials
 from stndt_jax.types import NDArray
@@ -37,6 +38,7 @@ def record(
     latents: int = 2,
     mean_count: float = 0.5,
     modulation: float = 1.0,
+    constant: bool = False,
 ) -> tuple[SpikeData, NDArray]:
     """A recording, and which of its held-in neurons are carriers."""
     rng = np.random.default_rng(seed)
@@ -54,7 +56,7 @@ def record(
     carries_N[rng.permutation(heldin)[:carriers]] = True
     drive_RTN = np.empty((R, bins, heldin + heldout))
     drive_RTN[..., :heldin][..., carries_N] = read_RTN[..., :carriers]
-    drive_RTN[..., :heldin][..., ~carries_N] = slow(noise)
+    drive_RTN[..., :heldin][..., ~carries_N] = slow(noise) * (not constant)
     drive_RTN[..., heldin:] = read_RTN[..., carriers:]
     rates_RTN = np.exp(modulation * drive_RTN)
     share_N = rng.uniform(0.6, 1.4, heldin + heldout)
@@ -107,9 +109,10 @@ def main() -> None:
     options.add_argument("--members", type=int, default=3)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--layers", type=int, default=2)
+    options.add_argument("--constant", action="store_true")
     options.add_argument("--out", default="")
     given = options.parse_args()
-    data, carries_N = record(given.seed)
+    data, carries_N = record(given.seed, constant=given.constant)
     folder = Path(given.out or tempfile.mkdtemp())
     folder.mkdir(exist_ok=True, parents=True)
     run = trained(
@@ -145,14 +148,10 @@ def main() -> None:
     for name, by_member in rows.items():
         each = ", ".join(f"{auc(row[:n], carries_N):.3f}" for row in by_member)
         print(f"  {name:24} {auc(by_member.mean(axis=0)[:n], carries_N):.3f}   (members {each})")
-    for name, importance in (
-        ("attention", found.importance),
-        ("gradients", found.gradient_importance),
-    ):
-        dropped = dropping.drop(models, importance[:n])
-        print(f"\nin the order of {name}")
-        print(dropping.text(dropped))
-        dropping.write(dropped, run / f"interpret_{name}")
+    dropped = dropping.drop(models, found.importance[:n], second=found.gradient_importance[:n])
+    print(dropping.text(dropped))
+    dropping.write(dropped, run / "interpret")
+    figures.draw_interpretation(found, run / "interpret", dropped)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ def test_scores_are_those_of_the_silenced_rates(asked: list[tuple[int, set[int]]
     found = drop()
     data = small_models.recording()
     rates = probe.rates([], probe.silence(data.eval, [1]), "cobps")[:, :6, 4:]
+    assert data.eval.heldout is not None
     expected = bits_per_spike(rates.astype(float), data.eval.heldout.astype(float))
     orders = found["models"]["this"]
     assert orders[dropping.IMPORTANT]["co-bps"][0][1] == pytest.approx(expected)

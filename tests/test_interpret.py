@@ -44,11 +44,12 @@ def test_importance_is_the_attention_received(
     first, second, ndt = (probe.attention(model, data.eval) for model in models)
     assert first.received is not None and second.received is not None
     assert first.spatial is not None and found.importance_by_member is not None
+    assert found.importance is not None and found.importance_by_trial is not None
     # NDT has no share in it, so that two thirds and one third are left.
     trials = (2 * first.received + second.received).mean(axis=1) / 3
     np.testing.assert_allclose(found.importance, trials.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(found.importance_by_trial, trials, rtol=1e-6)
-    assert found.importance is not None and found.importance.sum() == pytest.approx(1)
+    assert found.importance.sum() == pytest.approx(1)
     np.testing.assert_allclose(
         found.importance_by_member[0], first.spatial.mean(axis=(0, 1)), rtol=1e-5
     )
@@ -74,6 +75,7 @@ def test_rates_are_over_what_is_known() -> None:
         ],
         axis=1,
     )
+    assert data.train.valid is not None
     seconds = data.train.valid.sum(axis=(0, 1)) * 0.01
     np.testing.assert_allclose(interpret.mean_rates(data), counts.sum(axis=(0, 1)) / seconds)
 

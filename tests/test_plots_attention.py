@@ -17,7 +17,7 @@ def softmax(*shape: int) -> np.ndarray:
     return x / x.sum(axis=-1, keepdims=True)
 
 
-def test_attention_maps_are_relative_to_even_attention() -> None:
+def test_attention_maps_are_relative_to_even_attention():
     spatial, temporal = softmax(2, 6, 6), softmax(2, 10, 10)
     fig = plots_attention.attention_maps(spatial, temporal, heldin=4, bins_observed=8, bin_ms=20.0)
     maps = [ax for ax in fig.axes if ax.images and ax.get_xlabel()]
@@ -31,7 +31,7 @@ def test_attention_maps_are_relative_to_even_attention() -> None:
     assert len([ax for ax in alone.axes if ax.images and ax.get_xlabel()]) == 2
 
 
-def test_lag_profiles_are_means_over_members() -> None:
+def test_lag_profiles_are_means_over_members():
     profiles = RNG.random((3, 2, 9))
     profiles[2, 1] = np.nan  # a member of one layer
     profiles[..., 0] = 0  # beyond the window
@@ -45,7 +45,7 @@ def test_lag_profiles_are_means_over_members() -> None:
     texts_apart(fig)
 
 
-def test_importances_stand_in_order_and_against_rate() -> None:
+def test_importances_stand_in_order_and_against_rate():
     by_member = softmax(2, 8)
     mean, rate = by_member.mean(axis=0), RNG.random(8) * 20
     gradient = np.where(np.arange(8) < 5, RNG.random(8), np.nan)
@@ -67,7 +67,7 @@ def test_importances_stand_in_order_and_against_rate() -> None:
     assert len(ndt.axes) == 1
 
 
-def test_condition_importances_show_the_most_important() -> None:
+def test_condition_importances_show_the_most_important():
     rows = softmax(3, 8)
     fig = plots_attention.condition_importances(rows, np.array([0, 2, 5]), most=4)
     order = np.argsort(-rows.mean(axis=0))[:4]
@@ -76,8 +76,8 @@ def test_condition_importances_show_the_most_important() -> None:
     assert [x.get_text() for x in fig.axes[0].get_xticklabels()] == [str(n) for n in order]
 
 
-def test_agreements_leave_out_what_is_not_known() -> None:
-    rows: dict[str, Any] = {
+def test_agreements_leave_out_what_is_not_known():
+    rows = {
         "trials": {"spearman": 0.5, "overlap": 0.3, "chance": 0.1},
         "members": {"spearman": None, "overlap": None, "chance": 0.1},
     }
@@ -88,7 +88,7 @@ def test_agreements_leave_out_what_is_not_known() -> None:
     texts_apart(fig)
 
 
-def test_dropping_curves_hold_scores_and_their_change() -> None:
+def test_dropping_curves_hold_scores_and_their_change():
     def orders(shift: float) -> dict[str, Any]:
         random = [[0.4, 0.3 + shift, 0.2], [0.4, 0.2, None]]
         return {

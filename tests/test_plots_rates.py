@@ -13,7 +13,7 @@ RNG = np.random.default_rng(0)
 RATES = RNG.gamma(2.0, 0.1, (9, 12, 6))
 
 
-def test_correlation_is_that_of_known_bins() -> None:
+def test_correlation_is_that_of_known_bins():
     x = RATES.copy()
     x[2, 3, 1] = np.nan
     x[..., 4] = 0.3
@@ -24,7 +24,7 @@ def test_correlation_is_that_of_known_bins() -> None:
     np.testing.assert_array_equal(found[4], [0, 0, 0, 0, 1, 0])
 
 
-def test_correlations_share_order_and_scale() -> None:
+def test_correlations_share_order_and_scale():
     first, true = plots_rates.correlation(RATES), plots_rates.correlation(RATES[:5])
     fig = plots_rates.correlations(
         {"inferred": first, "true": true}, order_by="inferred", compare_with="true"
@@ -52,7 +52,7 @@ def _sorted(shown: np.ndarray, first: np.ndarray) -> np.ndarray:
     return back
 
 
-def test_populations_show_spikes_and_relative_rates() -> None:
+def test_populations_show_spikes_and_relative_rates():
     spikes = RNG.poisson(1.0, RATES.shape).astype(float)
     spikes[0, :3] = np.nan
     fig = plots_rates.populations(
@@ -73,7 +73,7 @@ def test_populations_show_spikes_and_relative_rates() -> None:
     texts_apart(fig)
 
 
-def test_components_are_those_of_root_rates() -> None:
+def test_components_are_those_of_root_rates():
     x = RATES.copy()
     x[1, 2] = np.nan
     found = plots_rates.components(x, 20.0)
@@ -89,7 +89,7 @@ def test_components_are_those_of_root_rates() -> None:
     np.testing.assert_array_equal(again, found.scores)
 
 
-def test_latents_draw_means_of_conditions_over_single_trials() -> None:
+def test_latents_draw_means_of_conditions_over_single_trials():
     conditions = np.array([0, 1, 2, 0, 1, 2, 0, -1, -1])
     found = plots_rates.components(RATES, 20.0)
     fig = plots_rates.latents(found, conditions, bin_ms=20.0)
@@ -106,7 +106,7 @@ def test_latents_draw_means_of_conditions_over_single_trials() -> None:
     plots_rates.latents(plots_rates.components(RATES[..., :2], 20.0), None, bin_ms=20.0)
 
 
-def test_calibration_groups_by_prediction() -> None:
+def test_calibration_groups_by_prediction():
     rates = np.linspace(0.1, 1.0, 1000).reshape(10, 10, 10)
     counts = RNG.poisson(rates)
     known = np.ones(rates.shape, bool)
