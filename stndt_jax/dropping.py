@@ -22,6 +22,7 @@ from stndt_jax.types import Float, Int, NDArray
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 IMPORTANT, RANDOM, LEAST = "most important first", "random", "least important first"
+SECOND = "most important first, by gradients"
 SCORES = ("co-bps", "vel R2", "tp corr", "psth R2")
 FILE = "dropping.json"
 DECODED_REPEATS = 2
@@ -37,6 +38,7 @@ def drop(
     targets_path: str = "",
     against: Sequence[Model] = (),
     names: tuple[str, str] = ("this", "other"),
+    second: Float[NDArray, " N_in"] | None = None,
     fractions: Sequence[float] = FRACTIONS,
     repeats: int = 5,
     seed: int = 0,
@@ -51,6 +53,7 @@ def drop(
         targets_path: the target file, where the configuration names none.
         against: other models on the same recording; the same neurons are silenced for them.
         names: what to call the two.
+        second: another importance, such as that of integrated gradients, for one more order.
         fractions: shares of the held-in neurons, rising.
         repeats: random orders.
         seed: of the random orders.
@@ -63,7 +66,8 @@ def drop(
             {"fractions": [0.0, 0.1, ...], "silenced": [0, 3, ...],      # F of them
              "models": {NAME: {ORDER: {SCORE: [[...F values...], ...]}}}}   # a row a repeat
 
-        ORDER is "most important first", "random" (a row a repeat) or "least important first";
+        ORDER is "most important first", "random" (a row a repeat), "least important first" or,
+        with ``second``, "most important first, by gradients";
         SCORE is a name of `scoring.score` ("co-bps", "vel R2", "psth R2"). None where a costly
         score was not computed for a repeat. The first value of a row is the full model's.
 
@@ -85,9 +89,11 @@ def drop(
         RANDOM: [rng.permutation(len(most)) for _ in range(repeats)],
         LEAST: [most[::-1]],
     }
+    if second is not None:
+        orders[SECOND] = [np.argsort(-second, kind="stable")]
     silenced = [round(fraction * len(most)) for fraction in fractions]
     sides = {names[0]: models} | ({names[1]: against} if against else {})
-    total = len(sides) * (1 + (repeats + 2) * len(silenced))
+    total = len(sides) * (1 + sum(map(len, orders.values())) * len(silenced))
     done = 0
     found: dict[str, Any] = {}
     for name, side in sides.items():
@@ -154,13 +160,15 @@ def relative(rows: Sequence[Sequence[float | None]]) -> Float[NDArray, "repeats 
         return (values - values[:, :1]) / np.abs(values[:, :1])
 
 
-def separation(found: Mapping[str, Any], name: str, score: str = "co-bps") -> float:
+def separation(
+    found: Mapping[str, Any], name: str, score: str = "co-bps", order: str = IMPORTANT
+) -> float:
     """How much more the most important neurons cost than random ones, mean over the fractions.
 
     Relative to the full model's score; above 0 where the important neurons cost more.
     """
     orders = found["models"][name]
-    rows = (relative(orders[order][score])[:, 1:] for order in (RANDOM, IMPORTANT))
+    rows = (relative(orders[which][score])[:, 1:] for which in (RANDOM, order))
     random, important = (float(np.nanmean(row)) for row in rows)
     return random - important
 
@@ -175,14 +183,16 @@ def text(found: Mapping[str, Any]) -> str:
     for name, orders in found["models"].items():
         for score in orders[IMPORTANT]:
             heading = "".join(f"{fractions[i]:>9.0%}" for i in shown)
-            lines.append(f"{f'{score} of {name}, silenced':32}{heading}")
+            lines.append(f"{f'{score} of {name}, silenced':38}{heading}")
             for order, scores in orders.items():
                 mean = np.nanmean(np.array(scores[score], float), axis=0)
-                lines.append(f"  {order:30}" + "".join(f"{mean[i]:9.4f}" for i in shown))
-        lines.append(
-            f"the most important neurons cost {name} {separation(found, name):.1%} of co-bps more "
-            f"than random ones, on average"
-        )
+                lines.append(f"  {order:36}" + "".join(f"{mean[i]:9.4f}" for i in shown))
+        for order in (IMPORTANT, SECOND):
+            if "co-bps" in orders.get(order, {}):
+                share = separation(found, name, order=order)
+                lines.append(
+                    f"{order}: costs {name} {share:.1%} of co-bps more than random, on average"
+                )
     return "\n".join(lines)
 
 

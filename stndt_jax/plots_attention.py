@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from stndt_jax import dropping
@@ -20,8 +21,14 @@ from stndt_jax.types import Float, Int, NDArray
 
 SEQUENTIAL = "viridis"
 HELDIN, HELDOUT = TRUE, BEST
-COLORS = {dropping.IMPORTANT: BEST, dropping.RANDOM: "#666666", dropping.LEAST: "#0072B2"}
-MARKS = {dropping.IMPORTANT: "o", dropping.RANDOM: "s", dropping.LEAST: "^"}
+COLORS = {
+    dropping.IMPORTANT: BEST,
+    dropping.RANDOM: "#666666",
+    dropping.LEAST: "#0072B2",
+    dropping.SECOND: "#009E73",
+}
+STYLES: tuple[Any, ...] = ("-", "--")
+MARKS = dict(zip(COLORS, "os^D", strict=True))
 
 
 @styled
@@ -46,16 +53,16 @@ def attention_maps(
         bin_ms: bin width, ms.
     """
     T = temporal_LTT.shape[-1]
-    kinds: list[tuple[str, NDArray, float, float, str]] = []
+    kinds: list[tuple[str, NDArray, float, float]] = []
     if spatial_LNN is not None:
         N = spatial_LNN.shape[-1]
-        kinds.append(("neuron", spatial_LNN * N, 1.0, heldin - 0.5, "attention / even attention"))
-    kinds.append(("time (ms)", temporal_LTT * T, bin_ms, bins_observed * bin_ms, ""))
+        kinds.append(("neuron", spatial_LNN * N, 1.0, heldin - 0.5))
+    kinds.append(("time (ms)", temporal_LTT * T, bin_ms, bins_observed * bin_ms))
     layers = len(temporal_LTT)
     size = (2.0 * layers + 1.1, 2.0 * len(kinds) + 0.6)
     fig = Figure(figsize=size, layout="constrained")
     axes = fig.subplots(len(kinds), layers, squeeze=False)
-    for row, (what, maps_LXX, scale, border, _) in enumerate(kinds):
+    for row, (what, maps_LXX, scale, border) in enumerate(kinds):
         highest = np.nanpercentile(maps_LXX, 99)
         X = maps_LXX.shape[-1]
         box = (-0.5, X - 0.5, X - 0.5, -0.5) if row + 1 < len(kinds) else None
@@ -258,7 +265,7 @@ def dropping_curves(found: Mapping[str, Any], *, scores: Sequence[str] | None = 
     axes = fig.subplots(2, len(shown), sharex=True, squeeze=False)
     x_F = np.array(found["fractions"], float)
     for column, score in enumerate(shown):
-        for (name, orders), style in zip(models.items(), ("-", "--"), strict=False):
+        for (name, orders), style in zip(models.items(), STYLES, strict=False):
             for order, by_score in orders.items():
                 rows = np.array(by_score[score], float)
                 rows = rows[np.isfinite(rows).all(axis=1)]
@@ -266,7 +273,7 @@ def dropping_curves(found: Mapping[str, Any], *, scores: Sequence[str] | None = 
                     continue
                 look: dict[str, Any] = {"color": COLORS[order], "linestyle": style}
                 look |= {"marker": MARKS[order], "markersize": 2.5, "linewidth": 1.0}
-                label = order if len(models) == 1 else f"{name}, {order}"
+                label = f"{name}, {order}"
                 changes = dropping.relative(rows.tolist())
                 for ax, values in ((axes[0, column], rows), (axes[1, column], changes)):
                     ax.plot(x_F, values.mean(axis=0), label=label, **look)
@@ -281,6 +288,15 @@ def dropping_curves(found: Mapping[str, Any], *, scores: Sequence[str] | None = 
         axes[1, column].yaxis.set_major_formatter(PercentFormatter(1.0))
     axes[1, 0].xaxis.set_major_formatter(PercentFormatter(1.0))
     fig.supxlabel("held-in neurons silenced", fontsize=8)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside upper center", ncols=3)
+    fig.align_ylabels(axes)
+    key = [
+        Line2D([], [], color=color, marker=MARKS[order], markersize=3.5, label=order)
+        for order, color in COLORS.items()
+        if order in first
+    ]
+    if len(models) > 1:
+        styles = zip(models, STYLES, strict=False)
+        key += [Line2D([], [], color=TRUE, linestyle=style, label=name) for name, style in styles]
+    columns = 1 if len(shown) == 1 else 3 if len(shown) > 2 else 2
+    fig.legend(handles=key, loc="outside upper center", ncols=columns)
     return fig

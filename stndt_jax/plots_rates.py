@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from scipy.cluster import hierarchy
 from scipy.stats import chi2
 
-from stndt_jax.plots import BEST, OTHERS, TRUE, condition_colors, condition_means, styled
+from stndt_jax.plots import BEST, MINUS, OTHERS, TRUE, condition_colors, condition_means, styled
 from stndt_jax.types import Bool, Float, Int, NDArray, Shaped
 
 MOST_PATHS = 60  # single trials drawn behind the condition means
@@ -30,7 +31,9 @@ def correlation(x_RTN: Float[NDArray, "R T N"]) -> Float[NDArray, "N N"]:
     rows_SN = rows_SN[np.isfinite(rows_SN).all(axis=1)]
     around_SN = rows_SN - rows_SN.mean(axis=0)
     length_N = np.linalg.norm(around_SN, axis=0)
-    around_SN = around_SN / np.where(length_N > 0, length_N, 1.0)
+    # What never changes is left with rounding errors of its mean.
+    varies_N = length_N > 1e-9 * np.linalg.norm(rows_SN, axis=0)
+    around_SN = np.where(varies_N, around_SN / np.where(varies_N, length_N, 1.0), 0.0)
     found_NN = np.clip(around_SN.T @ around_SN, -1, 1)
     np.fill_diagonal(found_NN, 1.0)
     return found_NN
@@ -59,9 +62,9 @@ def correlations(
         shown = matrix if order is None else matrix[np.ix_(order, order)]
         image = ax.imshow(shown, cmap=DIVERGING, vmin=-1, vmax=1, interpolation="nearest")
         title = name
-        if compare_with in matrices and name != compare_with and len(first) > 2:
+        if compare_with and compare_with in matrices and name != compare_with and len(first) > 2:
             like = np.corrcoef(matrix[upper], matrices[compare_with][upper])[0, 1]
-            title += f" (like the true: {like:.2f})".replace("-", "\N{MINUS SIGN}")
+            title += f"\nlike the true: {like:.2f}".replace("-", MINUS)
         ax.set_title(title)
         ax.set_xlabel("neuron, by likeness")
         ax.set(xticks=[], yticks=[])
@@ -187,7 +190,7 @@ def latents(found: Components, conditions_R: Int[NDArray, " R"] | None, *, bin_m
         for c in groups:
             path_T2 = means_CTP[c][:, [a, b]]
             ax.plot(*path_T2.T, color=colors[int(c)], linewidth=1.5)
-            ax.plot(*path_T2[0], "o", color=colors[int(c)], markersize=3)
+            ax.plot(*path_T2[0], "o", color=colors[int(c)], markersize=4, zorder=4)
         for name, axis in (("xlabel", a), ("ylabel", b)):
             share = found.explained[axis]
             ax.set(**{name: f"component {axis + 1}, {share:.0%} (√spikes/s)"})
@@ -195,6 +198,7 @@ def latents(found: Components, conditions_R: Int[NDArray, " R"] | None, *, bin_m
     cumulative = np.cumsum(found.explained)[:10]
     axes[-1].bar(np.arange(1, len(cumulative) + 1), cumulative, color=OTHERS, width=0.7)
     axes[-1].set(xlabel="components", ylabel="share of the variance", ylim=(0, 1))
+    axes[-1].xaxis.set_major_locator(MaxNLocator(5, integer=True))
     milliseconds = scores_RTP.shape[1] * bin_ms
     fig.suptitle(f"{milliseconds:g} ms of inferred rates, from the dot on", fontsize=8)
     return fig
@@ -259,6 +263,10 @@ def calibration(found: Mapping[str, Calibration], *, bin_ms: float) -> Figure:
             label=name, **look,
         )  # fmt: skip
     ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.set(xlabel="predicted (spikes/s)", ylabel="observed (spikes/s)")
     ax.legend(loc="upper left")
     return fig

@@ -94,9 +94,12 @@ ROOMS: dict[str, set[str]] = {
     "dropping": {"workdir", "scoring", "evaluate", "probe"},
     "plots_rates": {"plots"},
     "plots_attention": {"plots", "dropping"},
+    "figures_rates": {
+        *("data.spikes", "scoring", "baselines", "evaluate", "probe", "plots", "plots_rates"),
+    },
     "figures": {
-        *("data.spikes", "log", "workdir", "scoring", "baselines", "evaluate", "probe"),
-        *("interpret", "dropping", "plots", "plots_rates", "plots_attention"),
+        *("log", "workdir", "evaluate", "interpret", "dropping", "plots", "plots_attention"),
+        "figures_rates",
     },
     "loaded": {
         *("config", "data.spikes", "workdir", "evaluate", "scoring", "log", "others"),

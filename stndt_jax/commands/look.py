@@ -72,6 +72,7 @@ def _drop(
     from stndt_jax import interpret as room
 
     order, measure = room.ranking(found)
+    second = found.gradient_importance if measure == "attention" else None
     against, names = [], (path.name, "")
     if flag["against"]:
         other = Path(flag["against"])
@@ -84,6 +85,8 @@ def _drop(
         targets_path=flag["targets"],
         against=against,
         names=names,
+        second=None if second is None else second[: found.heldin],
+        fractions=dropping.FRACTIONS,
         repeats=flag["repeats"],
         seed=flag["seed"],
         select=flag["select"],
