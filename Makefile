@@ -52,6 +52,6 @@ $(STAMP): setup.py
 			"with PYTHON=/path/to/python." >&2; exit 1; }; \
 		echo "Setting up $(VENV), which takes a minute or two."; \
 		"$$python" -m venv --clear $(VENV); }
-	$(BIN)/python -m pip install -q -e '.[dev,export,log,nlb,plots,search]'
+	$(BIN)/python -m pip install -q -e '.[browser,dev,export,log,nlb,notebooks,plots,search]'
 	$(BIN)/python -m pip install -q --no-deps nlb_tools==0.0.4
 	@touch $@

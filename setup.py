@@ -30,6 +30,7 @@ EXTRAS = {
     "tpu": ["jax[tpu]"],
     # Tests of the report in a browser; they also need chromium, as Debian's package.
     "browser": ["axe-playwright-python", "playwright"],
+    "notebooks": ["ipykernel", "nbclient", "nbformat"],
     "dev": [
         "beartype",
         "hypothesis",

@@ -74,6 +74,7 @@ def test_attention_as_it_was_interpreted(path: Path) -> None:
     interpret_files.write(found, path / "interpret")
     loaded = stndt_jax.load_run(path)
     assert loaded.was_interpreted
+    assert found.importance is not None and found.spatial is not None
     np.testing.assert_allclose(loaded.importance(), found.importance)
     np.testing.assert_allclose(loaded.attention(), found.spatial)
     assert loaded.attention(by_layer=True).shape == (2, 1, N, N)
