@@ -2,7 +2,7 @@
 
 Either the members are spread over the devices, which then have nothing to say to one another, or,
 for a model that is large, the trials of every batch (see ``shares.py``); then every device holds
-all members.
+all members. All devices are of one process: inside jit, pmap counts no others.
 """
 
 from __future__ import annotations

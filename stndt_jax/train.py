@@ -174,6 +174,11 @@ def _grid(config: Config, batch: int) -> Any:
         raise UserError(
             f"{error}; lower config.parallel.devices or config.parallel.data"
         ) from error
+    if jax.process_count() > 1 and config.parallel.engine == "pmap":
+        raise UserError(
+            "config.parallel.engine is pmap, which is for the devices of one process; take mesh "
+            "on several, or one process for all devices of a machine"
+        )
     used = grid.size if grid is not None else 1
     if jax.process_count() > 1 and used != jax.device_count():
         raise UserError(

@@ -71,7 +71,7 @@ def test_one_process_decides_for_itself() -> None:
 
 
 def environment(devices: int) -> dict[str, str]:
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
     return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
 
 
@@ -81,7 +81,7 @@ def launched(*command: object) -> list[str]:
 
 @pytest.mark.slow
 def test_gradients_of_two_processes_are_those_of_one_device(tmp_path: Path) -> None:
-    grids = ["mesh:2", "mesh:8", "pmap:8"]
+    grids = ["1", "2", "4", "8"]
     done = subprocess.run(
         launched(sys.executable, ROOT / "tests" / "two_processes.py", tmp_path, *grids),
         env=environment(4),
@@ -92,7 +92,7 @@ def test_gradients_of_two_processes_are_those_of_one_device(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     wanted = test_devices.on_one_device()
     for grid in grids:
-        with np.load(tmp_path / f"{grid.replace(':', '_')}.npz") as file:
+        with np.load(tmp_path / f"{grid}.npz") as file:
             assert int(file["processes"]) == 2
             leaves = [file[f"leaf_{i}"] for i in range(len(jax.tree.leaves(wanted)))]
         test_devices.compare(jax.tree.unflatten(jax.tree.structure(wanted), leaves), wanted)

@@ -1,8 +1,8 @@
 """Gradients of a population spread over the devices of several processes, each of which runs this.
 
-    python tests/two_processes.py OUT mesh:8 pmap:1 ...
+    launch/local_multiprocess.sh 2 python tests/two_processes.py OUT 1 2 4 8
 
-writes ``OUT/mesh_8.npz`` and so on: totals, contrastive losses and all slopes, with 8 devices for
+writes ``OUT/1.npz`` and so on: totals, contrastive losses and all slopes, with so many devices for
 the trials of a batch. ``test_hosts.py`` compares them with those of one device.
 """
 
@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from stndt_jax import hosts
 
 
-def main(out: Path, grids: list[str]) -> None:
+def main(out: Path, sides: list[str]) -> None:
     """Writes the gradients on each grid."""
     hosts.join()
     import jax
@@ -27,13 +27,11 @@ def main(out: Path, grids: list[str]) -> None:
 
     from stndt_jax import parallel
 
-    for grid in grids:
-        engine, _, data = grid.partition(":")
-        members = 1 if engine == "pmap" and int(data) > 1 else test_devices.MEMBERS
-        found = test_devices.gradients(parallel.mesh(members, int(data)), engine)
+    for data in sides:
+        found = test_devices.gradients(parallel.mesh(test_devices.MEMBERS, int(data)))
         if hosts.first():
             leaves = {f"leaf_{i}": leaf for i, leaf in enumerate(jax.tree.leaves(found))}
-            np.savez(out / f"{engine}_{data}.npz", processes=jax.process_count(), **leaves)
+            np.savez(out / f"{data}.npz", processes=jax.process_count(), **leaves)
 
 
 if __name__ == "__main__":
