@@ -46,7 +46,7 @@ class _Reader(logging.Handler):
 def compiled_by(run: Callable[[], Any]) -> dict[str, dict[str, float]]:
     """Program -> how often it was compiled while ``run`` ran, and for how long."""
     reader, logger = _Reader(), logging.getLogger("jax")
-    propagates, logs = logger.propagate, jax.config.jax_log_compiles
+    propagates = logger.propagate
     logger.addHandler(reader)
     logger.propagate = False
     # For all threads, which jax.log_compiles() is not: training compiles in one of its own.
@@ -54,7 +54,7 @@ def compiled_by(run: Callable[[], Any]) -> dict[str, dict[str, float]]:
     try:
         run()
     finally:
-        jax.config.update("jax_log_compiles", logs)
+        jax.config.update("jax_log_compiles", False)
         logger.removeHandler(reader)
         logger.propagate = propagates
     programs: dict[str, dict[str, float]] = {}

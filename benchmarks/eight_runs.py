@@ -57,6 +57,7 @@ def processes(name: str, runs: int, rounds: int) -> tuple[float, float]:
 
     def wait_for(word: str) -> None:
         for one in children:
+            assert one.stdout is not None
             if one.stdout.readline().strip() != word:
                 raise SystemExit(f"a process was not {word}: exit code {one.wait()}")
 
@@ -65,6 +66,7 @@ def processes(name: str, runs: int, rounds: int) -> tuple[float, float]:
         start_s = time.perf_counter() - began
         began = time.perf_counter()
         for one in children:
+            assert one.stdin is not None
             one.stdin.write("\n")
             one.stdin.flush()
         wait_for("done")

@@ -118,7 +118,8 @@ def test_a_run_of_two_processes_is_that_of_one(tmp_path: Path) -> None:
     one = [*train, f"--workdir={alone}", "--config.parallel.devices=1", "--config.parallel.data=1"]
     cache = tmp_path / "cache"
     one += [f"--compile-cache={cache}"]
-    subprocess.run(one, env=environment(1), cwd=ROOT, check=True, capture_output=True)
+    done = subprocess.run(one, env=environment(1), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert any("portion" in kept.name for kept in cache.iterdir())
     command = launched(*train, f"--workdir={spread}")
     with subprocess.Popen(command, env=environment(4), cwd=ROOT, stderr=subprocess.PIPE) as running:

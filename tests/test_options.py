@@ -45,13 +45,15 @@ def gradients(remat: bool) -> tuple[Any, int]:
         )[0]
 
     compiled = jax.jit(slopes).lower(params).compile()
-    return compiled(params), compiled.memory_analysis().temp_size_in_bytes
+    memory = compiled.memory_analysis()
+    assert memory is not None
+    return compiled(params), memory.temp_size_in_bytes
 
 
 @pytest.mark.slow
 def test_rematerialised_layers_have_the_same_gradients_in_less_memory() -> None:
     (plain, memory), (again, less) = gradients(False), gradients(True)
-    assert jax.tree.structure(plain) == jax.tree.structure(again)
+    assert str(jax.tree.structure(plain)) == str(jax.tree.structure(again))
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(again), strict=True):
         assert np.abs(a - b).max() <= 1e-5 * max(np.abs(a).max(), 1e-3)
     assert less < 0.8 * memory
