@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bfloat16
 import compilations
+import growth
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,6 +89,27 @@ def test_a_run_compiles_its_portion_once(tmp_path: Path) -> None:
     assert len(rows) == 6
     values = json.loads((tmp_path / "run" / "config.json").read_text())["members"]
     assert all(len(set(given)) == 3 for name, given in values.items() if values[name][0] != 0)
+
+
+def test_growth_is_read_off_the_ends() -> None:
+    rows = [
+        {"axis": axis, "factor": factor, "ms_per_step": 3.0 * factor**power + (factor == 2)}
+        for axis, power in (("T", 2), ("N", 1), ("B", 0))
+        for factor in (1, 2, 4)
+    ]
+    assert growth.exponents(rows) == pytest.approx({"T": 2, "N": 1, "B": 0})
+    config, dims = sizes.setting("tiny", 1, "float32")
+    assert growth.grown(config, dims, "T", 3)[1].bins == 3 * dims.bins
+    assert growth.grown(config, dims, "N", 3)[1].neurons == 3 * dims.neurons
+    assert growth.grown(config, dims, "B", 3)[0].train.batch == 3 * config.train.batch
+
+
+def test_a_difference_is_set_against_the_noise() -> None:
+    """Seeds of standard deviation .01 each: three of them know a mean to .01 / sqrt(3)."""
+    wide, narrow = {"mean": 0.2, "sd": 0.01, "cobps": [0] * 3}, {"mean": 0.21, "sd": 0.01}
+    found = bfloat16.compared(wide, narrow)
+    assert found["difference"] == pytest.approx(0.01)
+    assert found["in_standard_errors"] == pytest.approx(0.01 / (0.01 * (2 / 3) ** 0.5))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

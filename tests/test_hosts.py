@@ -110,7 +110,7 @@ def test_a_run_of_two_processes_is_that_of_one(tmp_path: Path) -> None:
         "--config.population=4",
         "--config.parallel.data=2",
         "--config.contrast.enabled=false",
-        "--config.train.epochs=400",
+        "--config.train.epochs=160",
         "--config.train.validate_every=40",
     ]
     train = [sys.executable, "-m", "stndt_jax", "train", *settings]
