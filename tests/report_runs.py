@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from stndt_jax import configfile, scoring, workdir
-from stndt_jax.interpret import Interpretation
 from stndt_jax.data import spikes
 from stndt_jax.data.trials import SpikeData
+from stndt_jax.interpret import Interpretation
 
 HOSTILE = "<script>alert(1)</script>"
 METHOD = '"><img src=x onerror=alert(1)>'

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from report_runs import N, T_FWD, T_OBS, interpretation, recording, run
+from report_runs import T_FWD, T_OBS, N, interpretation, recording, run
 
 import stndt_jax
 from stndt_jax import interpret_files
