@@ -25,6 +25,7 @@ COMMANDS = {
     "inspect": ("data", "list what an NWB or HDF5 file offers"),
     "train": ("first", "train a model, or a population of models, on a recording"),
     "search": ("search", "search for good hyperparameters, populations of trials at a time"),
+    "reproduce": ("reproduce", "from the benchmark's files to a report beside the published table"),
     "evaluate": ("first", "infer rates, score them, write the benchmark's submission file"),
     "ensemble": ("many", "choose among trained models, average their rates"),
     "seeds": ("many", "train one setting with many seeds: mean, spread, intervals"),

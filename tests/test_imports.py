@@ -157,7 +157,15 @@ ROOMS: dict[str, set[str]] = {
         *("config", "loaded"),
         *(f"report.{name}" for name in ("about", "charts", "markup", "page", "tables")),
     },
+    "search_plan": {
+        *("batches", "capacity", "config", "configfile", "data.spikes", "evaluate", "search"),
+        *("space", "workdir"),
+    },
+    "published": set(),
+    "reproduce_report": {"published"},
+    "plots_many": {"plots"},
 }
+ROOMS["reproduce"] = set(ROOMS)
 ROOMS["demo"] = set(ROOMS)
 ROOMS["commands"] = set()
 ROOMS["commands.common"] = set()
@@ -165,6 +173,7 @@ ROOMS["commands.bring"] = set(ROOMS)
 ROOMS["commands.first"] = set(ROOMS)
 ROOMS["commands.data"] = set(ROOMS)
 ROOMS["commands.search"] = set(ROOMS)
+ROOMS["commands.reproduce"] = set(ROOMS)
 ROOMS["commands.take"] = set(ROOMS)
 ROOMS["commands.many"] = set(ROOMS)
 ROOMS["commands.show"] = set(ROOMS)

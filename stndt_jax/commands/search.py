@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -83,27 +81,12 @@ def run(flag: dict[str, Any], settings: list[str]) -> dict[str, Any]:
     Returns:
       What ``search.json`` holds.
     """
-    folder = Path(flag["workdir"])
-    from stndt_jax import batches, configfile, evaluate, workdir
-    from stndt_jax import space as spaces
-
-    loaded = configfile.load(settings)
-    searched = spaces.check(configfile.search_space(settings), loaded)
-    searched = spaces.without(searched, configfile.keys(settings))
-    room = _room()
-    config = room.base(loaded)
-    data = evaluate.read_data(config)
-    dims = batches.dims_of(data)
-    searched = spaces.fit(searched, config, dims)
-    room.check_selects(config, data)
-    workdir.make(folder)
-    _compile_once(folder)
-    plan = room.Plan(
-        folder=folder.absolute(),
-        config=config,
-        space=searched,
+    room, plans = _rooms()
+    plan, data = plans.make(
+        Path(flag["workdir"]),
+        settings,
         trials=flag["trials"],
-        size=_size(flag["population"], config, dims, flag["trials"]),
+        population=flag["population"],
         pruner=flag["pruner"],
         sampler=flag["sampler"],
         storage=flag["storage"],
@@ -113,13 +96,13 @@ def run(flag: dict[str, Any], settings: list[str]) -> dict[str, Any]:
     working = room.Search(plan, data)
     _say(
         f"{working.finished()} of {plan.trials} trials ended; populations of {plan.size}; "
-        f"searching {', '.join([*searched.shared, *searched.own])}"
+        f"searching {', '.join([*plan.space.shared, *plan.space.own])}"
     )
     if flag["executor"] == "ray":
         _on_ray(working, flag)
     else:
         room.work(working, _say)
-    return _show(folder, working.study)
+    return _show(Path(flag["workdir"]), working.study)
 
 
 def _on_ray(working: Any, flag: dict[str, Any]) -> None:
@@ -135,42 +118,21 @@ def _on_ray(working: Any, flag: dict[str, Any]) -> None:
         driver.work(working, pool, _say)
 
 
-def _room() -> Any:
+def _rooms() -> Any:
     try:
         from stndt_jax import search as room
+        from stndt_jax import search_plan
     except ImportError as error:
         if (error.name or "").partition(".")[0] != "optuna":
             raise
         raise UserError(
             "stndt search needs Optuna, which is not here; pip install 'stndt_jax[search]'"
         ) from error
-    return room
+    return room, search_plan
 
 
 def _say(sentence: str) -> None:
     print(sentence, flush=True)
-
-
-def _size(text: str, config: Any, dims: Any, trials: int) -> int:
-    """Members of a population: as many as were asked for, or as suit the machine."""
-    from stndt_jax import capacity
-
-    if text == "auto":
-        return capacity.population(config, dims, trials)
-    if not text.isdecimal() or not 1 <= int(text) <= 2**16:
-        raise UserError(f"--population is {text!r}; give auto, or a number from 1 to {2**16}")
-    return int(text)
-
-
-def _compile_once(folder: Path) -> None:
-    """Keeps compiled programs, so that the next population of the same shape starts at once."""
-    import jax
-
-    # Where the user has named a folder for this, it is used.
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        # A program is of one kind of machine.
-        path = folder / "compiled" / socket.gethostname()
-        jax.config.update("jax_compilation_cache_dir", str(path.absolute()))
 
 
 def _show(folder: Path, study: Any) -> dict[str, Any]:
