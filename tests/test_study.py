@@ -156,8 +156,8 @@ def test_importance_needs_trials(tmp_path: Path) -> None:
 
 def test_the_first_trial_is_as_it_is_told(tmp_path: Path) -> None:
     opened = Study(tmp_path)
-    name = next(iter(SPACE.own))
-    low = SPACE.own[name].low
+    name = "dropout"
+    low = 0.1
     first, second = opened.ask("0000", 2, SPACE, seed=0, first={name: low})
     assert first.params[name] == low != second.params[name]
     (third,) = opened.ask("0001", 1, SPACE, seed=0, first={name: low})
