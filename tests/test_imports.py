@@ -163,7 +163,6 @@ ROOMS: dict[str, set[str]] = {
     },
     "published": set(),
     "reproduce_report": {"published"},
-    "plots_many": {"plots"},
 }
 ROOMS["reproduce"] = set(ROOMS)
 ROOMS["demo"] = set(ROOMS)
