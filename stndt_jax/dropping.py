@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn needs it
 
 from stndt_jax import evaluate, probe, scoring, workdir
 from stndt_jax.errors import UserError
@@ -41,6 +42,7 @@ def drop(
     second: Float[NDArray, " N_in"] | None = None,
     fractions: Sequence[float] = FRACTIONS,
     repeats: int = 5,
+    decode: bool = True,
     seed: int = 0,
     select: Select = "cobps",
     note: Note = lambda done, total: None,
@@ -56,6 +58,7 @@ def drop(
         second: another importance, such as that of integrated gradients, for one more order.
         fractions: shares of the held-in neurons, rising.
         repeats: random orders.
+        decode: whether to score behaviour, which costs most of the time.
         seed: of the random orders.
         select: which weights of each member.
         note: told how many of how many evaluations are done.
@@ -98,7 +101,7 @@ def drop(
     found: dict[str, Any] = {}
     for name, side in sides.items():
         score = _Scorer(side, targets, select)
-        full = score(np.zeros(0, int), decode=True)
+        full = score(np.zeros(0, int), decode=decode)
         note(done := done + 1, total)
         found[name] = {}
         for order, permutations in orders.items():
@@ -106,7 +109,8 @@ def drop(
             for repeat, permutation in enumerate(permutations):
                 row = [full]
                 for number in silenced:
-                    row.append(score(permutation[:number], decode=repeat < DECODED_REPEATS))
+                    costly = decode and repeat < DECODED_REPEATS
+                    row.append(score(permutation[:number], decode=costly))
                     note(done := done + 1, total)
                 rows.append(row)
             found[name][order] = {
@@ -147,9 +151,11 @@ class _Scorer:
             for split, x in trials.items()
         }
         dims = self.models[0].trained.arch.dims
-        found = scoring.score(
-            evaluate.submission(rates, dims), self.targets, kind=self.kind if decode else "none"
-        )
+        # Small fits: on a busy machine the threads of a library would wait for each other.
+        with threadpool_limits(limits=1):
+            found = scoring.score(
+                evaluate.submission(rates, dims), self.targets, kind=self.kind if decode else "none"
+            )
         return {key: found[key] for key in SCORES if key in found}
 
 

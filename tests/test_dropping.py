@@ -60,6 +60,13 @@ def test_orders_silence_the_neurons_they_name(asked: list[tuple[int, set[int]]])
     assert len(fulls) == 1
 
 
+def test_behaviour_can_be_left_out(asked: list[tuple[int, set[int]]]) -> None:
+    found = drop(decode=False)
+    assert all(trials == 7 for trials, _ in asked)
+    scores = found["models"]["this"][dropping.IMPORTANT]
+    assert "vel R2" not in scores and "co-bps" in scores
+
+
 def test_a_second_importance_has_an_order_of_its_own(asked: list[tuple[int, set[int]]]) -> None:
     found = drop(second=np.array([1.0, 2.0, 4.0, 3.0]))
     assert [silent for trials, silent in asked if trials == 7][-2:] == [{2}, {2, 3}]

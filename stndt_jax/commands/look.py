@@ -21,12 +21,13 @@ def interpret(argv: list[str]) -> int:
     """Shows which neurons and which times a run's models attend to, and whether it matters.
 
     usage: stndt interpret DIR [--out=DIR] [--data=FILE] [--targets=FILE] [--split=eval|train]
-                           [--nodrop] [--against=DIR] [--repeats=5] [--nogradients]
+                           [--nodrop] [--nodecode] [--against=DIR] [--repeats=5] [--nogradients]
 
     Importance of a neuron is the attention it receives; integrated gradients are a second opinion.
     Held-in neurons are then silenced, the most important first, at random, the least important
     first, and the rates scored; --against silences the same neurons for a second run, such as one
-    of NDT. Dropping takes minutes and needs the held-out counts; --nodrop leaves it out.
+    of NDT. Dropping takes minutes and needs the held-out counts; --nodrop leaves it out, --nodecode
+    leaves out the scores of behaviour, which cost most of the time.
 
     Writes attention.h5, neurons.csv, interpret.json, dropping.json and figures.
 
@@ -42,6 +43,7 @@ def interpret(argv: list[str]) -> int:
     )
     flags.DEFINE_bool("gradients", True, "compute integrated gradients", flag_values=fv)
     flags.DEFINE_bool("drop", True, "silence neurons and score", flag_values=fv)
+    flags.DEFINE_bool("decode", True, "score behaviour too, while dropping", flag_values=fv)
     flags.DEFINE_string("against", "", "run directory to drop the same neurons of", flag_values=fv)
     flags.DEFINE_integer("repeats", 5, "random orders", lower_bound=1, flag_values=fv)
     flags.DEFINE_integer("seed", 0, "of the random orders", lower_bound=0, flag_values=fv)
@@ -88,6 +90,7 @@ def _drop(
         second=None if second is None else second[: found.heldin],
         fractions=dropping.FRACTIONS,
         repeats=flag["repeats"],
+        decode=flag["decode"],
         seed=flag["seed"],
         select=flag["select"],
         note=_foretold(),
