@@ -37,19 +37,20 @@ class Run:
     @cached_property
     def config(self) -> Config:
         """The checked configuration; of an ensemble of runs, that of its best run."""
-        if (self.path / "config.json").exists() or not self._is_ensemble:
+        if (self.path / "config.json").exists() or not self.is_ensemble:
             return workdir.read_config(self.path)
         models = evaluate.models(self.path, self.data_path, self.targets_path)
         return models[0].trained.config
 
     @property
-    def _is_ensemble(self) -> bool:
+    def is_ensemble(self) -> bool:
+        """Whether ``stndt ensemble`` made this directory, of members of other runs."""
         return (self.path / "ensemble.json").exists()
 
     @cached_property
     def record(self) -> dict[str, Any]:
         """``run.json``: data fingerprint, sizes, and who worked on the run; empty without it."""
-        return {} if self._is_ensemble else workdir.read_run(self.path)
+        return {} if self.is_ensemble else workdir.read_run(self.path)
 
     @cached_property
     def data(self) -> SpikeData:
@@ -244,7 +245,7 @@ def load_run(path: str | Path, *, data: str | Path = "", targets: str | Path = "
       >>> run.rates("eval").shape  # (trials, bins, neurons), expected counts per bin
     """
     run = Run(Path(path), str(data), str(targets))
-    if not run._is_ensemble:
+    if not run.is_ensemble:
         # Both files, so that what is no run is told of here and not at some later line.
         assert isinstance(run.config, Config) and isinstance(run.record, Mapping)
     return run

@@ -361,11 +361,10 @@ def _members(run: Run) -> Html | None:
     told = last.get("best_epoch")
     epochs: list[Any] = told if isinstance(told, list) else []
     varying = {name: values for name, values in run.config.members.items() if values}
-    columns = [
-        name
-        for name in ("validation co-bps", "co-bps", "fp-bps")
-        if any(name in row for row in rows)
-    ]
+    if run.is_ensemble:
+        varying = {}  # its members are of several runs, with configurations of their own
+    known = ("validation co-bps", "co-bps", "fp-bps", "weight")
+    columns = [name for name in known if any(name in row for row in rows)]
     best = best_member(run)
 
     def number(value: Any, digits: int = 4) -> tables.Cell:
@@ -378,9 +377,10 @@ def _members(run: Run) -> Html | None:
         at = epochs[k] if isinstance(k, int) and k < len(epochs) else None
         cells = [number(row.get(name)) for name in columns]
         varied = [tables.Cell(f"{v[k]:g}", v[k]) for v in varying.values() if isinstance(k, int)]
-        body.append([f"member {k}", *cells, number(at, 0), *varied])
+        name = f"member {k}" + (f", {row['part']}" if "part" in row else "")
+        body.append([name, *cells, *([number(at, 0)] if epochs else []), *varied])
     ours = [r for r, row in enumerate(rows) if row.get("member") == best]
-    heads = ["Member", *columns, "best epoch", *varying]
+    heads = ["Member", *columns, *(["best epoch"] if epochs else []), *varying]
     return tables.table(heads, body, caption="Members of the population", ours=ours)
 
 
