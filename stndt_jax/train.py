@@ -15,6 +15,7 @@ may be cut anywhere.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +24,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from stndt_jax import compact, hosts, parallel, population, step, workdir
 from stndt_jax import config as configs
-from stndt_jax import hosts, parallel, population, step, workdir
 from stndt_jax.batches import batch_size, dims_of, split
 from stndt_jax.checkpoint import Checkpoints
 from stndt_jax.config import Config
@@ -146,11 +147,23 @@ def _train(
         done = f"{at / arch.steps_per_epoch:g} of {config.train.epochs}"
         new = start.words if start else "starting from scratch"
         log.say(f"going on from the checkpoint at epoch {done}" if at else new)
-        scalars = (np.int32(0), np.int32(0), np.bool_(False))
         frozen = start.frozen if start else None
-        portion = population.make_portion(config, arch, batch, valid is not None, grid, frozen)
-        lowered = portion.lower(members, hyper, *sets, *scalars)
-        run = stop.while_waiting(lowered.compile)
+
+        def lowered(size: int, *given: Any) -> Any:
+            some = dataclasses.replace(config, population=size)
+            portion = population.make_portion(some, arch, batch, valid is not None, grid, frozen)
+            return portion.lower(*given)
+
+        def smaller(size: int, *given: Any) -> Any:
+            log.say(f"{size} of {config.population} members go on in a program of their own")
+            return lowered(size, *given).compile()
+
+        scalars = (np.int32(0), np.int32(0), np.bool_(False))
+        portion = lowered(config.population, members, hyper, *sets, *scalars)
+        run = stop.while_waiting(portion.compile)
+        if compact.helps(config, grid, valid is not None):
+            again = config.train.restarts if config.train.on_divergence == "restart" else 0
+            run = compact.Compacted(run, smaller, grid, again)
 
         def go_on(members: Member, at: int, steps: int, report: bool) -> Any:
             return run(members, hyper, *sets, np.int32(at), np.int32(steps), np.bool_(report))

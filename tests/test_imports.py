@@ -62,10 +62,11 @@ ROOMS: dict[str, set[str]] = {
     "configfile": {"config", "workdir"},
     "batches": {"config", "data.spikes", "step"},
     "population": {"config", "optim", "parallel", "pmapped", "selection", "step"},
+    "compact": {"config", "hosts", "parallel", "population"},
     "fit": {"config", "data.spikes", "step", "batches", "population", "workdir"},
     "train": {
         *("config", "data.spikes", "step", "batches", "parallel", "population"),
-        *("checkpoint", "hosts", "interrupt", "lock", "log", "workdir"),
+        *("compact", "checkpoint", "hosts", "interrupt", "lock", "log", "workdir"),
     },
     "scoring": {"data.spikes"},
     "baselines": {"data.spikes", "scoring", "metrics"},

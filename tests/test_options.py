@@ -19,7 +19,7 @@ DIMS = Dims(bins_observed=20, bins_forward=4, heldin=12, heldout=4)
 
 def arch(remat: bool = False, rng: str = "threefry") -> tuple[step.Arch, config.Hyper]:
     plain = default.get_config().to_dict()
-    plain["model"] |= {"layers": 3, "heads": 2, "feedforward": 8, "remat": remat}
+    plain["model"] |= {"layers": 2, "heads": 2, "feedforward": 8, "remat": remat}
     plain["train"] |= {"rng": rng}
     plain["contrast"] |= {"enabled": False}
     whole = config.from_mapping(plain)
