@@ -35,6 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.position_offset = True
     config.model.tfixup = True
     config.model.dtype = "float32"
+    config.model.remat = False
     config.model.full_context = False
     config.model.context_forward = 30
     config.model.context_backward = 30
@@ -78,10 +79,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.save_every_s = 60.0
     config.train.on_divergence = "freeze"
     config.train.restarts = 3
+    config.train.rng = "threefry"
 
     config.parallel = ml_collections.ConfigDict()
     config.parallel.devices = 0
     config.parallel.data = 1
+    config.parallel.engine = "mesh"
 
     # For any hyperparameter, one value for each member of the population, or none.
     config.members = ml_collections.ConfigDict(dict.fromkeys(Hyper._fields, ()))

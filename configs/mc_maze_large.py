@@ -28,14 +28,17 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 def get_search_space() -> dict[str, tuple]:
-    """Ranges around the short schedule; Area2_Bump's dropouts, smaller models."""
+    """Ranges around the short schedule; with a rate dropout below .3 small recordings overfit."""
     return {
         **default.get_search_space(),
-        "learning_rate": ("log", 3e-3, 2e-2),
-        "warmup_epochs": ("uniform", 4.0, 64.0),
-        "dropout": ("uniform", 0.05, 0.5),
-        "context_forward": ("int", 5, 100),
-        "context_backward": ("int", 5, 100),
+        "learning_rate": ("log", 8e-3, 3e-2),
+        "warmup_epochs": ("uniform", 8.0, 32.0),
+        "dropout": ("uniform", 0.1, 0.4),
+        "dropout_rates": ("uniform", 0.3, 0.6),
+        "dropout_embedding": ("uniform", 0.1, 0.4),
+        "context_forward": ("int", 10, 60),
+        "context_backward": ("int", 10, 60),
+        "contrast_weight": ("log", 0.01, 0.3),
         "model.layers": ("choice", 1, 2),
         "model.feedforward": ("choice", 64, 128),
     }

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
+from stndt_jax import hosts
 from stndt_jax.errors import UserError
 
 KEPT = 2
@@ -48,6 +49,15 @@ class Checkpoints:
         self._folder = folder
         self.found: list[str] = []
         self.latest: int | None = None
+        with hosts.together():
+            if hosts.first():
+                self._look(repair)
+        found = int(hosts.gathered([-1 if self.latest is None else self.latest])[0, 0])
+        self.latest = None if found < 0 else found
+
+    def _look(self, repair: bool) -> None:
+        """Finds the newest whole checkpoint, and mends what can be."""
+        folder = self._folder
         for number in self._numbers():
             wrong = damage(folder, number)
             if wrong is None:
@@ -103,10 +113,21 @@ class Checkpoints:
         if number == self.latest:
             return
         path = (self._folder / str(number)).absolute()
+        with hosts.together():
+            self._write(number, path, tree)
+        self.latest = number
+        for old in self._numbers()[KEPT:] if hosts.first() else ():
+            _digests(self._folder, old).unlink(missing_ok=True)
+            shutil.rmtree(self._folder / str(old), ignore_errors=True)
+
+    def _write(self, number: int, path: Path, tree: Any) -> None:
+        """Every process writes its arrays, the first one then their digests."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with _unlogged():
                 ocp.save(path, tree)
+            if not hosts.first():
+                return
             lines = [f"{digest}  {name}" for name, digest in sorted(_hash(path).items())]
             digests = _digests(self._folder, number)
             partial = digests.with_name(digests.name + ".partial")
@@ -127,10 +148,6 @@ class Checkpoints:
                 f"no checkpoint could be written to {self._folder} ({_reason(error)}), {stands}; "
                 f"free some space, then start the same command again to go on"
             ) from error
-        self.latest = number
-        for old in self._numbers()[KEPT:]:
-            _digests(self._folder, old).unlink(missing_ok=True)
-            shutil.rmtree(self._folder / str(old), ignore_errors=True)
 
     def load(self, like: Any, sharding: Any = None) -> tuple[int, Any]:
         """The newest good checkpoint as (number, tree), shaped like ``like``.
@@ -147,7 +164,7 @@ class Checkpoints:
         if number is None:
             damaged = f" ({'; '.join(self.found)})" if self.found else ""
             raise UserError(f"{self._folder} holds no whole checkpoint{damaged}; train first")
-        here = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        here = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         like = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like
         )

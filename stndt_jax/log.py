@@ -111,6 +111,22 @@ class RunLog:
             self._board.close()
 
 
+class Silent:
+    """What a process has in place of a ``RunLog`` where another process writes it."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def metrics(self, row: dict[str, Any], words: str) -> None:
+        """Nothing."""
+
+    def progress(self, epoch: float) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
     """Turns what the disk refuses into one sentence."""

@@ -46,6 +46,7 @@ STYLE: dict[Any, Any] = {
     "figure.dpi": 100,
     "pdf.fonttype": 42,  # text stays text
     "svg.fonttype": "none",
+    "svg.hashsalt": "stndt",  # names inside the file are the same every time
 }
 
 P = ParamSpec("P")
@@ -337,8 +338,8 @@ def save(
     Args:
         fig: the figure.
         path: the PNG's path; another ending is replaced.
-        pdf: whether to write the PDF as well.
-        svg: whether to write the SVG as well.
+        pdf: whether to write a PDF as well.
+        svg: whether to write an SVG as well.
         dpi: the PNG's resolution, dots per inch.
 
     Returns:
@@ -352,11 +353,10 @@ def save(
         target = Path(path).with_suffix(f".{kind}")
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         # No date, so that the same arrays give the same file.
-        dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-        metadata: dict[str, Any] = dates.get(kind, {})
+        undated: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
         try:
             with matplotlib.rc_context(STYLE):
-                fig.savefig(partial, format=kind, dpi=dpi, metadata=metadata)
+                fig.savefig(partial, format=kind, dpi=dpi, metadata=undated.get(kind, {}))
             os.replace(partial, target)
         except OSError as error:
             partial.unlink(missing_ok=True)

@@ -171,7 +171,8 @@ class Search:
 
     def _ask(self, claim: Claim, size: int) -> None:
         config, space = self.plan.config, self.plan.space
-        trials = self.study.ask(claim.folder.name, size, space, config.seed)
+        first = spaces.of_config(config, space)
+        trials = self.study.ask(claim.folder.name, size, space, config.seed, first)
         seeds = [(config.seed + t.number) % 2**31 for t in trials]
         full = spaces.population(config, space, [t.params for t in trials], seeds)
         claim.folder.mkdir(exist_ok=True)

@@ -186,6 +186,19 @@ def fit(space: Space, config: Config, dims: Dims) -> Space:
     return Space(space.own, shared)
 
 
+def of_config(config: Config, space: Space) -> Params:
+    """The configuration's own values of what a space changes, where the space holds them."""
+    values = configs.to_mapping(config)
+    found: Params = {}
+    for name, one in {**space.shared, **space.own}.items():
+        key = configs.HYPER_FIELDS[name][0] if name in configs.HYPER_FIELDS else name
+        section, leaf = key.split(".")
+        value = values[section][leaf]
+        if value in one.values if isinstance(one, Choice) else one.low <= value <= one.high:
+            found[name] = value
+    return found
+
+
 def population(
     config: Config, space: Space, params: Sequence[Params], seeds: Sequence[int]
 ) -> Config:

@@ -115,7 +115,9 @@ class Study:
         """All trials, by number."""
         return [_seen(t) for t in self._study.get_trials(deepcopy=False)]
 
-    def ask(self, run: str, size: int, space: Space, seed: int) -> list[Trial]:
+    def ask(
+        self, run: str, size: int, space: Space, seed: int, first: Params | None = None
+    ) -> list[Trial]:
         """The trials of a new run, or those of one whose asking was cut off, completed.
 
         Only one worker of a place may ask at a time. Trials are drawn one after the other, so
@@ -126,6 +128,7 @@ class Study:
           size: number of trials.
           space: what to draw from.
           seed: of the draws, together with a trial's number.
+          first: values of the study's first trial that are not drawn.
         """
         there = {t.member: t for t in self.trials() if self._is_mine(t) and t.run == run}
         asked: list[Trial] = []
@@ -140,16 +143,18 @@ class Study:
                     for t in self.trials()
                     if self._is_mine(t) and t.run == run and t.member == member
                 }
-            shared = {key: asked[0].params[key] for key in space.shared} if asked else {}
-            asked.append(self._draw(there[member], space, shared, seed))
+            fixed = {key: asked[0].params[key] for key in space.shared} if asked else {}
+            if there[member].number == 0:
+                fixed |= first or {}
+            asked.append(self._draw(there[member], space, fixed, seed))
         return asked
 
-    def _draw(self, trial: Trial, space: Space, shared: Params, seed: int) -> Trial:
+    def _draw(self, trial: Trial, space: Space, fixed: Params, seed: int) -> Trial:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = _sampler(self._sampler, seed, trial.number)
-            if shared:
-                sampler = optuna.samplers.PartialFixedSampler(shared, sampler)
+            if fixed:
+                sampler = optuna.samplers.PartialFixedSampler(fixed, sampler)
             # A new object, because one remembers the trials it has seen.
             study = optuna.load_study(study_name=self.name, storage=self._store, sampler=sampler)
         drawn = optuna.trial.Trial(study, self._identity(trial.number))

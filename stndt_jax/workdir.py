@@ -150,7 +150,10 @@ def versions() -> dict[str, str]:
 
 # Where the recording lies, how often a checkpoint is written and on which devices change nothing
 # that is computed.
-FREE = ("data.path", "data.targets", "train.save_every_s", "parallel.devices", "parallel.data")
+FREE = (
+    *("data.path", "data.targets", "train.save_every_s", "model.remat"),
+    *("parallel.devices", "parallel.data", "parallel.engine"),
+)
 
 
 def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = False) -> None:

@@ -80,7 +80,7 @@ def disturb(args: list[str], run: Path, draw: random.Random, while_saving: bool)
         if newest(run) != last:
             last, left = newest(run), left - 1
         if while_saving and left <= 0 and saving(run):
-            time.sleep(draw.uniform(0.0, 0.15))
+            time.sleep(draw.uniform(0.0, 0.02))
             break
         time.sleep(0.002)
     busy = saving(run)

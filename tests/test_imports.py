@@ -43,14 +43,17 @@ ROOMS: dict[str, set[str]] = {
     "data.summary": {"data.checks", "data.nwb", "data.trials"},
     "data.export": {"data.arrays", "data.checks", "data.spikes"},
     "masking": {"config"},
-    "model": {"config"},
+    "shares": set(),
+    "model": {"config", "shares"},
     "losses": set(),
     "metrics": set(),
     "optim": {"config"},
     "selection": set(),
-    "step": {"config", "masking", "model", "losses", "metrics", "optim"},
+    "step": {"config", "masking", "model", "losses", "metrics", "optim", "shares"},
     "parallel": set(),
-    "checkpoint": {"config"},
+    "hosts": set(),
+    "pmapped": {"parallel", "shares"},
+    "checkpoint": {"config", "hosts"},
     "log": set(),
     "interrupt": set(),
     "lock": set(),
@@ -58,10 +61,12 @@ ROOMS: dict[str, set[str]] = {
     "places": {"config", "workdir"},
     "configfile": {"config", "workdir"},
     "batches": {"config", "data.spikes", "step"},
-    "population": {"config", "optim", "parallel", "selection", "step"},
+    "population": {"config", "optim", "parallel", "pmapped", "selection", "step"},
+    "compact": {"config", "hosts", "parallel", "population"},
+    "fit": {"config", "data.spikes", "step", "batches", "population", "workdir"},
     "train": {
         *("config", "data.spikes", "step", "batches", "parallel", "population"),
-        *("checkpoint", "interrupt", "lock", "log", "workdir"),
+        *("compact", "checkpoint", "hosts", "interrupt", "lock", "log", "workdir"),
     },
     "scoring": {"data.spikes"},
     "baselines": {"data.spikes", "scoring", "metrics"},
@@ -80,7 +85,9 @@ ROOMS: dict[str, set[str]] = {
         *("config", "configfile", "data.spikes", "torch_file", "torch_import", "step"),
         *("batches", "checkpoint", "parallel", "population", "selection", "workdir"),
     },
-    "finetune": {"config", "step", "population", "selection", "checkpoint", "workdir"},
+    "finetune": {
+        *("config", "step", "population", "selection", "checkpoint", "hosts", "workdir"),
+    },
     "cut": {"config", "step", "population", "checkpoint", "log", "workdir"},
     "ensemble": {
         *("data.spikes", "step", "batches", "checkpoint", "workdir", "places", "choice", "cut"),
@@ -96,6 +103,7 @@ ROOMS: dict[str, set[str]] = {
     "export": {"config", "data.checks", "step", "workdir", "evaluate", "loader"},
     "plots": set(),
     "plots_data": {"plots"},
+    "plots_many": {"plots"},
     "plots_search": {"plots"},
     "space": {"config"},
     "capacity": {"config"},
@@ -108,13 +116,54 @@ ROOMS: dict[str, set[str]] = {
     "driver": {"search"},
     "ray_pool": {"driver", "search"},
     "search_results": {"workdir", "study", "plots", "plots_search"},
+    "probe": {"config", "data.spikes", "masking", "step", "parallel", "evaluate"},
+    "importance": set(),
+    "gradients": {"config", "data.spikes", "step", "parallel", "evaluate", "probe"},
+    "interpret": {"data.spikes", "evaluate", "probe", "importance", "gradients"},
+    "interpret_files": {"data.checks", "workdir", "importance", "interpret"},
+    "dropping": {"workdir", "scoring", "evaluate", "probe"},
+    "plots_rates": {"plots"},
+    "plots_attention": {"plots", "dropping"},
+    "figures_rates": {
+        *("data.spikes", "scoring", "baselines", "evaluate", "probe", "plots", "plots_rates"),
+    },
+    "figures": {
+        *("log", "workdir", "evaluate", "interpret", "dropping", "plots", "plots_attention"),
+        "figures_rates",
+    },
+    "loaded": {
+        *("config", "data.spikes", "workdir", "evaluate", "scoring", "log", "others"),
+        *("interpret", "interpret_files"),
+    },
+    "report": set(),
+    "report.markup": set(),
+    "report.charts": {"report.markup"},
+    "report.tables": {"report.markup", "report.charts"},
+    "report.published": set(),
+    "report.explorer": {"loaded", "report.markup"},
+    "report.about": {
+        *("config", "configfile", "data.spikes", "data.summary", "workdir", "loaded"),
+        *("report.markup", "report.tables"),
+    },
+    "report.pictures": {
+        *("dropping", "figures", "importance", "interpret", "loaded"),
+        *("report.markup", "report.tables"),
+    },
+    "report.page": {
+        *("baselines", "data.spikes", "evaluate", "loaded", "others", "scoring", "report.markup"),
+        *(f"report.{name}" for name in ("about", "charts", "explorer", "pictures", "published")),
+        "report.tables",
+    },
+    "report.compare": {
+        *("config", "loaded"),
+        *(f"report.{name}" for name in ("about", "charts", "markup", "page", "tables")),
+    },
     "search_plan": {
         *("batches", "capacity", "config", "configfile", "data.spikes", "evaluate", "search"),
         *("space", "workdir"),
     },
     "published": set(),
     "reproduce_report": {"published"},
-    "plots_many": {"plots"},
 }
 ROOMS["reproduce"] = set(ROOMS)
 ROOMS["demo"] = set(ROOMS)
@@ -127,6 +176,8 @@ ROOMS["commands.search"] = set(ROOMS)
 ROOMS["commands.reproduce"] = set(ROOMS)
 ROOMS["commands.take"] = set(ROOMS)
 ROOMS["commands.many"] = set(ROOMS)
+ROOMS["commands.show"] = set(ROOMS)
+ROOMS["commands.look"] = set(ROOMS)
 ROOMS["cli"] = set(ROOMS)
 ROOMS["__main__"] = {"cli"}
 
@@ -135,6 +186,7 @@ NUMERICAL = {
     *COMMON,
     *("config", "masking", "model", "losses", "metrics", "optim", "selection", "step", "parallel"),
     *("loader", "population", "choice"),
+    *("loader", "population", "pmapped", "shares"),
 }
 BARE = {"jax", "flax", "optax", "numpy"}
 # types.py also tries jaxtyping, and does without.
@@ -146,7 +198,7 @@ HOMES: dict[str, set[str]] = {
     "pandas": {"data.nlb"},
     "pynwb": {"data.export"},
     "hdmf": {"data.export"},
-    "xarray": {"data.export"},
+    "xarray": {"data.export", "loaded"},
     "dandi": {"data.download"},
     "requests": {"data.download"},
     "nlb_tools": {"data.nlb"},

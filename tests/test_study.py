@@ -152,3 +152,13 @@ def test_importance_needs_trials(tmp_path: Path) -> None:
     shares = opened.importances()
     assert sum(shares.values()) == pytest.approx(1)
     assert max(shares, key=lambda name: shares[name]) == "dropout"
+
+
+def test_the_first_trial_is_as_it_is_told(tmp_path: Path) -> None:
+    opened = Study(tmp_path)
+    name = "dropout"
+    low = 0.1
+    first, second = opened.ask("0000", 2, SPACE, seed=0, first={name: low})
+    assert first.params[name] == low != second.params[name]
+    (third,) = opened.ask("0001", 1, SPACE, seed=0, first={name: low})
+    assert third.params[name] != low

@@ -22,8 +22,9 @@ def search(argv: list[str]) -> int:
 
     What is searched, and how far, stands in get_search_space() beside get_config() in the
     configuration's file; a key that is set with --config.KEY stays as it is set. The score is the
-    validation co-bps. Trials that train together share what changes the compiled program (layers,
-    heads, width, batch); all else each has for itself.
+    validation co-bps. The first trial has the configuration's own values. Trials that train
+    together share what changes the compiled program (layers, heads, width, batch); all else each
+    has for itself.
 
     The same command goes on where the search was, whatever ended it, and any number of them may
     work in one directory at once: --trials counts those of all. Trials of a worker that died are

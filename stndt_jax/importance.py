@@ -1,0 +1,109 @@
+"""How important neurons are, how far rankings of them agree, and whether it is more than rate.
+
+A ranking is a row of one value a neuron. Rankings are compared by Spearman's rank correlation and
+by the overlap of their first tenths; two random sets of k among N share k^2 / N neurons on
+average (the mean of the hypergeometric distribution), so chance is a share of k / N.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import rankdata
+
+from stndt_jax.types import Float, Int, NDArray
+
+TOP = 0.1
+"""The share of neurons that counts as the top of a ranking."""
+
+
+class Agreement(NamedTuple):
+    """How far several rankings of the same neurons agree, as means over all pairs of them.
+
+    Attributes:
+        rankings: how many there are; those that hold no ranking (all values alike) are left out.
+        spearman: rank correlation; NaN for fewer than two rankings.
+        overlap: share of the top neurons that two rankings have in common.
+        chance: that share for random rankings.
+    """
+
+    rankings: int
+    spearman: float
+    overlap: float
+    chance: float
+
+
+def agreement(
+    rows_SN: Float[NDArray, "S N"], *, given: Float[NDArray, " N"] | None = None
+) -> Agreement:
+    """Mean agreement of every pair of rankings, in time linear in their number.
+
+    With unit vectors r of centred ranks, the sum of all products of different rows is
+    ``|sum r|^2 - S``; a neuron that is at the top of c rankings is shared by c (c - 1) / 2 pairs.
+
+    Args:
+        rows_SN: rankings; rows with NaN are left out.
+        given: a quantity of the neurons, such as their rate: what of the ranks is linear in its
+            ranks is taken out first, which makes the correlation a partial one.
+    """
+    N = rows_SN.shape[1]
+    top = top_count(N)
+    rows_SN = rows_SN[np.isfinite(rows_SN).all(axis=1)]
+    ranks_SN = _unit_ranks(rows_SN, given) if len(rows_SN) else rows_SN
+    varies_S = np.linalg.norm(ranks_SN, axis=1) > 0.5
+    ranks_SN, rows_SN = ranks_SN[varies_S], rows_SN[varies_S]
+    S = len(ranks_SN)
+    if S < 2:
+        return Agreement(S, float("nan"), float("nan"), top / N)
+    pairs = S * (S - 1)
+    spearman = (np.sum(ranks_SN.sum(axis=0) ** 2) - S) / pairs
+    # What is left when the ranks of `given` are out is what has a top, then.
+    ordered_SN = rows_SN if given is None else ranks_SN
+    first_SK = np.argsort(-ordered_SN, axis=1, kind="stable")[:, :top]
+    times_N = np.bincount(first_SK.ravel(), minlength=N)
+    overlap = np.sum(times_N * (times_N - 1)) / pairs / top
+    return Agreement(S, float(spearman), float(overlap), top / N)
+
+
+def spearman(
+    a: Float[NDArray, " N"], b: Float[NDArray, " N"], given: Float[NDArray, " N"] | None = None
+) -> float:
+    """Rank correlation of two quantities, or their partial one given a third; NaN if undefined."""
+    return agreement(np.stack([a, b]), given=given).spearman
+
+
+def top_count(neurons: int) -> int:
+    """How many neurons are the top of a ranking."""
+    return max(1, round(TOP * neurons))
+
+
+def ranks(values: Float[NDArray, " N"]) -> Int[NDArray, " N"]:
+    """1 for the largest value; equal values in the order of the neurons."""
+    places = np.empty(len(values), int)
+    places[np.argsort(-values, kind="stable")] = np.arange(1, len(values) + 1)
+    return places
+
+
+def lag_profile(temporal: Float[NDArray, "... T T"]) -> Float[NDArray, "... lags"]:
+    """Mean attention by lag from ``-(T - 1)`` to ``T - 1`` bins; above 0, to a later bin.
+
+    The mean is over all bins that have another bin at this lag, so that long lags are not
+    smaller merely because fewer bins have them.
+    """
+    T = temporal.shape[-1]
+    lags = range(-(T - 1), T)
+    rows = [np.diagonal(temporal, lag, axis1=-2, axis2=-1).mean(axis=-1) for lag in lags]
+    return np.stack(rows, axis=-1)
+
+
+def _unit_ranks(rows_SN: NDArray, given: NDArray | None) -> NDArray:
+    """Centred ranks of every row, of length 1; of length 0 where all values are alike."""
+    ranks_SN = rankdata(rows_SN, axis=1)
+    ranks_SN = ranks_SN - ranks_SN.mean(axis=1, keepdims=True)
+    if given is not None:
+        (along_N,) = _unit_ranks(np.asarray(given, float)[None], None)
+        ranks_SN = ranks_SN - (ranks_SN @ along_N)[:, None] * along_N
+    length_S1 = np.linalg.norm(ranks_SN, axis=1, keepdims=True)
+    # Rounding leaves about 1e-12 of ranks that `given` explains in full.
+    return np.where(length_S1 > 1e-6, ranks_SN / np.maximum(length_S1, 1e-6), 0.0)

@@ -1,0 +1,184 @@
+"""Interpretation: means over members, layers, trials and conditions; files; commands."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import small_models
+
+from stndt_jax import cli, dropping, evaluate, interpret, interpret_files, probe
+from stndt_jax.errors import UserError
+from stndt_jax.evaluate import Model
+
+NDT = {"model": {"spatial": False, "layers": 1}}
+
+
+@pytest.fixture(scope="module")
+def models() -> list[Model]:
+    """Two members with attention over neurons, of unequal weight, and one of NDT."""
+    data = small_models.recording()
+    first, second = small_models.models(data, members=2)
+    (ndt,) = small_models.models(data, changes=NDT)
+    return [
+        first._replace(weight=0.5),
+        second._replace(weight=0.25),
+        ndt._replace(weight=0.25, trained=ndt.trained._replace(path=Path("runs/ndt"))),
+    ]
+
+
+@pytest.fixture(scope="module")
+def found(models: list[Model]) -> interpret.Interpretation:
+    return interpret.of_models(models)
+
+
+def test_importance_is_the_attention_received(
+    models: list[Model], found: interpret.Interpretation
+) -> None:
+    data = small_models.recording()
+    first, second, ndt = (probe.attention(model, data.eval) for model in models)
+    assert first.received is not None and second.received is not None
+    assert first.spatial is not None and found.importance_by_member is not None
+    assert found.importance is not None and found.importance_by_trial is not None
+    # NDT has no share in it, so that two thirds and one third are left.
+    trials = (2 * first.received + second.received).mean(axis=1) / 3
+    np.testing.assert_allclose(found.importance, trials.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(found.importance_by_trial, trials, rtol=1e-6)
+    assert found.importance.sum() == pytest.approx(1)
+    np.testing.assert_allclose(
+        found.importance_by_member[0], first.spatial.mean(axis=(0, 1)), rtol=1e-5
+    )
+    assert np.isnan(found.importance_by_member[2]).all()
+    np.testing.assert_array_equal(found.conditions, [0, 1, 2])
+    assert found.importance_by_condition is not None
+    np.testing.assert_allclose(
+        found.importance_by_condition[1], trials[[1, 4]].mean(axis=0), rtol=1e-5
+    )
+    # The layer that NDT lacks is unknown, not 0.
+    np.testing.assert_allclose(found.temporal_by_layer[2, 0], ndt.temporal[0])
+    assert np.isnan(found.temporal_by_layer[2, 1]).all()
+    np.testing.assert_allclose(found.temporal_by_layer[1], second.temporal)
+    assert found.labels[0] == "small, member 0" and found.labels[2] == "ndt, member 0"
+
+
+def test_rates_are_over_what_is_known() -> None:
+    data = small_models.recording(gaps=True)
+    counts = np.concatenate(
+        [
+            np.concatenate([data.train.heldin, data.train.heldout], axis=2),
+            np.concatenate([data.train.heldin_forward, data.train.heldout_forward], axis=2),
+        ],
+        axis=1,
+    )
+    assert data.train.valid is not None
+    seconds = data.train.valid.sum(axis=(0, 1)) * 0.01
+    np.testing.assert_allclose(interpret.mean_rates(data), counts.sum(axis=(0, 1)) / seconds)
+
+
+def test_the_lag_profile_keeps_to_the_context_window(found: interpret.Interpretation) -> None:
+    np.testing.assert_array_equal(found.lags_ms, np.arange(-7, 8) * 10.0)
+    outside = (found.lags_ms > 20) | (found.lags_ms < -30)
+    assert not found.by_lag[outside].any() and (found.by_lag[~outside] > 0).all()
+
+
+def test_the_files_hold_it_all(tmp_path: Path, found: interpret.Interpretation) -> None:
+    written = interpret_files.write(found, tmp_path / "new")
+    assert [path.name for path in written] == ["attention.h5", "neurons.csv", "interpret.json"]
+    again = interpret_files.read(tmp_path / "new")
+    for field in dataclasses.fields(found):
+        one, two = getattr(found, field.name), getattr(again, field.name)
+        if isinstance(one, np.ndarray):
+            np.testing.assert_array_equal(one, two, err_msg=field.name)
+        elif field.name != "summary":
+            assert one == two, field.name
+    with h5py.File(written[0]) as file:
+        assert file["spatial_by_layer"].shape == (3, 2, 6, 6) and file.attrs["bin_ms"] == 10
+    rows = list(csv.DictReader(written[1].read_text().splitlines()))
+    assert [row["kind"] for row in rows] == ["held-in"] * 4 + ["held-out"] * 2
+    assert found.importance is not None and found.gradient_importance is not None
+    for n, row in enumerate(rows):
+        assert float(row["importance"]) == pytest.approx(found.importance[n], rel=1e-5)
+        assert float(row["rate_hz"]) == pytest.approx(found.rate_hz[n], rel=1e-5)
+        if n < 4:
+            assert float(row["gradient_importance"]) == pytest.approx(
+                found.gradient_importance[n], rel=1e-5
+            )
+            assert int(row["rank"]) == 1 + int(np.sum(found.importance[:4] > found.importance[n]))
+        else:
+            assert row["gradient_importance"] == ""
+    assert "NaN" not in written[2].read_text()
+    (tmp_path / "new" / "attention.h5").write_bytes(b"no")
+    with pytest.raises(UserError, match=r"attention\.h5 cannot be read .* interpret again"):
+        interpret_files.read(tmp_path / "new")
+
+
+def test_the_text_says_what_agrees(found: interpret.Interpretation) -> None:
+    lines = interpret_files.text(found).splitlines()
+    assert lines[0] == "3 models, 7 trials of small, 4 held-in and 2 held-out neurons"
+    (members,) = [line for line in lines if line.startswith("  members  ")]
+    assert found.importance_by_member is not None
+    own = interpret.measures.agreement(found.importance_by_member[:2, :4])
+    assert members.split() == ["members", "2", f"{own.spearman:.3f}", f"{own.overlap:.3f}", "0.250"]
+
+
+def test_the_command_interprets_drops_and_draws(
+    tmp_path: Path,
+    models: list[Model],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(evaluate, "models", lambda path, data="", targets="": models[:2])
+    monkeypatch.setattr(dropping, "FRACTIONS", (0.5,))
+    out = tmp_path / "out"
+    argv = ["interpret", str(tmp_path / "run"), f"--out={out}", "--repeats=2", "--nogradients"]
+    assert cli.main([*argv, "--against=other"]) == 0
+    printed = capsys.readouterr().out
+    assert "importance agrees over" in printed and "co-bps of run" in printed
+    found = json.loads((out / "dropping.json").read_text())
+    assert list(found["models"]) == ["run", "other"] and found["measure"] == "attention"
+    drawn = {path.stem for path in out.glob("*.png")}
+    assert drawn == {"attention", "lags", "importance", "agreement", "conditions", "dropping"}
+    assert {path.stem for path in out.glob("*.svg")} == drawn
+    assert all(f"{name}.png" in printed for name in drawn)
+
+
+def test_ndt_is_told_what_it_lacks(
+    tmp_path: Path,
+    models: list[Model],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(evaluate, "models", lambda path, data="", targets="": models[2:])
+    monkeypatch.setattr(dropping, "FRACTIONS", (0.5,))
+    assert cli.main(["interpret", str(tmp_path), "--repeats=1"]) == 0
+    printed = capsys.readouterr().out
+    assert "without attention over neurons" in printed
+    assert "in the order of integrated gradients" in printed
+    drawn = {path.stem for path in (tmp_path / "interpret").glob("*.png")}
+    assert drawn == {"attention", "lags", "importance", "dropping"}
+    rows = list(csv.DictReader((tmp_path / "interpret" / "neurons.csv").read_text().splitlines()))
+    assert rows[0]["importance"] == "" and float(rows[0]["gradient_importance"]) > 0
+    assert cli.main(["interpret", str(tmp_path), "--nogradients"]) == 2
+    assert "leave out --nogradients" in capsys.readouterr().err
+
+
+def test_figures_draws_what_is_known(
+    tmp_path: Path,
+    models: list[Model],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(evaluate, "models", lambda path, data="", targets="": models[:1])
+    assert cli.main(["figures", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    drawn = {path.stem for path in (tmp_path / "figures").glob("*.svg")}
+    assert drawn == {
+        *("single_trials", "populations", "psths", "velocity", "latents", "correlations"),
+        *("calibration", "attention", "lags", "importance", "agreement", "conditions"),
+    }
+    assert all(f"{name}.png\n    " in printed for name in drawn)
