@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from train_step import setting
+from sizes import setting
 
 from stndt_jax import batches, parallel, population, step
 from stndt_jax import config as configs
@@ -69,9 +69,11 @@ def _hyper(config: configs.Config) -> Any:
     return jax.tree.map(jnp.asarray, configs.hyper(config))
 
 
-def measure(members: int, epochs: int, repeats: int, trials: int) -> dict[str, Any]:
+def measure(
+    members: int, epochs: int, repeats: int, trials: int, name: str = "reach"
+) -> dict[str, Any]:
     """Times both ways; the order alternates, the fastest of each counts."""
-    config, dims = setting("reach", members, "float32")
+    config, dims = setting(name, members, "float32")
     every = max(1, epochs // 4)
     epochs -= epochs % every
     config = dataclasses.replace(
