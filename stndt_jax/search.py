@@ -10,8 +10,9 @@ A search directory holds
 Any number of workers may share it, and any of them may die at any moment. Who has his turn looks
 first for trials that are running in the study while nobody is at work on them: he goes on with
 them from the last checkpoint, or with asking for them where that was cut off. So a trial is never
-asked again and never told twice. Places freed by pruning cost nothing on a CPU; they are filled
-again when the next population begins, which is at once when nobody is left in this one.
+asked again and never told twice. Members that are pruned cost nothing from then on (on accelerators
+the others go on in a smaller program); their places are filled again when the next population
+begins, which is at once when nobody is left in this one.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from stndt_jax import study, workdir
 from stndt_jax.errors import UserError
+from stndt_jax.lock import turn
 from stndt_jax.study import Study, Trial
 
 RESULTS, TABLE = "search.json", "trials.csv"
@@ -27,6 +27,12 @@ def write(folder: Path, opened: Study) -> dict[str, Any]:
     Returns:
       What ``search.json`` holds.
     """
+    # Workers that wait for the last trial end at the same moment, and all write.
+    with turn(folder / "turn"):
+        return _write(folder, opened)
+
+
+def _write(folder: Path, opened: Study) -> dict[str, Any]:
     trials = opened.trials()
     best = study.best(trials)
     found: dict[str, Any] = {
@@ -65,8 +71,7 @@ def _table(trials: list[Trial]) -> str:
 
 
 def _write_text(path: Path, text: str) -> None:
-    # Several workers may write at once: each has its own unfinished file.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{path.name}.partial")
     try:
         partial.write_text(text)
         partial.replace(path)

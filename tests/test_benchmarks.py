@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import plain_step
+import population_vs_serial
 import pytest
 import sizes
 import train_step
@@ -136,3 +137,11 @@ def test_every_benchmark_says_what_it_does(script: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert f"python benchmarks/{script.name}" in done.stdout
+
+
+@pytest.mark.slow
+def test_trials_together_and_one_after_another_are_the_same_trials() -> None:
+    found = population_vs_serial.measure(2, 2, 1, 8, "tiny")
+    assert found["largest_difference_of_cobps"] < 1e-4
+    ratio = found["serial_train_s"] / found["population_train_s"]
+    assert found["train_ratio"] == pytest.approx(ratio)

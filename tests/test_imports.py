@@ -115,7 +115,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "driver": {"search"},
     "ray_pool": {"driver", "search"},
-    "search_results": {"workdir", "study", "plots", "plots_search"},
+    "search_results": {"lock", "workdir", "study", "plots", "plots_search"},
     "probe": {"config", "data.spikes", "masking", "step", "parallel", "evaluate"},
     "importance": set(),
     "gradients": {"config", "data.spikes", "step", "parallel", "evaluate", "probe"},
