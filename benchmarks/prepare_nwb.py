@@ -54,9 +54,11 @@ def generate(path: Path, gb: float) -> dict[str, float]:
     for _ in range(UNITS):
         file.add_unit(spike_times=[0.0], obs_intervals=[[0.0, seconds]])
     hand = rng.normal(size=(samples, 2)).cumsum(axis=0)
-    velocity = pynwb.TimeSeries("hand_vel", data=hand, unit="mm/s", rate=1000.0)
+    velocity = pynwb.TimeSeries(name="hand_vel", data=hand, unit="mm/s", rate=1000.0)
     file.create_processing_module("behavior", "hand").add(velocity)
-    raw = pynwb.TimeSeries("raw", data=np.zeros((1, CHANNELS), np.int16), unit="V", rate=1000.0)
+    raw = pynwb.TimeSeries(
+        name="raw", data=np.zeros((1, CHANNELS), np.int16), unit="V", rate=1000.0
+    )
     file.add_acquisition(raw)
     with pynwb.NWBHDF5IO(path, "w") as io:
         io.write(file)

@@ -3,129 +3,39 @@
     python benchmarks/train_step.py --config=mc_maze --population=1
 
 prints one JSON object: milliseconds a step, trials/s, GFLOP/s of the operations that the step
-needs, GFLOP/s of a large matrix product timed in the same run, and their ratio. Steps are timed
-as training runs them, several in one program. Needs neither ml_collections nor rich: sizes and
-architecture of the named data sets stand here.
+needs, GFLOP/s of a large matrix product timed in the same run, and their ratio; for one model
+also the time of the plain step (``plain_step.py``) and the share of it that this one takes. Steps
+are timed as training runs them, several in one program. Needs neither ml_collections nor rich.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import json
-import platform
-import statistics
 import time
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import machine
 import numpy as np
+import plain_step
+import sizes
 
 from stndt_jax import config as configs
 from stndt_jax import parallel, step
+from stndt_jax.config import Config
 from stndt_jax.types import Dims
-
-# bins observed, bins forward, neurons held-in, neurons held-out; layers, heads, width, batch
-SIZES = {
-    "mc_maze": ((140, 40, 137, 45), (4, 2, 128, 64)),
-    "mc_rtt": ((120, 40, 98, 32), (4, 2, 128, 64)),
-    "area2_bump": ((120, 40, 49, 16), (4, 1, 128, 64)),
-    "mc_maze_large": ((140, 40, 122, 40), (2, 2, 128, 17)),
-    "reach": ((50, 10, 32, 16), (2, 2, 64, 25)),
-    "tiny": ((6, 2, 4, 2), (1, 2, 8, 4)),
-}
 
 STEPS = 5  # in one timed program
 
 
-def setting(name: str, population: int, dtype: str) -> tuple[configs.Config, Dims]:
-    """A configuration of the named size: contrast on, dropout .1 to .2."""
-    sizes, (layers, heads, width, batch) = SIZES[name]
-    values: dict[str, Any] = {
-        "seed": 0,
-        "population": population,
-        "members": {},
-        "data": {
-            "path": "", "targets": "", "name": name, "bin_ms": 5.0, "validation_fraction": 0.0,
-        },
-        "model": {
-            "layers": layers, "heads": heads, "feedforward": width, "spatial": True,
-            "norm": "pre", "final_norm": "layer", "activation": "relu",
-            "position": "sinusoidal", "position_offset": True, "tfixup": True, "dtype": dtype,
-            "full_context": False, "context_forward": 30, "context_backward": 30,
-            "dropout": 0.1, "dropout_rates": 0.2, "dropout_embedding": 0.2,
-        },
-        "mask": {
-            "mode": "full", "grow_full": False, "ratio": 0.25, "token_ratio": 0.75,
-            "random_ratio": 0.7, "max_span": 1, "ramp_start": 0.0, "ramp_end": 0.0,
-        },
-        "contrast": {
-            "enabled": True, "layer": "embedder", "projector": "none", "temperature": 0.07,
-            "weight": 0.1, "ratio": 0.1, "token_ratio": 0.75, "random_ratio": 0.7,
-            "start_epoch": 0.0,
-        },
-        "optimizer": {
-            "schedule": "cosine", "clip_norm": 200.0, "learning_rate": 1e-3,
-            "weight_decay": 1e-5, "warmup_epochs": 10.0,
-        },
-        "train": {
-            "epochs": 100, "batch": batch, "validate_every": 1, "patience": 100,
-            "save_every_s": 60.0, "on_divergence": "freeze", "restarts": 0,
-        },
-        "parallel": {"devices": 0, "data": 1},
-    }  # fmt: skip
-    return configs.from_mapping(values), Dims(*sizes)
-
-
-def needed_gflop(config: configs.Config, dims: Dims, batch: int) -> float:
-    """Operations of one member's step that no implementation can leave out, in 1e9.
-
-    Matrix products of one forward and backward pass (twice the forward's) through the
-    encoder and the embedders of the views, and the similarities of the views' features;
-    multiply and add count as two.
-    """
-    B, T, N = batch, dims.bins, dims.neurons
-    F, L = config.model.feedforward, config.model.layers
-    temporal = 4 * T * N * N + 2 * T * T * N
-    spatial = 2 * N * T * T + N * N * T + T * N * N
-    layer = temporal + spatial + 4 * T * N * F
-    embed = T * N * N + N * T * T
-    views = 2 * embed if config.contrast.enabled else 0
-    forward = 2 * B * (L * layer + embed + views + T * N * N)
-    # The inputs need no gradient, so the embedders' backward pass is one product, not two.
-    encoders = 3 * forward - 2 * B * (embed + views)
-    # Two kinds of features; a symmetric matrix of similarities, so one product on the way back.
-    similarities = 2 * 2 * 2 * (2 * B) ** 2 * T * N if config.contrast.enabled else 0
-    return (encoders + similarities) / 1e9
-
-
-def timed(run: Any, repeats: int) -> list[float]:
-    """Seconds of each of ``repeats`` calls, after one that is not counted."""
-    jax.block_until_ready(run())
-    seconds = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        jax.block_until_ready(run())
-        seconds.append(time.perf_counter() - began)
-    return seconds
-
-
-def matmul_gflops(size: int, repeats: int) -> float:
-    """GFLOP/s of a square float32 matrix product, the best of ``repeats``."""
-    a = jnp.asarray(np.random.default_rng(0).standard_normal((size, size)), jnp.float32)
-    product = parallel.compiled(jnp.matmul)
-    return 2 * size**3 / min(timed(lambda: product(a, a), repeats)) / 1e9
-
-
-def measure(name: str, population: int, repeats: int, dtype: str) -> dict[str, Any]:
-    """Times the step of a population."""
-    config, dims = setting(name, population, dtype)
-    batch = config.train.batch
+def program(config: Config, dims: Dims) -> tuple[Any, tuple[Any, ...]]:
+    """The compiled steps of a population, and what to call them with."""
     arch = step.arch(config, dims, 100)
     hyper = jax.tree.map(jnp.asarray, configs.hyper(config))
     rng = np.random.default_rng(0)
-    shape = (population, batch, dims.bins, dims.neurons)
+    shape = (config.population, config.train.batch, dims.bins, dims.neurons)
     data = step.Batch(jnp.asarray(rng.poisson(0.1, shape).astype(np.uint8)), jnp.ones(shape, bool))
     state = jax.jit(parallel.over_members(functools.partial(step.init, arch)))(hyper)
 
@@ -135,36 +45,43 @@ def measure(name: str, population: int, repeats: int, dtype: str) -> dict[str, A
 
         return jax.lax.scan(one, state, None, length=STEPS)
 
-    program = parallel.compiled(parallel.over_members(steps))
+    given = (state, hyper, data)
+    return parallel.compiled(parallel.over_members(steps)).lower(*given).compile(), given
+
+
+def measure(name: str, population: int, repeats: int, dtype: str, plain: bool) -> dict[str, Any]:
+    """Times the step of a population."""
+    config, dims = sizes.setting(name, population, dtype)
+    batch = config.train.batch
     began = time.perf_counter()
-    compiled = program.lower(state, hyper, data).compile()
+    compiled, given = program(config, dims)
     compile_s = time.perf_counter() - began
-    seconds = [s / STEPS for s in timed(lambda: compiled(state, hyper, data), repeats)]
-    size = 2048 if jax.default_backend() == "cpu" else 16384
-    machine = matmul_gflops(size if name != "tiny" else 256, max(3, repeats))
-    gflop = needed_gflop(config, dims, batch) * population
-    median = statistics.median(seconds)
-    return {
+    times = machine.summary(machine.timed(lambda: compiled(*given), repeats), STEPS)
+    rate = machine.matmul_gflops(256 if name == "tiny" else 0, max(3, repeats), dtype)
+    gflop = sizes.needed_gflop(config, dims, batch) * population
+    seconds = times["ms_per_step"] / 1e3
+    found = {
         "config": name,
         "population": population,
         "batch": batch,
         "bins": dims.bins,
         "neurons": dims.neurons,
         "dtype": dtype,
-        "ms_per_step": median * 1e3,
-        "ms_per_step_best": min(seconds) * 1e3,
-        "trials_per_s": population * batch / median,
+        **times,
+        "trials_per_s": population * batch / seconds,
         "needed_gflop": gflop,
-        "gflops": gflop / median,
-        "matmul_gflops": machine,
-        "ratio": gflop / median / machine,
+        "gflops": gflop / seconds,
+        "matmul_gflops": rate,
+        "ratio": gflop / seconds / rate,
         "compile_s": compile_s,
+        **machine.memory(compiled),
         "repeats": repeats,
-        "device": jax.devices()[0].device_kind,
-        "devices": jax.device_count(),
-        "machine": platform.machine(),
-        "jax": jax.__version__,
     }
+    if plain:
+        theirs = plain_step.measure(name, repeats)
+        found |= {f"plain_{key}": value for key, value in theirs.items()}
+        found["ratio_to_plain"] = times["ms_per_step"] / population / theirs["ms_per_step"]
+    return found
 
 
 def main() -> None:
@@ -172,12 +89,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", default="reach", choices=sorted(SIZES))
+    parser.add_argument("--config", default="reach", choices=sorted(sizes.SIZES))
     parser.add_argument("--population", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument(
+        "--plain",
+        action=argparse.BooleanOptionalAction,
+        help="time the plain step too; by default, for one model in float32",
+    )
     flags = parser.parse_args()
-    print(json.dumps(measure(flags.config, flags.population, flags.repeats, flags.dtype), indent=2))
+    plain = flags.plain
+    if plain is None:
+        plain = flags.population == 1 and flags.dtype == "float32"
+    found = measure(flags.config, flags.population, flags.repeats, flags.dtype, plain)
+    machine.show(found | machine.about())
 
 
 if __name__ == "__main__":

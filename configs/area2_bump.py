@@ -25,3 +25,20 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.epochs = 40001
     config.train.patience = 2500
     return config
+
+
+def get_search_space() -> dict[str, tuple]:
+    """The published ranges."""
+    space = mc_maze.get_search_space()
+    # Published masks are one bin wide.
+    del space["mask_max_span"]
+    return {
+        **space,
+        "dropout": ("uniform", 0.0, 0.6),
+        "dropout_rates": ("uniform", 0.0, 0.6),
+        "dropout_embedding": ("uniform", 0.0, 0.6),
+        "context_forward": ("int", 4, 100),
+        "context_backward": ("int", 4, 100),
+        "mask_ratio": ("uniform", 0.1, 0.6),
+        "mask_random_ratio": ("uniform", 0.9, 1.0),
+    }

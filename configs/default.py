@@ -35,6 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.position_offset = True
     config.model.tfixup = True
     config.model.dtype = "float32"
+    config.model.remat = False
     config.model.full_context = False
     config.model.context_forward = 30
     config.model.context_backward = 30
@@ -78,11 +79,37 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.save_every_s = 60.0
     config.train.on_divergence = "freeze"
     config.train.restarts = 3
+    config.train.rng = "threefry"
 
     config.parallel = ml_collections.ConfigDict()
     config.parallel.devices = 0
     config.parallel.data = 1
+    config.parallel.engine = "mesh"
 
     # For any hyperparameter, one value for each member of the population, or none.
     config.members = ml_collections.ConfigDict(dict.fromkeys(Hyper._fields, ()))
     return config
+
+
+def get_search_space() -> dict[str, tuple]:
+    """What ``stndt search`` changes, and how far."""
+    return {
+        # Of every trial: name of a hyperparameter -> kind, lowest, highest.
+        "learning_rate": ("log", 3e-4, 1e-2),
+        "weight_decay": ("log", 1e-8, 1e-3),
+        "dropout": ("uniform", 0.05, 0.6),
+        "dropout_rates": ("uniform", 0.05, 0.6),
+        "dropout_embedding": ("uniform", 0.05, 0.6),
+        "context_forward": ("int", 1, 100),
+        "context_backward": ("int", 1, 100),
+        "mask_ratio": ("uniform", 0.1, 0.4),
+        "mask_token_ratio": ("log", 0.5, 1.0),
+        "mask_random_ratio": ("uniform", 0.3, 1.0),
+        "contrast_ratio": ("uniform", 0.05, 0.2),
+        "contrast_token_ratio": ("uniform", 0.5, 1.0),
+        "contrast_random_ratio": ("uniform", 0.3, 1.0),
+        "contrast_weight": ("log", 0.01, 1.0),
+        # Of all trials that train together: key -> choice, values.
+        "model.layers": ("choice", 2, 4),
+        "model.heads": ("choice", 1, 2),
+    }

@@ -26,3 +26,18 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.warmup_epochs = 1000.0
     config.train.patience = 4000
     return config
+
+
+def get_search_space() -> dict[str, tuple]:
+    """The published ranges."""
+    return {
+        **mc_maze.get_search_space(),
+        "learning_rate": ("log", 1e-5, 5e-3),
+        "warmup_epochs": ("uniform", 0.0, 2000.0),
+        "dropout": ("uniform", 0.3, 0.7),
+        "dropout_rates": ("uniform", 0.3, 0.7),
+        "dropout_embedding": ("uniform", 0.3, 0.7),
+        "context_forward": ("int", 40, 240),
+        "context_backward": ("int", 40, 240),
+        "mask_random_ratio": ("uniform", 0.9, 1.0),
+    }

@@ -17,3 +17,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.population = 1
     config.data.name = "lorenz"
     return config
+
+
+def get_search_space() -> dict[str, tuple]:
+    """What ``stndt search`` changes, and how far."""
+    return reach.get_search_space()

@@ -29,3 +29,25 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.validate_every = 50
     config.train.patience = 3000
     return config
+
+
+def get_search_space() -> dict[str, tuple]:
+    """The published ranges."""
+    return {
+        "learning_rate": ("log", 1e-5, 1e-2),
+        "weight_decay": ("log", 1e-8, 1e-3),
+        "warmup_epochs": ("uniform", 0.0, 7000.0),
+        "dropout": ("uniform", 0.0, 0.4),
+        "dropout_rates": ("uniform", 0.0, 0.4),
+        "dropout_embedding": ("uniform", 0.0, 0.6),
+        "context_forward": ("int", 1, 100),
+        "context_backward": ("int", 1, 100),
+        "mask_ratio": ("uniform", 0.1, 0.4),
+        "mask_token_ratio": ("log", 0.5, 1.0),
+        "mask_random_ratio": ("uniform", 0.3, 1.0),
+        "mask_max_span": ("int", 1, 7),
+        "contrast_ratio": ("uniform", 0.05, 0.2),
+        "contrast_token_ratio": ("uniform", 0.5, 1.0),
+        "contrast_random_ratio": ("uniform", 0.3, 1.0),
+        "contrast_weight": ("uniform", 0.01, 1.0),
+    }

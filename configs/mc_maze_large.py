@@ -25,3 +25,20 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.epochs = 320
     config.train.batch = 8
     return config
+
+
+def get_search_space() -> dict[str, tuple]:
+    """Ranges around the short schedule; with a rate dropout below .3 small recordings overfit."""
+    return {
+        **default.get_search_space(),
+        "learning_rate": ("log", 8e-3, 3e-2),
+        "warmup_epochs": ("uniform", 8.0, 32.0),
+        "dropout": ("uniform", 0.1, 0.4),
+        "dropout_rates": ("uniform", 0.3, 0.6),
+        "dropout_embedding": ("uniform", 0.1, 0.4),
+        "context_forward": ("int", 10, 60),
+        "context_backward": ("int", 10, 60),
+        "contrast_weight": ("log", 0.01, 0.3),
+        "model.layers": ("choice", 1, 2),
+        "model.feedforward": ("choice", 64, 128),
+    }

@@ -14,3 +14,8 @@ def get_config() -> ml_collections.ConfigDict:
     config = mc_maze_large.get_config()
     config.data.name = "mc_maze_medium"
     return config
+
+
+def get_search_space() -> dict[str, tuple]:
+    """What ``stndt search`` changes, and how far."""
+    return mc_maze_large.get_search_space()

@@ -20,3 +20,14 @@ def get_config() -> ml_collections.ConfigDict:
     config.mask.random_ratio = 0.8
     config.optimizer.learning_rate = 3e-3
     return config
+
+
+def get_search_space() -> dict[str, tuple]:
+    """The published ranges."""
+    return {
+        **mc_maze.get_search_space(),
+        "learning_rate": ("log", 1e-4, 1e-1),
+        "dropout_rates": ("uniform", 0.0, 0.6),
+        "dropout_embedding": ("uniform", 0.0, 0.5),
+        "mask_random_ratio": ("uniform", 0.6, 1.0),
+    }

@@ -29,3 +29,16 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.batch = 12
     config.train.validate_every = 5
     return config
+
+
+def get_search_space() -> dict[str, tuple]:
+    """What ``stndt search`` changes, and how far."""
+    return {
+        **default.get_search_space(),
+        "learning_rate": ("log", 1e-3, 2e-2),
+        "warmup_epochs": ("uniform", 1.0, 20.0),
+        "context_forward": ("int", 2, 50),
+        "context_backward": ("int", 2, 50),
+        "model.layers": ("choice", 1, 2),
+        "model.feedforward": ("choice", 32, 64),
+    }

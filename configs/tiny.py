@@ -20,3 +20,15 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.batch = 16
     config.train.validate_every = 2
     return config
+
+
+def get_search_space() -> dict[str, tuple]:
+    """What ``stndt search`` changes, and how far."""
+    return {
+        "learning_rate": ("log", 1e-3, 2e-2),
+        "dropout": ("uniform", 0.05, 0.4),
+        "mask_ratio": ("uniform", 0.1, 0.4),
+        "context_forward": ("int", 1, 20),
+        "model.layers": ("choice", 1, 2),
+        "model.feedforward": ("choice", 8, 16),
+    }

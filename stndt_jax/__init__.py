@@ -10,8 +10,11 @@ from typing import Any
 __version__ = "0.1.0"
 
 
+_HOMES = {"SpikeData": "data.trials", "load_run": "loaded"}
+
+
 def __getattr__(name: str) -> Any:
-    """``stndt_jax.SpikeData``, imported when it is first asked for."""
-    if name == "SpikeData":
-        return importlib.import_module("stndt_jax.data.trials").SpikeData
+    """``SpikeData`` and ``load_run``, imported when they are first asked for."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"stndt_jax.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ Source: F. Pei et al., Neural Latents Benchmark '21, NeurIPS 2021.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -17,7 +17,7 @@ from scipy.special import xlogy
 from sklearn.linear_model import PoissonRegressor
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn needs it
 
-from stndt_jax.data.spikes import SpikeData, Trials
+from stndt_jax.data.spikes import BLOCKS, SpikeData, Trials, place
 from stndt_jax.errors import UserError
 from stndt_jax.types import Bool, Float, NDArray, Shaped
 
@@ -222,16 +222,33 @@ def psth(data: SpikeData, *, sd_ms: float = 50.0) -> dict[str, NDArray]:
     labels = data.train.conditions
     means = {c: mean(labels == c) for c in np.unique(labels) if c >= 0}
     overall_TN = mean(np.ones(len(labels), bool))
-    T, N = data.bins_observed, data.heldin
     rates: dict[str, NDArray] = {}
     for split, trials in (("train", data.train), ("eval", data.eval)):
         assert trials.conditions is not None
         rates_RTN = np.stack([means.get(c, overall_TN) for c in trials.conditions])
-        places: dict[str, Any] = {"heldin": np.s_[:, :T, :N], "heldout": np.s_[:, :T, N:]}
-        if data.bins_forward:
-            places |= {"heldin_forward": np.s_[:, T:, :N], "heldout_forward": np.s_[:, T:, N:]}
-        rates |= {f"{split}_rates_{block}": rates_RTN[place] for block, place in places.items()}
+        rates |= _blocks(split, rates_RTN, data)
     return rates
+
+
+def truth(data: SpikeData) -> dict[str, NDArray]:
+    """The true rates of simulated spikes, as a submission: no method can do better.
+
+    Raises:
+        UserError: the true rates are not known.
+    """
+    rates: dict[str, NDArray] = {}
+    for split, trials in (("train", data.train), ("eval", data.eval)):
+        if trials.rates is None:
+            raise UserError(f"{data.name} does not say the true rates of its {split} trials")
+        rates |= _blocks(split, trials.rates, data)
+    return rates
+
+
+def _blocks(split: str, rates_RTN: NDArray, data: SpikeData) -> dict[str, NDArray]:
+    """Rates of one split under the benchmark's keys."""
+    names = [name for name in BLOCKS if data.bins_forward or not name.endswith("_forward")]
+    parts = {name: place(name, data.bins_observed, data.heldin) for name in names}
+    return {f"{split}_rates_{name}": rates_RTN[part] for name, part in parts.items()}
 
 
 def _heldin(trials: Trials) -> tuple[NDArray, NDArray]:

@@ -7,16 +7,20 @@ one that does not match it has been damaged since. Neither is ever loaded.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import re
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 from orbax.checkpoint import v1 as ocp
 
+from stndt_jax import hosts
 from stndt_jax.errors import UserError
 
 KEPT = 2
@@ -45,6 +49,15 @@ class Checkpoints:
         self._folder = folder
         self.found: list[str] = []
         self.latest: int | None = None
+        with hosts.together():
+            if hosts.first():
+                self._look(repair)
+        found = int(hosts.gathered([-1 if self.latest is None else self.latest])[0, 0])
+        self.latest = None if found < 0 else found
+
+    def _look(self, repair: bool) -> None:
+        """Finds the newest whole checkpoint, and mends what can be."""
+        folder = self._folder
         for number in self._numbers():
             wrong = damage(folder, number)
             if wrong is None:
@@ -100,9 +113,21 @@ class Checkpoints:
         if number == self.latest:
             return
         path = (self._folder / str(number)).absolute()
+        with hosts.together():
+            self._write(number, path, tree)
+        self.latest = number
+        for old in self._numbers()[KEPT:] if hosts.first() else ():
+            _digests(self._folder, old).unlink(missing_ok=True)
+            shutil.rmtree(self._folder / str(old), ignore_errors=True)
+
+    def _write(self, number: int, path: Path, tree: Any) -> None:
+        """Every process writes its arrays, the first one then their digests."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            ocp.save(path, tree)
+            with _unlogged():
+                ocp.save(path, tree)
+            if not hosts.first():
+                return
             lines = [f"{digest}  {name}" for name, digest in sorted(_hash(path).items())]
             digests = _digests(self._folder, number)
             partial = digests.with_name(digests.name + ".partial")
@@ -112,6 +137,8 @@ class Checkpoints:
             # What Orbax raises for a full disk depends on which of its writers met it.
             if not _is_of_the_disk(error):
                 raise
+            for name in _LOUD:
+                logging.getLogger(name).setLevel(logging.CRITICAL)
             shutil.rmtree(path, ignore_errors=True)
             self._clear()
             stands = "none was written before it"
@@ -121,10 +148,6 @@ class Checkpoints:
                 f"no checkpoint could be written to {self._folder} ({_reason(error)}), {stands}; "
                 f"free some space, then start the same command again to go on"
             ) from error
-        self.latest = number
-        for old in self._numbers()[KEPT:]:
-            _digests(self._folder, old).unlink(missing_ok=True)
-            shutil.rmtree(self._folder / str(old), ignore_errors=True)
 
     def load(self, like: Any, sharding: Any = None) -> tuple[int, Any]:
         """The newest good checkpoint as (number, tree), shaped like ``like``.
@@ -141,7 +164,7 @@ class Checkpoints:
         if number is None:
             damaged = f" ({'; '.join(self.found)})" if self.found else ""
             raise UserError(f"{self._folder} holds no whole checkpoint{damaged}; train first")
-        here = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        here = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         like = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like
         )
@@ -197,13 +220,42 @@ def _hash(path: Path) -> dict[str, str]:
     return found
 
 
-_DISK = ("no space left", "disk quota", "read-only file system", "permission denied", "too large")
+# Who logs, with tracebacks and in threads that may outlive a save, what the save raises.
+_LOUD = ("absl", "asyncio", "concurrent.futures")
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Holds a save, whose failure is raised and told in one sentence, not in ten tracebacks."""
+    disabled, hook = logging.root.manager.disable, sys.excepthook
+
+    def hushed(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        # A callback of tensorstore comes too late, after the save has failed, and prints so.
+        if "Event loop is closed" not in str(error):
+            hook(kind, error, trace)
+
+    logging.disable(logging.CRITICAL)
+    sys.excepthook = hushed
+    try:
+        yield
+        sys.excepthook = hook
+    finally:
+        logging.disable(disabled)
+
+
+_DISK = re.compile(
+    "no space left on device|disk quota exceeded|read-only file system|permission denied|"
+    "file too large",
+    re.IGNORECASE,
+)
 
 
 def _is_of_the_disk(error: BaseException) -> bool:
-    return isinstance(error, OSError) or any(word in str(error).lower() for word in _DISK)
+    return isinstance(error, OSError) or _DISK.search(str(error)) is not None
 
 
 def _reason(error: BaseException) -> str:
+    if told := _DISK.search(str(error)):
+        return told.group()
     text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
     return text[:200]

@@ -93,6 +93,7 @@ class Model:
     position_offset: bool = _key(_anything, "positions start at 1 instead of 0")
     tfixup: bool = _key(_anything, "scale the initial weights as T-Fixup does")
     dtype: str = _key(_one_of("float32", "bfloat16"), "type of the matrix products")
+    remat: bool = _key(_anything, "compute layers again on the way back: less memory, more time")
     full_context: bool = _key(_anything, "attend to every bin, whatever the context window")
     context_forward: int = _key(
         _anything, "bins ahead that a bin attends to; negative: unlimited", True
@@ -161,6 +162,7 @@ class Train:
         "a member with NaN: freeze it, restart it from its best weights, or stop the run",
     )
     restarts: int = _key(_at_least(0), "at most, of a member, each at half the learning rate")
+    rng: str = _key(_one_of("threefry", "rbg"), "draws masks, dropout; rbg: fast on GPU and TPU")
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ class Parallel:
 
     devices: int = _key(_at_least(0), "devices used; 0: as many as there are and divide the work")
     data: int = _key(_at_least(1), "devices that share the trials of a batch")
+    engine: str = _key(_one_of("mesh", "pmap"), "jit on a mesh of the devices, or jax.pmap")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +225,30 @@ SECTIONS: dict[str, type] = {
     "train": Train,
     "parallel": Parallel,
 }
+
+
+# Keys that came after the first runs, and what those runs did. A key that is added goes here too,
+# so that every run directory there is can still be read.
+LATER: dict[str, Any] = {
+    "train.on_divergence": "freeze",
+    "train.restarts": 3,
+    "parallel.devices": 0,
+    "parallel.data": 1,
+    "parallel.engine": "mesh",
+    "train.rng": "threefry",
+    "model.remat": False,
+}
+
+
+def with_later(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of an earlier run, with the keys that came later."""
+    filled = dict(values)
+    for key, value in LATER.items():
+        section, name = key.split(".")
+        given = filled.get(section, {})
+        if isinstance(given, Mapping):
+            filled[section] = {name: value, **given}
+    return filled
 
 
 def _hyper_fields() -> dict[str, tuple[str, dataclasses.Field]]:

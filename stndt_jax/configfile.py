@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from stndt_jax import config
+from stndt_jax import config, workdir
 from stndt_jax.config import Config
 from stndt_jax.errors import UserError
 
@@ -53,14 +54,15 @@ def find(name: str) -> str:
     if stem in shipped():
         return str(folder() / f"{stem}.py") + colon + argument
     try:
-        there = stem.endswith(".py") and Path(stem).is_file()
+        there = stem.endswith((".py", ".json")) and Path(stem).is_file()
     except OSError:
         there = False  # too long to be a name
     if not there:
         close = difflib.get_close_matches(stem, shipped(), n=1)
+        hint = f"did you mean {close[0]}?" if close else "check it"
         raise UserError(
             f"--config={name} is neither a shipped configuration ({', '.join(shipped())}) nor "
-            f"the path of a Python file; {f'did you mean {close[0]}?' if close else 'check it'}"
+            f"the path of a Python file or of a run's config.json; {hint}"
         )
     return str(Path(stem).absolute()) + colon + argument
 
@@ -86,16 +88,20 @@ def _check_key(values: ConfigDict, key: str) -> None:
         raise UserError(f"--config.{key} holds other keys; set one of {', '.join(node)}")
 
 
-def load(settings: list[str]) -> Config:
+def load(settings: list[str], run: Path | None = None) -> Config:
     """Reads a configuration file and applies the flags that override it.
 
     Args:
       settings: ``--config=NAME`` and then any number of ``--config.KEY=VALUE``.
+      run: a run directory, whose configuration is used where no file is named.
 
     Raises:
       UserError: no or an unknown file, an unknown key, or a value that does not fit.
     """
-    if not settings or not settings[0].startswith("--config="):
+    named = bool(settings) and settings[0].startswith("--config=")
+    if not named and run is not None and (run / "config.json").is_file():
+        settings = [f"--config={run / 'config.json'}", *settings]
+    elif not named:
         raise UserError(f"--config is missing; give a path or one of {', '.join(shipped())}")
     path = find(settings[0].removeprefix("--config="))
     file = path.partition(":")[0]
@@ -107,9 +113,65 @@ def load(settings: list[str]) -> Config:
     return config.from_mapping(_read(argv, file).to_dict())
 
 
+def search_space(settings: list[str]) -> Any:
+    """What ``get_search_space()`` returns, which stands beside ``get_config()`` in the file.
+
+    Args:
+      settings: as for :func:`load`.
+
+    Raises:
+      UserError: the file has no such function, or it fails.
+    """
+    file = find(settings[0].removeprefix("--config=")).partition(":")[0]
+    if file.endswith(".json"):
+        # The configuration of a run says what was, not what could be.
+        file = str(folder() / "default.py")
+    spec = importlib.util.spec_from_file_location("stndt_searched", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return module.get_search_space()
+    except AttributeError as error:
+        if hasattr(module, "get_search_space"):
+            raise UserError(f"get_search_space() in {file} fails: {error}; mend it") from error
+        raise UserError(
+            f"{file} has no get_search_space(), which says what to search; see configs/default.py"
+        ) from error
+    except Exception as error:
+        # Whatever the user's own file raises is the user's to mend.
+        name = type(error).__name__
+        raise UserError(f"{file} cannot be used: {name}: {error}; mend it") from error
+
+
+def keys(settings: list[str]) -> list[str]:
+    """The dotted keys that ``--config.KEY=VALUE`` flags set."""
+    return [word.partition("=")[0].removeprefix("--config.") for word in settings[1:]]
+
+
+def _of_run(path: Path) -> ConfigDict:
+    """The configuration that a run directory holds."""
+    values = workdir.read_json(path, "restore it, or name a shipped configuration")
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no configuration; name a shipped one")
+    members = values.get("members")
+    if isinstance(members, dict):
+        # A flag for one of them is read as a tuple.
+        values["members"] = {
+            name: tuple(given) if isinstance(given, list) else given
+            for name, given in members.items()
+        }
+    return ConfigDict(config.with_later(values))
+
+
 def _read(argv: list[str], file: str) -> ConfigDict:
     values = flags.FlagValues()
-    flag = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    if file.endswith(".json"):
+        base = _of_run(Path(file))
+        argv = [word for word in argv if not word.startswith("--config=")]
+        flag = config_flags.DEFINE_config_dict("config", base, flag_values=values, sys_argv=argv)
+    else:
+        flag = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     try:
         values(argv)
         result = flag.value

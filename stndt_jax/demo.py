@@ -51,7 +51,7 @@ def demo(out: Path, *, seed: int = 0, settings: Sequence[str] = ()) -> dict[str,
         "smoothing": scoring.score(smoothed, targets, kind="velocity"),
         "best member": found.scores["best member"],
         f"ensemble of {config.population}": found.scores["ensemble"],
-        "true rates": scoring.score(_truth(data), targets, kind="velocity"),
+        "true rates": scoring.score(baselines.truth(data), targets, kind="velocity"),
     }
     workdir.write_json(out / "scores.json", scores)
     figures = _draw(out / "figures", data, found.rates, smoothed, scores, run)
@@ -62,31 +62,6 @@ def demo(out: Path, *, seed: int = 0, settings: Sequence[str] = ()) -> dict[str,
     )
     print("Figures:\n" + "\n".join(f"  {path}" for path in figures))
     return scores
-
-
-def _truth(data: SpikeData) -> dict[str, NDArray]:
-    """The true rates as a submission."""
-    T, N = data.bins_observed, data.heldin
-    found: dict[str, NDArray] = {}
-    for split, trials in (("train", data.train), ("eval", data.eval)):
-        assert trials.rates is not None
-        blocks = {
-            "heldin": trials.rates[:, :T, :N],
-            "heldout": trials.rates[:, :T, N:],
-            "heldin_forward": trials.rates[:, T:, :N],
-            "heldout_forward": trials.rates[:, T:, N:],
-        }
-        found |= {f"{split}_rates_{block}": rates for block, rates in blocks.items()}
-    return found
-
-
-def _joined(rates: Rates, split: str) -> NDArray:
-    """A submission's rates of one split as one array (R, T, N)."""
-    observed, forward = (
-        np.concatenate([rates[f"{split}_rates_{n}{end}"] for n in ("heldin", "heldout")], axis=-1)
-        for end in ("", "_forward")
-    )
-    return np.concatenate([observed, forward], axis=1)
 
 
 def _draw(
@@ -103,13 +78,13 @@ def _draw(
     assert trials.conditions is not None and trials.rates is not None
     assert data.train.behavior is not None and trials.behavior is not None
     assert data.psth is not None
-    inferred_RTN, smoothed_RTN = _joined(inferred, "eval"), _joined(smoothed, "eval")
+    inferred_RTN, smoothed_RTN = scoring.joined(inferred, "eval"), scoring.joined(smoothed, "eval")
     # The held-out neurons that fire most: there single trials can be judged by eye.
     mean_N = trials.rates[..., data.heldin :].mean(axis=(0, 1))
     neurons = [int(n) for n in data.heldin + np.argsort(-mean_N)[:4]]
     shown = [int(np.flatnonzero(trials.conditions == c)[0]) for c in np.unique(trials.conditions)]
     decoded = scoring.decode(
-        _joined(inferred, "train")[:, :T], data.train.behavior, inferred_RTN[:, :T]
+        scoring.joined(inferred, "train")[:, :T], data.train.behavior, inferred_RTN[:, :T]
     )
     figures = {
         "single_trials": plots.single_trials(

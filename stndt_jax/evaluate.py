@@ -1,10 +1,10 @@
-"""From a run directory to rates, scores and the benchmark's submission file."""
+"""From a run or ensemble directory to rates, scores and the benchmark's submission file."""
 
 from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,16 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stndt_jax import batches, parallel, population, scoring, step, workdir
+from stndt_jax import batches, intervals, parallel, places, population, scoring, step, workdir
 from stndt_jax import config as configs
 from stndt_jax.checkpoint import Checkpoints
 from stndt_jax.config import Config, Hyper
 from stndt_jax.data import spikes
-from stndt_jax.data.spikes import SpikeData, Trials
+from stndt_jax.data.spikes import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.types import Dims, Float, NDArray, Params
 
 Select = Literal["cobps", "loss", "last"]
+# Ends the name of a score's interval.
+INTERVAL = " interval"
 
 
 class Trained(NamedTuple):
@@ -58,6 +60,11 @@ class Model(NamedTuple):
     member: int
     weight: float
 
+    @property
+    def cobps(self) -> float:
+        """Its co-bps on the trials that selected its weights; NaN where none did."""
+        return float(self.trained.members.selection.cobps.value[self.member])
+
 
 def read_data(config: Config, path: str = "", targets: str = "") -> SpikeData:
     """The recording a configuration names, or the one given instead.
@@ -79,20 +86,23 @@ def read_data(config: Config, path: str = "", targets: str = "") -> SpikeData:
     )
 
 
-def load(path: Path, data_path: str = "", targets: str = "") -> Trained:
+def load(
+    path: Path, data_path: str = "", targets: str = "", data: SpikeData | None = None
+) -> Trained:
     """Reads a run directory and its data.
 
     Args:
       path: the run directory.
       data_path: the recording, where it has moved since.
       targets: a target file, where the configuration names none.
+      data: the recording itself, where it has been read already.
 
     Raises:
       UserError: it is no run directory, or its data are gone or have changed.
     """
     config = workdir.read_config(path)
     sizes = workdir.read_run(path)["sizes"]
-    data = read_data(config, data_path, targets)
+    data = data or read_data(config, data_path, targets)
     dims = batches.dims_of(data)
     for name in ("bins_observed", "bins_forward", "heldin", "heldout"):
         if sizes[name] != getattr(dims, name):
@@ -115,43 +125,67 @@ def models(path: Path, data_path: str = "", targets: str = "") -> list[Model]:
     """The models that a directory's mean rate is made of, weights adding up to one.
 
     Args:
-      path: a run directory.
+      path: a run directory, whose members weigh the same, or an ensemble directory.
       data_path: the recording, where it has moved since.
       targets: a target file, where the configuration names none.
 
     Raises:
       UserError: as :func:`load`, or no member was ever validated.
     """
-    trained = load(path, data_path, targets)
-    if not trained.usable:
-        raise UserError(f"no member of {path} has been validated yet; train it further")
-    return [Model(trained, k, 1 / len(trained.usable)) for k in trained.usable]
-
-
-def rates_of(trained: Trained, trials: Trials, members: list[int], select: Select) -> Iterator:
-    """Rates of some trials, one member after another, so that memory stays bounded.
-
-    Yields:
-      Float32 arrays (R, T, N): expected counts per bin, held-in then held-out neurons,
-      observed then forward bins.
-    """
-    dims = trained.arch.dims
-    run = parallel.compiled(functools.partial(step.rates, trained.arch))
-    counts_RTN = trials.counts(dims.bins_forward, dims.heldout)
-    # Which counts are known, where the model has to know it.
-    known = (trials.known(dims.bins_forward, dims.heldout),) if dims.gaps else ()
-    R, size = len(counts_RTN), min(trained.config.train.batch, len(counts_RTN))
-    for k in members:
-        params = trained.params(k, select)
-        hyper = jax.tree.map(lambda leaf, k=k: leaf[k], trained.hyper)
-        rates_RTN = np.empty(counts_RTN.shape, np.float32)
-        for first in range(0, R, size):
-            # The last batch starts early enough to be a whole one: one shape, one program.
-            batch = slice(min(first, R - size), min(first, R - size) + size)
-            rates_RTN[batch] = run(
-                params, hyper, *(jnp.asarray(x[batch]) for x in (counts_RTN, *known))
+    if not places.is_ensemble(path):
+        trained = load(path, data_path, targets)
+        if not trained.usable:
+            raise UserError(f"no member of {path} has been validated yet; train it further")
+        return [Model(trained, k, 1 / len(trained.usable)) for k in trained.usable]
+    parts: dict[Path, Trained] = {}
+    found = []
+    for part, member, weight in places.shares(path):
+        if part not in parts:
+            data = next((t.data for t in parts.values()), None)
+            parts[part] = load(part, data_path, targets, data)
+        if member not in parts[part].usable:
+            raise UserError(
+                f"{part} holds no member {member}, which {path / places.FILE} names; choose the "
+                f"ensemble again with stndt ensemble"
             )
-        yield rates_RTN
+        found.append(Model(parts[part], member, weight))
+    return found
+
+
+def best_run(found: list[Model]) -> Trained:
+    """Of the runs that models belong to, the one with the member best on validation."""
+    return max(found, key=lambda model: np.nan_to_num(model.cobps, nan=-np.inf)).trained
+
+
+@functools.lru_cache(maxsize=16)
+def _program(arch: step.Arch) -> Callable:
+    """The compiled function of one architecture's rates, for however many runs have it."""
+    return parallel.compiled(functools.partial(step.rates, arch))
+
+
+def rates(model: Model, batch: step.Batch, select: Select) -> Float[NDArray, "R T N"]:
+    """A model's rates, float32, of some trials, a batch of them in memory at a time.
+
+    Expected counts per bin, held-in then held-out neurons, observed then forward bins.
+
+    Args:
+      model: whose ``weight`` plays no part.
+      batch: the counts, and where they are known.
+      select: which weights of the member.
+    """
+    trained, k = model.trained, model.member
+    run, params = _program(step.inference(trained.arch)), trained.params(k, select)
+    hyper = jax.tree.map(lambda leaf: leaf[k], trained.hyper)
+    # Which counts are known, where the model has to know it.
+    given = batch if trained.arch.dims.gaps else batch[:1]
+    R = len(batch.counts)
+    size = min(trained.config.train.batch, R)
+    rates_RTN = np.empty(batch.counts.shape, np.float32)
+    for first in range(0, R, size):
+        # The last batch starts early enough to be a whole one: one shape, one program.
+        rows = slice(min(first, R - size), min(first, R - size) + size)
+        rates_RTN[rows] = run(params, hyper, *(jnp.asarray(x[rows]) for x in given))
+    return rates_RTN
 
 
 def submission(rates: Mapping[str, Float[NDArray, "R T N"]], dims: Dims) -> dict[str, NDArray]:
@@ -188,10 +222,11 @@ def evaluate(
     """Infers all rates, scores them and writes ``scores.json`` and ``submission.h5``.
 
     Scores are of the ensemble (mean rate over members), of the member best on validation,
-    and, in brief, of every member.
+    and, in brief, of every member. Scores in bits per spike have 95% bootstrap intervals over the
+    evaluated trials.
 
     Args:
-      path: the run directory.
+      path: the run or ensemble directory.
       data_path: the recording, where it has moved.
       targets_path: the target file, where the configuration names none.
       select: which weights of each member.
@@ -199,46 +234,58 @@ def evaluate(
     Raises:
       UserError: something is missing or does not fit; the sentence says what.
     """
-    trained = load(path, data_path, targets_path)
-    if not trained.usable:
-        raise UserError(f"no member of {path} has been validated yet; train it further")
-    targets, dims = targets_for(trained, targets_path), trained.arch.dims
-    valid = [float(v) for v in np.asarray(trained.members.selection.cobps.value)]
-    ranked = sorted(trained.usable, key=lambda k: np.nan_to_num(-valid[k]))
-    best, mean, rows = None, None, []
-    both = (
-        rates_of(trained, trials, ranked, select)
-        for trials in (trained.data.train, trained.data.eval)
-    )
-    for k, of_train, of_eval in zip(ranked, *both, strict=True):
-        rates = {"train": of_train, "eval": of_eval}
-        if mean is None:
-            best, mean = rates, {split: np.zeros_like(r) for split, r in rates.items()}
-        for split, r in rates.items():
-            mean[split] += r / len(ranked)
-        brief = {} if targets is None else _brief(submission(rates, dims), targets)
-        rows.append({"member": k, "validation co-bps": valid[k], **brief})
-    assert best is not None and mean is not None
+    found = models(path, data_path, targets_path)
+    trained = found[0].trained
+    data, targets, dims = trained.data, targets_for(trained, targets_path), trained.arch.dims
+    names = _names(path, found)
+    ranked = sorted(range(len(found)), key=lambda m: np.nan_to_num(-found[m].cobps))
+    sets = {
+        split: batches.batch_of(trials, dims)
+        for split, trials in (("train", data.train), ("eval", data.eval))
+    }
+    best: dict[str, NDArray] = {}
+    mean: dict[str, NDArray] = {}
+    rows = []
+    for m in ranked:
+        own = {split: rates(found[m], batch, select) for split, batch in sets.items()}
+        best = best or own
+        for split, r in own.items():
+            mean[split] = mean.get(split, np.float32(0)) + r * np.float32(found[m].weight)
+        brief = {} if targets is None else _brief(submission(own, dims), targets)
+        rows.append({**names[m], "validation co-bps": found[m].cobps, **brief})
     ensemble = submission(mean, dims)
-    scoring.check_submission(ensemble, trained.data)
+    scoring.check_submission(ensemble, data)
     scores: dict[str, Any] = {
-        "data": trained.data.name,
+        "data": data.name,
         "weights": select,
         "members": sorted(rows, key=lambda row: row["member"]),
-        "left out": sorted(set(range(trained.config.population)) - set(ranked)),
+        "left out": [],
     }
+    if not places.is_ensemble(path):
+        scores["left out"] = sorted(set(range(trained.config.population)) - set(trained.usable))
     if targets is not None:
-        kind = scoring.kind_of(targets)
-        one = scoring.score(submission(best, dims), targets, kind=kind)
-        scores["best member"] = {"member": ranked[0], **one}
-        scores["ensemble"] = (
-            one if len(ranked) == 1 else scoring.score(ensemble, targets, kind=kind)
-        )
+        one = _scored(submission(best, dims), targets)
+        scores["best member"] = {"member": names[ranked[0]]["member"], **one}
+        scores["ensemble"] = one if len(ranked) == 1 else _scored(ensemble, targets)
     workdir.write_json(path / "scores.json", scores)
-    scoring.write_submission(
-        path / "submission.h5", trained.data.name, ensemble, bin_ms=trained.data.bin_ms
-    )
+    scoring.write_submission(path / "submission.h5", data.name, ensemble, bin_ms=data.bin_ms)
     return Evaluation(scores, ensemble)
+
+
+def _names(path: Path, found: list[Model]) -> list[dict[str, Any]]:
+    """What tells each model from the others: its number, and in an ensemble part and weight."""
+    if not places.is_ensemble(path):
+        return [{"member": model.member} for model in found]
+    return [
+        {"member": m, "part": f"{part.name}/{k}", "weight": weight}
+        for m, (part, k, weight) in enumerate(places.shares(path))
+    ]
+
+
+def _scored(rates: Mapping[str, NDArray], targets: Mapping[str, NDArray]) -> dict[str, Any]:
+    """All scores, and the intervals of some."""
+    scores = scoring.score(rates, targets, kind=scoring.kind_of(targets))
+    return {**scores, **intervals.of_scores(rates, targets)}
 
 
 def _brief(rates: Mapping[str, NDArray], targets: Mapping[str, NDArray]) -> dict[str, float]:
@@ -255,7 +302,14 @@ def table(scores: Mapping[str, Any]) -> str:
     many = len(scores["members"]) > 1
     lines = [f"{'':18}{'ensemble' if many else '':>10}{'best member' if many else '':>14}".rstrip()]
     for name, value in ensemble.items():
-        lines.append(f"{name:18}{value:10.4f}" + (f"{best[name]:14.4f}" if many else ""))
+        if name.endswith(INTERVAL):
+            continue
+        line = f"{name:18}{value:10.4f}" + (f"{best[name]:14.4f}" if many else "")
+        if name + INTERVAL in ensemble:
+            line += "   95% interval{}{:7.4f} to {:.4f}".format(
+                " of the ensemble" if many else "", *ensemble[name + INTERVAL]
+            )
+        lines.append(line)
     if scores["left out"]:
         lines.append(f"left out, never validated: members {scores['left out']}")
     return "\n".join(line for line in lines if line)

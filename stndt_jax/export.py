@@ -1,4 +1,4 @@
-"""A run directory as a folder that anybody can run: StableHLO, a manifest and a small loader.
+"""A run or an ensemble as a folder that anybody can run: StableHLO, a manifest and a small loader.
 
 ``rates.stablehlo``  the program, counts to rates, for any number of trials; versioned bytes of
                      ``jax.export``, compiled for cpu, cuda and tpu where it is loaded
@@ -18,7 +18,7 @@ import dataclasses
 import hashlib
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,38 +27,72 @@ from jax import export as jax_export
 
 from stndt_jax import loader, step, workdir
 from stndt_jax.config import Hyper
+from stndt_jax.data.checks import load_numpy
 from stndt_jax.errors import UserError
-from stndt_jax.evaluate import Select, Trained
+from stndt_jax.evaluate import Model, Select
 from stndt_jax.types import Array, Float, Int, NDArray, Params
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _PROGRAM = "rates.stablehlo"
 
 
-def mean_rates(
-    arch: step.Arch, params: Params, hyper: Hyper, counts: Int[Array, "B T_obs N_in"]
-) -> Float[Array, "B T N"]:
-    """Mean rate over the members of an ensemble, whose weights and scalars have an axis K."""
-    dims = arch.dims
+class Group(NamedTuple):
+    """Members of one architecture: weights, scalars and shares of the mean with an axis K."""
+
+    arch: step.Arch
+    params: Params
+    hyper: Hyper
+    shares: NDArray
+
+
+def mean_rates(groups: list[Group], counts: Int[Array, "B T_obs N_in"]) -> Float[Array, "B T N"]:
+    """Mean rate over the members of all groups, each with its share."""
+    dims = groups[0].arch.dims
     pad = ((0, 0), (0, dims.bins_forward), (0, dims.heldout))
     x_BTN = jnp.pad(counts, pad).astype(jnp.uint32)
+    total_BTN = jnp.zeros(x_BTN.shape, jnp.float32)
+    for group in groups:
 
-    def add(total: Array, member: tuple[Params, Hyper]) -> tuple[Array, None]:
-        return total + step.rates(arch, *member, x_BTN), None
+        def add(
+            total: Array, member: tuple[Params, Hyper, Array], group: Group = group
+        ) -> tuple[Array, None]:
+            params, hyper, share = member
+            return total + share * step.rates(group.arch, params, hyper, x_BTN), None
 
-    zeros = jnp.zeros(x_BTN.shape, jnp.float32)
-    # One member after another: memory does not grow with the ensemble.
-    total, _ = jax.lax.scan(add, zeros, (params, hyper))
-    return total / jax.tree.leaves(params)[0].shape[0]
+        # One member after another: memory does not grow with the ensemble.
+        leaves = (group.params, group.hyper, jnp.asarray(group.shares))
+        total_BTN, _ = jax.lax.scan(add, total_BTN, leaves)
+    return total_BTN
+
+
+def grouped(models: list[Model], select: Select) -> list[Group]:
+    """The members of an ensemble, those of one architecture together."""
+    found: dict[step.Arch, list[Model]] = {}
+    for model in models:
+        arch = step.inference(model.trained.arch)
+        # Trials are taken to be recorded in full.
+        arch = dataclasses.replace(arch, dims=dataclasses.replace(arch.dims, gaps=False))
+        found.setdefault(arch, []).append(model)
+    groups = []
+    for arch, same in found.items():
+        params = jax.tree.map(
+            lambda *leaves: jnp.stack(leaves), *[m.trained.params(m.member, select) for m in same]
+        )
+        # The contrastive projectors take no part in rates.
+        params = {name: tree for name, tree in params.items() if "projector" not in name}
+        hyper = [jax.tree.map(lambda x, k=m.member: x[k], m.trained.hyper) for m in same]
+        shares = np.array([m.weight for m in same], np.float32)
+        groups.append(Group(arch, params, jax.tree.map(lambda *x: jnp.stack(x), *hyper), shares))
+    return groups
 
 
 def export(
-    trained: Trained, out: Path, *, select: Select = "cobps", beside: bool = False
+    models: list[Model], out: Path, *, select: Select = "cobps", beside: bool = False
 ) -> dict[str, Any]:
-    """Writes a run's ensemble, the members that were ever found good, as one function.
+    """Writes an ensemble as one function.
 
     Args:
-      trained: a run directory, read.
+      models: its members and their shares, as ``evaluate.models`` gives them.
       out: folder to make.
       select: which weights of each member.
       beside: weights in a file of their own rather than in the program.
@@ -67,24 +101,18 @@ def export(
       The manifest.
 
     Raises:
-      UserError: no member was ever validated, or the folder cannot be written.
+      UserError: the folder cannot be written.
     """
-    if not trained.usable:
-        raise UserError(f"no member of {trained.path} has been validated yet; train it further")
-    members, dims = np.asarray(trained.usable), trained.arch.dims
-    arch = dataclasses.replace(trained.arch, dims=dataclasses.replace(dims, gaps=False))
-    hyper = jax.tree.map(lambda leaf: leaf[members], trained.hyper)
-    each = [trained.params(int(k), select) for k in members]
-    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
-    # The contrastive projectors take no part in rates.
-    params = {name: tree for name, tree in params.items() if "projector" not in name}
-    leaves, tree = jax.tree.flatten_with_path(params)
-    names = [".".join(k.key for k in path) for path, _ in leaves] if beside else []
+    groups = grouped(models, select)
+    dims = groups[0].arch.dims
+    leaves, tree = jax.tree.flatten_with_path([group.params for group in groups])
+    names = [_name(path, len(groups)) for path, _ in leaves] if beside else []
     values = [leaf for _, leaf in leaves]
 
     def rates(weights: list[Array], counts: Array) -> Array:
         given = jax.tree.unflatten(tree, weights or values)
-        return mean_rates(arch, given, hyper, counts)
+        own = [group._replace(params=p) for group, p in zip(groups, given, strict=True)]
+        return mean_rates(own, counts)
 
     (b,) = jax_export.symbolic_shape("b")
     counts = jax.ShapeDtypeStruct((b, dims.bins_observed, dims.heldin), jnp.int32)
@@ -104,21 +132,29 @@ def export(
         shutil.copyfile(loader.__file__, out / "load.py")
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror}); choose another") from error
-    manifest = _manifest(trained, exported, names, out)
+    manifest = _manifest(models, exported, names, out)
     workdir.write_json(out / "manifest.json", manifest)
     return manifest
 
 
+def _name(path: tuple[Any, ...], groups: int) -> str:
+    """A weight's name: that of its group, where there are several, and its keys."""
+    group, *keys = path
+    return ".".join([*([f"group_{group.idx}"] if groups > 1 else []), *(k.key for k in keys)])
+
+
 def _manifest(
-    trained: Trained, exported: jax_export.Exported, names: list[str], out: Path
+    models: list[Model], exported: jax_export.Exported, names: list[str], out: Path
 ) -> dict[str, Any]:
+    trained = models[0].trained
     dims, data = trained.arch.dims, trained.data
+    kinds = {"STNDT" if model.trained.config.model.spatial else "NDT" for model in models}
     files = [_PROGRAM, *(["weights.npz"] if names else [])]
     return {
         "format": 1,
         "data": data.name,
-        "model": "STNDT" if trained.config.model.spatial else "NDT",
-        "members": len(trained.usable),
+        "model": " and ".join(sorted(kinds)),
+        "members": len(models),
         "input": {
             "shape": ["trials", dims.bins_observed, dims.heldin],
             "dtype": "int32",
@@ -168,10 +204,9 @@ def infer(folder: Path, spikes: Path, out: Path, chunk: int = 256) -> tuple[int,
         ) from None
     except (KeyError, ValueError, OSError) as error:
         raise UserError(f"{folder} cannot be read ({error}); export the model again") from error
-    try:
-        counts_RTN = np.load(spikes, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{spikes} cannot be read ({error}); give counts as .npy") from error
+    counts_RTN = load_numpy(spikes, mmap=True)
+    if isinstance(counts_RTN, dict):
+        raise UserError(f"{spikes} holds several arrays; give counts as .npy")
     wanted = tuple(model.manifest["input"]["shape"][1:])
     if counts_RTN.ndim != 3 or counts_RTN.shape[1:] != wanted:
         raise UserError(

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stndt_jax import config as configs
-from stndt_jax import population, selection, step, workdir
+from stndt_jax import hosts, population, selection, step, workdir
 from stndt_jax.checkpoint import Checkpoints
 from stndt_jax.config import Config
 from stndt_jax.errors import UserError
@@ -173,8 +173,9 @@ def start(
     _, kept = transplant(found.params[0], one, same)
     if not kept:
         raise UserError(f"nothing of {found.path} fits these neurons and bins; train from scratch")
-    workdir.make(path)
-    workdir.write_json(path / _FILE, told)
+    if hosts.first():
+        workdir.make(path)
+        workdir.write_json(path / _FILE, told)
     anew = sorted({name.partition(".")[0] for name in set(names(one)) - set(kept)})
     words = (
         f"starting with {len(kept)} of {len(names(one))} parameters from {found.path}; drawn "

@@ -106,6 +106,8 @@ def lds(
 
     _check(data, latents, "lds")
     x_RTN = np.sqrt(_heldin(data))
+    # A silent neuron has no noise, and its covariance no inverse.
+    x_RTN = x_RTN[..., x_RTN[: len(data.train)].std(axis=(0, 1)) > 0]
     N = x_RTN.shape[-1]
     mean_N = x_RTN[: len(data.train)].mean(axis=(0, 1))
     smooth_SN = gaussian_filter1d(x_RTN[: len(data.train)] - mean_N, 30 / data.bin_ms, axis=1)
@@ -127,19 +129,24 @@ def lds(
             emission_covariance=jnp.diag(jnp.asarray(spread_N)),
         )
         x = jnp.asarray(x_RTN)
-        fitted = x[: len(data.train)]
 
         @jax.jit
-        def iterate(params: Any) -> Any:
-            sums, _ = jax.vmap(lambda x_TN: model.e_step(params, x_TN))(fitted)
+        def iterate(params: Any, x_RTN: Any) -> Any:
+            sums, _ = jax.vmap(lambda x_TN: model.e_step(params, x_TN))(x_RTN)
             params, _ = model.m_step(params, properties, sums, None)
             # Of several trials dynamax 1.0 estimates an initial covariance that need not be
-            # positive: the first state keeps its broad prior.
-            return params._replace(initial=start.initial)
+            # positive: the first state keeps its broad prior. Of the other covariances rounding
+            # makes what is asymmetric grow tenfold an iteration, and that of a nearly silent
+            # neuron shrinks to nothing.
+            return params._replace(
+                initial=start.initial,
+                dynamics=params.dynamics._replace(cov=_positive(params.dynamics.cov, 0.0)),
+                emissions=params.emissions._replace(cov=_positive(params.emissions.cov, 1e-4)),
+            )
 
         params = start
         for _ in range(iterations):
-            params = iterate(params)
+            params = iterate(params, x[: len(data.train)])
         smoother = jax.jit(lambda x_TN: model.smoother(params, x_TN).smoothed_means)
         z_RTD = np.asarray(jax.lax.map(smoother, x))
     if not np.isfinite(z_RTD).all():
@@ -148,6 +155,13 @@ def lds(
             f"with --latents"
         )
     return _read_out(data, z_RTD)
+
+
+def _positive(cov: Any, least: float) -> Any:
+    """A covariance made symmetric, with a little more variance on its diagonal."""
+    import jax.numpy as jnp
+
+    return (cov + cov.T) / 2 + least * jnp.eye(len(cov))
 
 
 def _heldin(data: SpikeData) -> Float[NDArray, "R T N"]:

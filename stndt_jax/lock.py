@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from stndt_jax.errors import UserError
@@ -96,6 +98,50 @@ class Lock:
             f"process {pid} on {host} is at work in {self._path.parent} (its lock is "
             f"{max(age, 0):.0f} s old); wait for it, stop it, or choose another --workdir"
         )
+
+
+@contextlib.contextmanager
+def turn(path: Path) -> Iterator[None]:
+    """Waits for its turn and has it while open; for what takes moments, not hours.
+
+    The kernel holds the lock, so nobody's death can leave it behind.
+
+    Args:
+      path: a file, made if need be, on a file system with locks.
+
+    Raises:
+      UserError: the file system has none.
+    """
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); choose another") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be locked ({error.strerror}); put --workdir on a file system with "
+                f"locks"
+            ) from error
+        yield
+
+
+def wait_until_free(folder: Path) -> None:
+    """Waits until a process that has died, here or on another host, has lost its lock.
+
+    Raises:
+      UserError: somebody is alive there.
+    """
+    end = time.monotonic() + STALE_S + 2 * BEAT_S
+    while True:
+        try:
+            with Lock(folder):
+                return
+        except UserError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
 
 
 def _began(pid: int) -> str | None:

@@ -58,7 +58,7 @@ class RunLog:
         """
         if not self._metrics.exists():
             return 0
-        rows, lost = _rows(self._metrics)
+        rows, lost = read_rows(self._metrics)
         partial = self._metrics.with_suffix(".partial")
         with partial.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows if row["epoch"] <= epoch)
@@ -111,6 +111,22 @@ class RunLog:
             self._board.close()
 
 
+class Silent:
+    """What a process has in place of a ``RunLog`` where another process writes it."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def metrics(self, row: dict[str, Any], words: str) -> None:
+        """Nothing."""
+
+    def progress(self, epoch: float) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
     """Turns what the disk refuses into one sentence."""
@@ -125,13 +141,13 @@ def _told(path: Path) -> Iterator[None]:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The whole rows of a ``metrics.jsonl``; one torn by a kill is left out."""
-    rows, lost = _rows(path)
+    rows, lost = read_rows(path)
     if lost:
         logger.warning("%s: %d damaged line(s) were left out", path, lost)
     return rows
 
 
-def _rows(path: Path) -> tuple[list[dict[str, Any]], int]:
+def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The whole rows, and how many lines are none."""
     rows: list[dict[str, Any]] = []
     lost = 0

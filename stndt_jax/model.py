@@ -32,17 +32,19 @@ import jax
 import jax.numpy as jnp
 
 from stndt_jax.config import Contrast, Model
+from stndt_jax.shares import WHOLE, Share
 from stndt_jax.types import Array, Bool, Dims, Float, Int
 
 
 class Knobs(NamedTuple):
-    """What may differ between members of a population while the model runs."""
+    """What may differ between members of a population, or devices, while the model runs."""
 
     context_forward: Array | int
     context_backward: Array | int
     dropout: Array | float
     dropout_rates: Array | float
     dropout_embedding: Array | float
+    share: Share = WHOLE
 
 
 def context_mask(
@@ -58,17 +60,28 @@ def context_mask(
     return ((lag <= ahead) | (ahead < 0)) & ((-lag <= back) | (back <= 0))
 
 
-def dropout(key: Array, x: Array, rate: Array | float) -> Array:
-    """Zeroes a share of the elements and scales up the others to keep the mean.
+def dropout(key: Array, x: Array, rate: Array | float, share: Share = WHOLE) -> Array:
+    """Zeroes some of the elements and scales up the others to keep the mean.
 
     The rate may be traced. It is rounded to 1/256, so that a mask takes 8 random bits an
     element; they are drawn as 32-bit words, which costs a quarter as much as drawing bytes.
+    A device with a share of the trials draws for all and keeps its own, lest the draw depend on
+    the devices.
     """
-    words = jax.random.bits(key, (math.ceil(x.size / 4),), jnp.uint32)
-    bytes_ = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[: x.size]
+    elements = x.size * share.parts
+    words = jax.random.bits(key, (math.ceil(elements / 4),), jnp.uint32)
+    bytes_ = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:elements]
+    bytes_ = share.own_draws(bytes_)
     dropped = jnp.minimum(jnp.round(jnp.asarray(rate, jnp.float32) * 256.0), 255.0)
     keep = bytes_.reshape(x.shape) >= dropped.astype(jnp.uint8)
     return jnp.where(keep, x * (256.0 / (256.0 - dropped)).astype(x.dtype), 0)
+
+
+def _drop(module: nn.Module, x: Array, rate: Array | float, knobs: Knobs) -> Array:
+    """Dropout with the module's own key, where it was given one."""
+    if not module.has_rng("dropout"):
+        return x
+    return dropout(module.make_rng("dropout"), x, rate, knobs.share)
 
 
 def sinusoid(length: int, width: int, offset: bool) -> Float[Array, "length width"]:
@@ -174,7 +187,7 @@ class TemporalAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BTN: Float[Array, "B T N"], mask_bTT: Bool[Array, "b T T"], rate: Array | float
+        self, x_BTN: Float[Array, "B T N"], mask_bTT: Bool[Array, "b T T"], knobs: Knobs
     ) -> tuple[Float[Array, "B T N"], Float[Array, "B T T"]]:
         N, H = x_BTN.shape[-1], self.heads
         xavier = math.sqrt(6.0 / (4 * N))
@@ -184,8 +197,7 @@ class TemporalAttention(nn.Module):
             a_BTT = _attention(q_BTd, k_BTd, mask_bTT)
             mean_BTT = mean_BTT + a_BTT / H
             weights = a_BTT.astype(self.dtype)
-            if self.has_rng("dropout"):
-                weights = dropout(self.make_rng("dropout"), weights, rate)
+            weights = _drop(self, weights, knobs.dropout, knobs)
             outputs.append(jnp.matmul(weights, v_BTd))
         y_BTN = jnp.concatenate(outputs, axis=-1)
         return Linear(N, N, self.dtype, None, 0.0, self.scale, name="out")(y_BTN), mean_BTT
@@ -217,12 +229,11 @@ class FeedForward(nn.Module):
     scale: float = 1.0
 
     @nn.compact
-    def __call__(self, x: Array, rate: Array | float) -> Array:
+    def __call__(self, x: Array, knobs: Knobs) -> Array:
         F, dtype = self.config.feedforward, jnp.dtype(self.config.dtype)
         h = Linear(self.width, F, dtype, scale=self.scale, name="in")(x)
         h = jax.nn.relu(h) if self.config.activation == "relu" else jax.nn.gelu(h, False)
-        if self.has_rng("dropout"):
-            h = dropout(self.make_rng("dropout"), h, rate)
+        h = _drop(self, h, knobs.dropout, knobs)
         return Linear(F, self.width, dtype, scale=self.scale, name="out")(h)
 
 
@@ -247,18 +258,16 @@ class Layer(nn.Module):
         fixup = 0.67 * config.layers**-0.25 if config.tfixup else 1.0
 
         def drop(y: Array) -> Array:
-            y = y.astype(jnp.float32)
-            return dropout(self.make_rng("dropout"), y, knobs.dropout) if training else y
+            return _drop(self, y.astype(jnp.float32), knobs.dropout, knobs)
 
-        training = self.has_rng("dropout")
         norm = {name: LayerNorm(N, name=name) for name in ("norm1", "norm2")}
         attend = TemporalAttention(self.dims, config.heads, dtype, fixup, name="temporal")
         forward = FeedForward(config, N, fixup, name="feedforward")
 
-        h, temporal_BTT = attend(norm["norm1"](x_BTN) if pre else x_BTN, mask_bTT, knobs.dropout)
+        h, temporal_BTT = attend(norm["norm1"](x_BTN) if pre else x_BTN, mask_bTT, knobs)
         x_BTN = x_BTN + drop(h)
         x_BTN = x_BTN if pre else norm["norm1"](x_BTN)
-        x_BTN = x_BTN + drop(forward(norm["norm2"](x_BTN) if pre else x_BTN, knobs.dropout))
+        x_BTN = x_BTN + drop(forward(norm["norm2"](x_BTN) if pre else x_BTN, knobs))
         x_BTN = x_BTN if pre else norm["norm2"](x_BTN)
         if not config.spatial:
             return x_BTN, {"temporal_attention": temporal_BTT}
@@ -271,7 +280,7 @@ class Layer(nn.Module):
         x_BTN = x_BTN + drop(mixed_BTN)
         x_BTN = x_BTN if pre else norm["norm3"](x_BTN)
         forward = FeedForward(config, N, name="feedforward_spatial")
-        x_BTN = x_BTN + drop(forward(norm["norm4"](x_BTN) if pre else x_BTN, knobs.dropout))
+        x_BTN = x_BTN + drop(forward(norm["norm4"](x_BTN) if pre else x_BTN, knobs))
         x_BTN = x_BTN if pre else norm["norm4"](x_BTN)
         return x_BTN, {"temporal_attention": temporal_BTT, "spatial_attention": a_BNN}
 
@@ -311,7 +320,9 @@ class STNDT(nn.Module):
         if config.spatial:
             self.spatial_embedder = Linear(T, T, dtype)
             self.spatial_position = self._position(N, T, "spatial_position")
-        self.layers = [Layer(config, self.dims) for _ in range(config.layers)]
+        # Rematerialised, a layer keeps its input alone for the way back, and is computed again.
+        kind = nn.remat(Layer) if config.remat else Layer
+        self.layers = [kind(config, self.dims) for _ in range(config.layers)]
         self.final_norm = LayerNorm(N) if config.final_norm == "layer" else ScaleNorm(N)
         self.decoder = Linear(N, N, dtype, bound=0.1, bias_bound=0.0)
         if self.contrast.enabled and self.contrast.projector != "none":
@@ -361,22 +372,20 @@ class STNDT(nn.Module):
             # A bin that was not recorded attends to itself, lest it attend to nothing.
             mask_bTT = mask_bTT & (seen_BT[:, None, :] | jnp.eye(self.dims.bins, dtype=bool)[None])
         temporal_BTN, spatial_BNT = self.embed(x_BTN)
-        x_BTN = self._drop(temporal_BTN + self.position[None], knobs.dropout_embedding)
+        x_BTN = _drop(self, temporal_BTN + self.position[None], knobs.dropout_embedding, knobs)
         if spatial_BNT is None:
             s_BNT = x_BTN.swapaxes(-1, -2)
         else:
-            s_BNT = self._drop(spatial_BNT + self.spatial_position[None], knobs.dropout_embedding)
+            s_BNT = spatial_BNT + self.spatial_position[None]
+            s_BNT = _drop(self, s_BNT, knobs.dropout_embedding, knobs)
         layers = []
         for layer in self.layers:
             x_BTN, maps = layer(x_BTN, s_BNT, mask_bTT, knobs)
             s_BNT = _recorded(x_BTN, seen_BT).swapaxes(-1, -2)
             layers.append(maps | {"layers": x_BTN})
         out = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
-        hidden = self._drop(self.final_norm(x_BTN), knobs.dropout_rates)
+        hidden = _drop(self, self.final_norm(x_BTN), knobs.dropout_rates, knobs)
         return self.decoder(hidden).astype(jnp.float32), out
-
-    def _drop(self, x: Array, rate: Array | float) -> Array:
-        return dropout(self.make_rng("dropout"), x, rate) if self.has_rng("dropout") else x
 
     def features(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from stndt_jax.errors import UserError
 from stndt_jax.types import Array
 
 Step = Callable[[Any, Any, Any], tuple[Any, dict[str, Array]]]
@@ -36,6 +38,24 @@ def compiler_options() -> dict[str, str]:
     except jax.errors.JaxRuntimeError:
         return {}
     return options
+
+
+def keep_compiled(folder: Path) -> None:
+    """Keeps compiled programs in a folder; whoever compiles the same again finds it there.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise UserError(
+            f"--compile-cache {folder} cannot be written ({error.strerror}); choose another folder"
+        ) from error
+    jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def compiled(fn: Callable, **how: Any) -> Any:
@@ -68,7 +88,7 @@ def mesh(members: int, data: int = 1, devices: int = 0) -> Mesh | None:
 def of_members(grid: Mesh | None) -> Any:
     """The sharding of arrays with a leading axis of members."""
     if grid is None:
-        return jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return NamedSharding(grid, P("member"))
 
 
@@ -176,11 +196,13 @@ def over_members(
         together = grid is not None or jax.default_backend() != "cpu"
     name = None if grid is None else "member"
 
-    def run(*args: Any) -> Any:
+    def lifted(*args: Any) -> Any:
         split = len(args) - shared
         own, others = args[:split], args[split:]
         if together:
             return jax.vmap(lambda *own: fn(*own, *others), spmd_axis_name=name)(*own)
         return jax.lax.map(lambda own: fn(*own, *others), own)
 
-    return run
+    # What JAX_LOG_COMPILES and a profile call it.
+    lifted.__name__ = getattr(fn, "__name__", lifted.__name__)
+    return lifted

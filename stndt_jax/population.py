@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from stndt_jax import optim, parallel, selection, step
+from stndt_jax import optim, parallel, pmapped, selection, step
 from stndt_jax.config import Config, Hyper
 from stndt_jax.step import Batch, State
-from stndt_jax.types import Array, Params
+from stndt_jax.types import Array, NDArray, Params
 
 
 class Member(NamedTuple):
@@ -46,6 +48,13 @@ def make_init(arch: step.Arch, grid: Any = None) -> Callable[[Hyper], Member]:
     # Drawn one after the other, because the draw must not depend on the devices.
     drawn = parallel.over_members(init, together=False)
     return parallel.compiled(drawn, out_shardings=parallel.of_members(grid))
+
+
+def only(members: Member, keep: NDArray) -> Member:
+    """The members, of which those not kept train no more: they stay as they are."""
+    active = members.state.active
+    still = jax.device_put(np.asarray(active) & keep, active.sharding)
+    return members._replace(state=members.state._replace(active=still))
 
 
 def _holding(run: Callable, frozen: Params) -> Callable:
@@ -85,10 +94,14 @@ def make_portion(
       members are validated and selected and the metrics say how they did, one entry a member;
       without, all but ``healthy`` and ``active`` are NaN.
     """
+    pmap = grid is not None and config.parallel.engine == "pmap"
+    if pmap:
+        arch = dataclasses.replace(arch, share=pmapped.share(grid))
     one_step: Callable = functools.partial(step.train_step, arch)
     if frozen is not None:
         one_step = _holding(one_step, frozen)
-    steps_of = parallel.over_steps(one_step, _order, arch.steps_per_epoch, batch, grid)
+    side = None if pmap else grid
+    steps_of = parallel.over_steps(one_step, _order, arch.steps_per_epoch, batch, side)
     scores_of = parallel.over_batches(functools.partial(step.evaluate_step, arch), batch)
     limit = config.train.restarts if config.train.on_divergence == "restart" else 0
 
@@ -162,10 +175,11 @@ def make_portion(
 
         return jax.lax.cond(report, judge, unjudged, member)
 
+    lift = pmapped.over_members if pmap else parallel.over_members
     return parallel.compiled(
-        parallel.over_members(portion, shared=5, grid=grid),
+        lift(portion, shared=5, grid=grid),
         donate_argnums=0,
-        out_shardings=parallel.of_members(grid),
+        out_shardings=(parallel.of_members(grid), parallel.of_all(grid)),
     )
 
 

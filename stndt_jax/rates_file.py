@@ -18,7 +18,6 @@ them; neurons are held-in then held-out.
 from __future__ import annotations
 
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ import h5py
 import numpy as np
 
 from stndt_jax import scoring
+from stndt_jax.data.checks import load_numpy
 from stndt_jax.data.spikes import SpikeData, group_name
 from stndt_jax.errors import UserError
 from stndt_jax.types import NDArray
@@ -64,11 +64,9 @@ def read(path: Path, data: SpikeData) -> dict[str, NDArray]:
 def _arrays(path: Path, data: SpikeData) -> dict[str, NDArray]:
     """All arrays of a file by name, those of the recording's group as if they stood at the top."""
     try:
-        if path.suffix == ".npy":
-            return {"eval": np.load(path, allow_pickle=False)}
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
+        if path.suffix in (".npy", ".npz"):
+            found = load_numpy(path)
+            return found if isinstance(found, dict) else {"eval": found}
         with h5py.File(path, "r") as file:
             groups = [name for name, item in file.items() if isinstance(item, h5py.Group)]
             source: Any = file
@@ -85,7 +83,7 @@ def _arrays(path: Path, data: SpikeData) -> dict[str, NDArray]:
             return {name: np.asarray(item[()]) for name, item in items.items() if item.ndim}
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; name a file of rates") from None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); give .h5, .npz or .npy") from error
 
 

@@ -223,6 +223,16 @@ def read_submission(path: str | Path, name: str | None = None) -> dict[str, NDAr
     return rates
 
 
+def joined(rates: Mapping[str, NDArray], split: str) -> NDArray:
+    """A submission's rates of one split as one array (R, T, N), forward bins where it has them."""
+    ends = ["", "_forward"] if f"{split}_rates_heldin_forward" in rates else [""]
+    parts = [
+        np.concatenate([rates[f"{split}_rates_{n}{end}"] for n in ("heldin", "heldout")], axis=-1)
+        for end in ends
+    ]
+    return np.concatenate(parts, axis=1)
+
+
 def decode(
     train_rates: Float[NDArray, "R T N"],
     train_behavior: Float[NDArray, "R T D"],

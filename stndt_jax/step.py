@@ -7,6 +7,7 @@ the same run.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from stndt_jax import losses, masking, optim
 from stndt_jax.config import Config, Contrast, Hyper, Mask, Model, Optimizer
 from stndt_jax.metrics import BitsPerSpike
 from stndt_jax.model import STNDT, Knobs
+from stndt_jax.shares import WHOLE, Share
 from stndt_jax.types import Array, Bool, Dims, Float, Params, UInt
 
 _STREAMS = {"init": 0, "order": 1, "train": 2, "validate": 3}
@@ -34,6 +36,8 @@ class Arch:
     dims: Dims
     epochs: int
     steps_per_epoch: int
+    rng: str = "threefry"
+    share: Share = WHOLE
 
     @property
     def network(self) -> STNDT:
@@ -51,7 +55,20 @@ def arch(config: Config, dims: Dims, steps_per_epoch: int) -> Arch:
         dims,
         config.train.epochs,
         steps_per_epoch,
+        config.train.rng,
     )
+
+
+def inference(arch: Arch) -> Arch:
+    """An architecture without what rates do not depend on: one program serves all that agree."""
+
+    def plain(section: Any) -> Any:
+        hyper = [field.name for field in dataclasses.fields(section) if field.metadata["hyper"]]
+        return dataclasses.replace(section, **dict.fromkeys(hyper, 0))
+
+    sections = ("model", "mask", "contrast", "optimizer")
+    same = {name: plain(getattr(arch, name)) for name in sections}
+    return dataclasses.replace(arch, **same, epochs=0, steps_per_epoch=0)
 
 
 class Batch(NamedTuple):
@@ -96,7 +113,15 @@ def key(seed: Array, stream: str, index: Array | int = 0) -> Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _STREAMS[stream]), index)
 
 
-def knobs(hyper: Hyper) -> Knobs:
+def noise_of(arch: Arch, hyper: Hyper, index: Array) -> Array:
+    """The key of a training step's corruption and dropout, for the generator asked for."""
+    noise = key(hyper.seed, "train", index)
+    if arch.rng == "threefry":
+        return noise
+    return jax.random.wrap_key_data(jax.random.bits(noise, (4,), jnp.uint32), impl="rbg")
+
+
+def knobs(hyper: Hyper, share: Share = WHOLE) -> Knobs:
     """The hyperparameters that the network itself reads."""
     return Knobs(
         hyper.context_forward,
@@ -104,6 +129,7 @@ def knobs(hyper: Hyper) -> Knobs:
         hyper.dropout,
         hyper.dropout_rates,
         hyper.dropout_embedding,
+        share,
     )
 
 
@@ -136,9 +162,10 @@ def loss(
       epoch: epochs trained so far, fractions included.
 
     Returns:
-      The loss, and its parts as sums.
+      The loss, and its parts as sums; of a device with a share of the batch, all of it as what
+      this device adds to the whole.
     """
-    network, dims = arch.network, arch.dims
+    network, dims, share = arch.network, arch.dims, arch.share
     key_corrupt, key_drop, key_views = jax.random.split(noise, 3)
     views = 3 if arch.contrast.enabled else 1
     how = masking.Corruption(
@@ -166,17 +193,19 @@ def loss(
         )
 
     x_VBTN, masked_VBTN = jax.vmap(corrupt)(jax.random.split(key_corrupt, views), how)
+    x_VBTN, masked_VBTN = share.own(x_VBTN, 1), share.own(masked_VBTN, 1)
+    batch = jax.tree.map(share.own, batch)
     seen_BT = seen(batch.known, dims)
     if seen_BT is not None:
         # What was not recorded gets no random counts either.
         x_VBTN = jnp.where(batch.known[None], x_VBTN, 0)
     targets_BTN = (masked_VBTN[0] | masking.predicted(dims)[None]) & batch.known
     z_BTN, _ = network.apply(
-        {"params": params}, x_VBTN[0], knobs(hyper), seen_BT, rngs={"dropout": key_drop}
+        {"params": params}, x_VBTN[0], knobs(hyper, share), seen_BT, rngs={"dropout": key_drop}
     )
     nll_BTN = losses.poisson_nll(z_BTN, batch.counts.astype(jnp.float32))
     masked, targets = losses.masked_sum(nll_BTN, targets_BTN)
-    total = losses.mean(masked, targets)
+    total = losses.mean(masked, share.total(targets))
     contrastive = jnp.float32(0.0)
     if arch.contrast.enabled:
         pair = x_VBTN[1:].reshape(-1, dims.bins, dims.neurons)
@@ -184,13 +213,15 @@ def loss(
         features = network.apply(
             {"params": params},
             pair,
-            knobs(hyper),
+            knobs(hyper, dataclasses.replace(share, views=2)),
             both_BT,
             method="features",
             rngs={"dropout": key_views},
         )
         for rows in features:
-            contrastive += jnp.mean(losses.info_nce(jnp.asarray(rows), hyper.contrast_temperature))
+            everyone = share.gathered(jnp.asarray(rows))
+            each = losses.info_nce(everyone, hyper.contrast_temperature)
+            contrastive += jnp.mean(each) / share.parts
         weight = jnp.where(epoch >= hyper.contrast_start_epoch, hyper.contrast_weight, 0.0)
         total = total + weight * contrastive
     return total, Losses(masked, targets, contrastive)
@@ -210,10 +241,11 @@ def train_step(
       step was not taken.
     """
     epoch = state.step / arch.steps_per_epoch
-    noise = key(hyper.seed, "train", state.step)
+    noise = noise_of(arch, hyper, state.step)
     (total, parts), grads = jax.value_and_grad(loss, argnums=1, has_aux=True)(
         arch, state.params, hyper, batch, noise, epoch
     )
+    total, parts, grads = arch.share.total((total, parts, grads))
     norm = optax.tree.norm(grads)
     rate = hyper.learning_rate * optim.schedule(
         arch.optimizer.schedule, epoch, arch.epochs, hyper.warmup_epochs

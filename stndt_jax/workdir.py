@@ -22,7 +22,7 @@ from typing import Any
 
 import jax
 
-from stndt_jax.config import Config, from_mapping, to_mapping
+from stndt_jax.config import Config, from_mapping, to_mapping, with_later
 from stndt_jax.data.spikes import SpikeData
 from stndt_jax.errors import UserError
 
@@ -114,7 +114,7 @@ def read_config(path: Path) -> Config:
     if not isinstance(values, dict):
         raise UserError(f"{path / 'config.json'} holds no configuration; {copy}")
     try:
-        return from_mapping(values)
+        return from_mapping(with_later(values))
     except UserError as error:
         raise UserError(f"{path / 'config.json'} is damaged: {error}; {copy}") from error
 
@@ -150,7 +150,10 @@ def versions() -> dict[str, str]:
 
 # Where the recording lies, how often a checkpoint is written and on which devices change nothing
 # that is computed.
-_FREE = ("data.path", "data.targets", "train.save_every_s", "parallel.devices", "parallel.data")
+FREE = (
+    *("data.path", "data.targets", "train.save_every_s", "model.remat"),
+    *("parallel.devices", "parallel.data", "parallel.engine"),
+)
 
 
 def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = False) -> None:
@@ -171,11 +174,11 @@ def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = Fals
         trials = {"train_trials": len(data.train), "eval_trials": len(data.eval)}
         sizes = trials | {name: getattr(data, name) for name in _SIZES}
         new = {"config": to_mapping(config), "data_fingerprint": fingerprint, "sizes": sizes}
-        write_json(path / "run.json", new | {"sittings": [_sitting()]})
+        write_json(path / "run.json", new | {"sittings": [sitting()]})
         write_json(path / "config.json", to_mapping(config))
         return
     old, run = read_config(path), read_run(path)
-    changed = [d for d in differences(old, config) if d.split(":")[0] not in _FREE]
+    changed = [d for d in differences(old, config) if d.split(":")[0] not in FREE]
     longer = [d for d in changed if d.startswith("train.epochs:")]
     if extend and longer and config.train.epochs > old.train.epochs:
         changed = [d for d in changed if d not in longer]
@@ -191,7 +194,7 @@ def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = Fals
             f"{run['data_fingerprint'][:12]} and {fingerprint[:12]}); give the same recording or "
             f"choose another --workdir"
         )
-    run["sittings"] = [*run["sittings"], _sitting()]
+    run["sittings"] = [*run["sittings"], sitting()]
     write_json(path / "run.json", run)
     if longer:
         write_json(path / "config.json", to_mapping(config))
@@ -241,7 +244,7 @@ def read_run(path: Path) -> dict[str, Any]:
     return run
 
 
-def _sitting() -> dict[str, Any]:
+def sitting() -> dict[str, Any]:
     """One process's part of a run, as it begins."""
     return {
         "began": _now(),

@@ -11,7 +11,10 @@ from pathlib import Path
 # Before jax is imported, and in the environment, so that it also holds in commands a test starts.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8"
+    # Small programs that run for moments: compiling them well takes longer than it saves.
+    + " --xla_backend_optimization_level=0"
 )
 os.environ["MPLBACKEND"] = "Agg"
 # Many tests train the same small model: each program is compiled once, in whatever process.

@@ -146,13 +146,9 @@ def stand_ins(place: Place) -> Iterator[None]:
         shapes = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), x) for x in (like, known)]
         return known if shapes[0] == shapes[1] else real_load(path, like)
 
-    def rates_of(
-        trained: evaluate.Trained, trials: spikes.Trials, members: list[int], _: str
-    ) -> Iterator:
-        dims = trained.arch.dims
-        shape = trials.counts(dims.bins_forward, dims.heldout).shape
-        for k in members:
-            yield np.random.default_rng(k).uniform(0.01, 1.0, shape).astype(np.float32)
+    def rates(model: evaluate.Model, batch: step.Batch, _: str) -> np.ndarray:
+        rng = np.random.default_rng(model.member)
+        return rng.uniform(0.01, 1.0, batch.counts.shape).astype(np.float32)
 
     def make(kind: str, seed: int = 0, **_: Any) -> spikes.SpikeData:
         return real_make(kind, seed, trials=4, eval_trials=2, bins=4, bins_forward=2, heldin=2,
@@ -163,7 +159,7 @@ def stand_ins(place: Place) -> Iterator[None]:
         mock.patch.object(population, "make_portion", lambda *_: _Portion()),
         mock.patch.object(checkpoint.ocp, "load", load),
         mock.patch.object(train._Loop, "run", lambda _self, _portion, members, _at: members),
-        mock.patch.object(evaluate, "rates_of", rates_of),
+        mock.patch.object(evaluate, "rates", rates),
         mock.patch.object(synthetic, "make", make),
         mock.patch.object(workdir, "_commit", lambda: None),
         mock.patch.object(plots_data, "recording", lambda *_, **__: None),

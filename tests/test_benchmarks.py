@@ -1,27 +1,33 @@
-"""The benchmark runs, and counts operations as a person would."""
+"""The benchmarks run, on a bare machine too, and count operations as a person would."""
 
 from __future__ import annotations
 
-import importlib.util
+import functools
+import json
+import subprocess
+import sys
 from pathlib import Path
-from types import ModuleType
 
+import bfloat16
+import compilations
+import growth
+import jax
+import jax.numpy as jnp
+import numpy as np
+import plain_step
 import pytest
+import sizes
+import train_step
+
+from stndt_jax import step
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+SCRIPTS = sorted(path for path in BENCHMARKS.glob("*.py") if "def main" in path.read_text())
 
 
-@pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "train_step.py"
-    spec = importlib.util.spec_from_file_location("train_step", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_needed_operations_by_hand(benchmark: ModuleType) -> None:
+def test_needed_operations_by_hand() -> None:
     """One layer, one trial: every product of the specification written out."""
-    config, dims = benchmark.setting("tiny", 1, "float32")
+    config, dims = sizes.setting("tiny", 1, "float32")
     T, N, F = 8, 6, 8
     products = [
         (T, N, N), (N, T, T),  # embedders
@@ -37,12 +43,96 @@ def test_needed_operations_by_hand(benchmark: ModuleType) -> None:
     # Both kinds of features: 2 rows with 2 rows; and back, the slope of a symmetric matrix.
     similarities = 2 * 2 * (2 * 2 * T * N * 2)
     wanted = 3 * forward - inputs + similarities
-    assert benchmark.needed_gflop(config, dims, 1) * 1e9 == pytest.approx(wanted)
+    assert sizes.needed_gflop(config, dims, 1) * 1e9 == pytest.approx(wanted)
 
 
 @pytest.mark.slow
-def test_a_step_is_timed(benchmark: ModuleType) -> None:
-    found = benchmark.measure("tiny", 2, 2, "float32")
-    assert found["population"] == 2
+def test_a_step_is_timed_beside_the_plain_one() -> None:
+    found = train_step.measure("tiny", 1, 2, "float32", plain=True)
     assert found["ratio"] == pytest.approx(found["gflops"] / found["matmul_gflops"])
-    assert found["trials_per_s"] == pytest.approx(2 * 4 / found["ms_per_step"] * 1e3)
+    assert found["trials_per_s"] == pytest.approx(4 / found["ms_per_step"] * 1e3)
+    assert found["plain_loss_difference"] <= plain_step.TOLERANCE
+    wanted = found["ms_per_step"] / found["plain_ms_per_step"]
+    assert found["ratio_to_plain"] == pytest.approx(wanted)
+
+
+@pytest.mark.slow
+def test_the_plain_step_is_the_same_step() -> None:
+    """Loss and slopes without dropout; with it, other draws and so another loss."""
+    arch, hyper, batch, params = plain_step.one_model("tiny")
+    still = hyper._replace(
+        **dict.fromkeys(("dropout", "dropout_rates", "dropout_embedding"), jnp.float32(0.0))
+    )
+    noise = step.key(hyper.seed, "train", 3)
+    plain = jax.jit(jax.value_and_grad(functools.partial(plain_step.loss, arch)))
+    ours = jax.jit(jax.value_and_grad(functools.partial(step.loss, arch), has_aux=True))
+    found, slopes = plain(params, still, batch, noise)
+    (wanted, _), wanted_slopes = ours(params, still, batch, noise, jnp.float32(0.0))
+    assert float(found) == pytest.approx(float(wanted), rel=1e-6)
+    for slope, leaf in zip(jax.tree.leaves(slopes), jax.tree.leaves(wanted_slopes), strict=True):
+        assert np.abs(slope - leaf).max() <= 1e-5 * max(np.abs(leaf).max(), 1e-3)
+    assert float(plain(params, hyper, batch, noise)[0]) != pytest.approx(float(wanted), rel=1e-3)
+
+
+@pytest.mark.slow
+def test_another_loss_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain_step, "info_nce", lambda rows, temperature: jnp.float32(0.0))
+    with pytest.raises(SystemExit, match="the losses differ"):
+        plain_step.difference("tiny")
+
+
+@pytest.mark.slow
+def test_a_run_compiles_its_portion_once(tmp_path: Path) -> None:
+    found = compilations.measure(3, 30, tmp_path / "run")
+    assert found["portion_compilations"] == 1
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert len(rows) == 6
+    values = json.loads((tmp_path / "run" / "config.json").read_text())["members"]
+    assert all(len(set(given)) == 3 for name, given in values.items() if values[name][0] != 0)
+
+
+def test_growth_is_read_off_the_ends() -> None:
+    rows = [
+        {"axis": axis, "factor": factor, "ms_per_step": 3.0 * factor**power + (factor == 2)}
+        for axis, power in (("T", 2), ("N", 1), ("B", 0))
+        for factor in (1, 2, 4)
+    ]
+    assert growth.exponents(rows) == pytest.approx({"T": 2, "N": 1, "B": 0})
+    config, dims = sizes.setting("tiny", 1, "float32")
+    assert growth.grown(config, dims, "T", 3)[1].bins == 3 * dims.bins
+    assert growth.grown(config, dims, "N", 3)[1].neurons == 3 * dims.neurons
+    assert growth.grown(config, dims, "B", 3)[0].train.batch == 3 * config.train.batch
+
+
+def test_a_difference_is_set_against_the_noise() -> None:
+    """Seeds of standard deviation .01 each: three of them know a mean to .01 / sqrt(3)."""
+    wide, narrow = {"mean": 0.2, "sd": 0.01, "cobps": [0] * 3}, {"mean": 0.21, "sd": 0.01}
+    found = bfloat16.compared(wide, narrow)
+    assert found["difference"] == pytest.approx(0.01)
+    assert found["in_standard_errors"] == pytest.approx(0.01 / (0.01 * (2 / 3) ** 0.5))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_every_benchmark_says_what_it_does(script: Path) -> None:
+    """Where only jax, flax, optax, orbax, numpy, h5py and what those need are.
+
+    But for those that train a run: these need the whole package.
+    """
+    trains = "configfile" in script.read_text() or script.stem == "prepare_nwb"
+    absent = "beartype,jaxtyping,pandas,sklearn,tensorboardX,torch"
+    absent += "" if trains else ",ml_collections,nlb_tools,matplotlib"
+    code = (
+        "import runpy, sys\n"
+        "sys.modules.update(dict.fromkeys(sys.argv[1].split(',')))\n"
+        "sys.argv = [sys.argv[2], '--help']\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, absent, str(script)],
+        cwd=BENCHMARKS,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"python benchmarks/{script.name}" in done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import signal
 from pathlib import Path
@@ -16,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 from recordings import small_reach
 from stndt_jax.configs import default
 
-from stndt_jax import config, configfile, evaluate, log, parallel, step, train
+from stndt_jax import config, configfile, evaluate, hosts, log, parallel, pmapped, step, train
 from stndt_jax.errors import Interrupted, UserError
 from stndt_jax.types import Dims
 
@@ -24,18 +25,18 @@ DIMS = Dims(bins_observed=6, bins_forward=2, heldin=4, heldout=2)
 MEMBERS, BATCH = 8, 8
 
 
-def _config() -> config.Config:
+def _config(layer: str = "embedder") -> config.Config:
     plain = default.get_config().to_dict()
     plain["population"] = MEMBERS
     plain["model"] |= {"layers": 1, "heads": 2, "feedforward": 8}
     plain["model"] |= dict.fromkeys(("dropout", "dropout_rates", "dropout_embedding"), 0.2)
-    plain["contrast"] |= {"weight": 0.5}
+    plain["contrast"] |= {"weight": 0.5, "layer": layer}
     plain["members"] |= {"mask_ratio": tuple(0.1 + 0.05 * k for k in range(MEMBERS))}
     return config.from_mapping(plain)
 
 
 CONFIG = _config()
-ARCH = step.arch(CONFIG, DIMS, 1)
+ARCHS = {layer: step.arch(_config(layer), DIMS, 1) for layer in ("embedder", "decoder")}
 HYPER = jax.tree.map(jnp.asarray, config.hyper(CONFIG))
 
 
@@ -46,48 +47,70 @@ def _batch() -> step.Batch:
 
 
 @functools.cache
-def _params() -> Any:
-    draw = parallel.over_members(functools.partial(step.init, ARCH), together=False)
+def _params(layer: str) -> Any:
+    draw = parallel.over_members(functools.partial(step.init, ARCHS[layer]), together=False)
     return jax.jit(draw)(HYPER).params
 
 
-def _gradients(grid: Any) -> Any:
+def gradients(grid: Any, engine: str = "mesh", layer: str = "embedder") -> Any:
     """Raw gradients of all members, their masks, dropout and contrastive loss included."""
+    arch = ARCHS[layer]
+    if engine == "pmap":
+        arch = dataclasses.replace(arch, share=pmapped.share(grid))
 
     def one(params: Any, hyper: config.Hyper, batch: step.Batch) -> Any:
-        if grid is not None:
+        if grid is not None and engine == "mesh":
             batch = jax.lax.with_sharding_constraint(batch, NamedSharding(grid, P("data")))
         noise = step.key(hyper.seed, "train", 3)
-        loss = lambda params: step.loss(ARCH, params, hyper, batch, noise, jnp.float32(0.0))  # noqa: E731
+        loss = lambda params: step.loss(arch, params, hyper, batch, noise, jnp.float32(0.0))  # noqa: E731
         (total, parts), slopes = jax.value_and_grad(loss, has_aux=True)(params)
-        return total, parts, slopes
+        return arch.share.total((total, parts, slopes))
 
-    lifted = parallel.over_members(one, shared=1, together=True, grid=grid)
+    if engine == "pmap":
+        lifted = pmapped.over_members(one, shared=1, grid=grid)
+    else:
+        lifted = parallel.over_members(one, shared=1, together=True, grid=grid)
     placed = parallel.of_members(grid)
     run = jax.jit(lifted, out_shardings=placed)
-    own = jax.device_put((_params(), HYPER), placed)
-    return jax.tree.map(np.asarray, run(*own, jax.device_put(_batch(), parallel.of_all(grid))))
+    own = hosts.placed((_params(layer), HYPER), placed)
+    return hosts.whole(run(*own, hosts.placed(_batch(), parallel.of_all(grid))))
 
 
 @functools.cache
-def _on_one_device() -> Any:
-    return _gradients(None)
+def on_one_device(layer: str = "embedder") -> Any:
+    return gradients(None, layer=layer)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("data", [1, 4, 8])
+@pytest.mark.parametrize("data", [1, 2, 4, 8])
 def test_gradients_on_a_grid_are_those_of_one_device(data: int) -> None:
     grid = parallel.mesh(MEMBERS, data)
     assert grid is not None
     assert grid.devices.shape == (8 // data, data)
-    total, parts, slopes = _gradients(grid)
-    wanted_total, wanted_parts, wanted = _on_one_device()
+    compare(gradients(grid), on_one_device())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("members", "data", "layer"),
+    [(8, 1, "embedder"), (1, 8, "embedder"), (1, 4, "decoder")],
+)
+def test_gradients_under_pmap_are_those_of_one_device(members: int, data: int, layer: str) -> None:
+    """Features of the decoder go through dropout, the two views one under the other."""
+    grid = parallel.mesh(members, data, members * data)
+    assert grid is not None and grid.devices.shape == (members, data)
+    compare(gradients(grid, "pmap", layer), on_one_device(layer))
+
+
+def compare(found: Any, wanted: Any) -> None:
+    total, parts, slopes = found
+    wanted_total, wanted_parts, wanted = wanted
     np.testing.assert_allclose(total, wanted_total, rtol=1e-5)
     assert float(np.min(parts.contrastive)) > 0.1
     np.testing.assert_allclose(parts.contrastive, wanted_parts.contrastive, rtol=1e-5)
     np.testing.assert_array_equal(parts.targets, wanted_parts.targets)
-    for found, leaf in zip(jax.tree.leaves(slopes), jax.tree.leaves(wanted), strict=True):
-        assert np.abs(found - leaf).max() <= 1e-5 * max(np.abs(leaf).max(), 1e-3)
+    for slope, leaf in zip(jax.tree.leaves(slopes), jax.tree.leaves(wanted), strict=True):
+        assert np.abs(slope - leaf).max() <= 1e-5 * max(np.abs(leaf).max(), 1e-3)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,6 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "types": set(),
     "config": set(),
-    "configfile": {"config"},
     "data": set(),
     "data.checks": set(),
     "data.trials": {"data.checks"},
@@ -44,48 +43,79 @@ ROOMS: dict[str, set[str]] = {
     "data.summary": {"data.checks", "data.nwb", "data.trials"},
     "data.export": {"data.arrays", "data.checks", "data.spikes"},
     "masking": {"config"},
-    "model": {"config"},
+    "shares": set(),
+    "model": {"config", "shares"},
     "losses": set(),
     "metrics": set(),
     "optim": {"config"},
     "selection": set(),
-    "step": {"config", "masking", "model", "losses", "metrics", "optim"},
+    "step": {"config", "masking", "model", "losses", "metrics", "optim", "shares"},
     "parallel": set(),
-    "checkpoint": {"config"},
+    "hosts": set(),
+    "pmapped": {"parallel", "shares"},
+    "checkpoint": {"config", "hosts"},
     "log": set(),
     "interrupt": set(),
     "lock": set(),
     "workdir": {"config", "data.spikes"},
+    "places": {"config", "workdir"},
+    "configfile": {"config", "workdir"},
     "batches": {"config", "data.spikes", "step"},
-    "population": {"config", "optim", "parallel", "selection", "step"},
+    "population": {"config", "optim", "parallel", "pmapped", "selection", "step"},
+    "compact": {"config", "hosts", "parallel", "population"},
+    "fit": {"config", "data.spikes", "step", "batches", "population", "workdir"},
     "train": {
         *("config", "data.spikes", "step", "batches", "parallel", "population"),
-        *("checkpoint", "interrupt", "lock", "log", "workdir"),
+        *("compact", "checkpoint", "hosts", "interrupt", "lock", "log", "workdir"),
     },
     "scoring": {"data.spikes"},
     "baselines": {"data.spikes", "scoring", "metrics"},
     "latents": {"data.spikes", "baselines"},
+    "intervals": set(),
+    "choice": set(),
     "torch_file": set(),
     "torch_import": {"config", "model"},
     "evaluate": {
         *("config", "data.spikes", "step", "parallel", "checkpoint", "workdir"),
-        *("batches", "population", "scoring"),
+        *("batches", "population", "scoring", "intervals", "places"),
     },
-    "rates_file": {"data.spikes", "scoring"},
+    "rates_file": {"data.checks", "data.spikes", "scoring"},
     "others": {"workdir"},
     "bring": {
         *("config", "configfile", "data.spikes", "torch_file", "torch_import", "step"),
         *("batches", "checkpoint", "parallel", "population", "selection", "workdir"),
     },
-    "finetune": {"config", "step", "population", "selection", "checkpoint", "workdir"},
+    "finetune": {
+        *("config", "step", "population", "selection", "checkpoint", "hosts", "workdir"),
+    },
+    "cut": {"config", "step", "population", "checkpoint", "log", "workdir"},
+    "ensemble": {
+        *("data.spikes", "step", "batches", "checkpoint", "workdir", "places", "choice", "cut"),
+        "evaluate",
+    },
+    "runs": {"log", "places", "workdir"},
+    "seeds": {"config", "data.spikes", "batches", "intervals", "log", "train", "workdir"},
     "fewshot": {
         *("config", "data.spikes", "masking", "model", "metrics", "step", "baselines"),
         "evaluate",
     },
     "loader": set(),
-    "export": {"config", "step", "workdir", "evaluate", "loader"},
+    "export": {"config", "data.checks", "step", "workdir", "evaluate", "loader"},
     "plots": set(),
     "plots_data": {"plots"},
+    "plots_many": {"plots"},
+    "plots_search": {"plots"},
+    "space": {"config"},
+    "capacity": {"config"},
+    "study": {"space"},
+    "pruning": {"workdir", "study"},
+    "search": {
+        *("config", "data.spikes", "evaluate", "lock", "log", "train", "workdir"),
+        *("space", "study", "pruning"),
+    },
+    "driver": {"search"},
+    "ray_pool": {"driver", "search"},
+    "search_results": {"workdir", "study", "plots", "plots_search"},
     "probe": {"config", "data.spikes", "masking", "step", "parallel", "evaluate"},
     "importance": set(),
     "gradients": {"config", "data.spikes", "step", "parallel", "evaluate", "probe"},
@@ -101,14 +131,52 @@ ROOMS: dict[str, set[str]] = {
         *("log", "workdir", "evaluate", "interpret", "dropping", "plots", "plots_attention"),
         "figures_rates",
     },
+    "loaded": {
+        *("config", "data.spikes", "workdir", "evaluate", "scoring", "log", "others"),
+        *("interpret", "interpret_files"),
+    },
+    "report": set(),
+    "report.markup": set(),
+    "report.charts": {"report.markup"},
+    "report.tables": {"report.markup", "report.charts"},
+    "report.published": set(),
+    "report.explorer": {"loaded", "report.markup"},
+    "report.about": {
+        *("config", "configfile", "data.spikes", "data.summary", "workdir", "loaded"),
+        *("report.markup", "report.tables"),
+    },
+    "report.pictures": {
+        *("dropping", "figures", "importance", "interpret", "loaded"),
+        *("report.markup", "report.tables"),
+    },
+    "report.page": {
+        *("baselines", "data.spikes", "evaluate", "loaded", "others", "scoring", "report.markup"),
+        *(f"report.{name}" for name in ("about", "charts", "explorer", "pictures", "published")),
+        "report.tables",
+    },
+    "report.compare": {
+        *("config", "loaded"),
+        *(f"report.{name}" for name in ("about", "charts", "markup", "page", "tables")),
+    },
+    "search_plan": {
+        *("batches", "capacity", "config", "configfile", "data.spikes", "evaluate", "search"),
+        *("space", "workdir"),
+    },
+    "published": set(),
+    "reproduce_report": {"published"},
 }
+ROOMS["reproduce"] = set(ROOMS)
 ROOMS["demo"] = set(ROOMS)
 ROOMS["commands"] = set()
 ROOMS["commands.common"] = set()
 ROOMS["commands.bring"] = set(ROOMS)
 ROOMS["commands.first"] = set(ROOMS)
 ROOMS["commands.data"] = set(ROOMS)
+ROOMS["commands.search"] = set(ROOMS)
+ROOMS["commands.reproduce"] = set(ROOMS)
 ROOMS["commands.take"] = set(ROOMS)
+ROOMS["commands.many"] = set(ROOMS)
+ROOMS["commands.show"] = set(ROOMS)
 ROOMS["commands.look"] = set(ROOMS)
 ROOMS["cli"] = set(ROOMS)
 ROOMS["__main__"] = {"cli"}
@@ -117,7 +185,8 @@ ROOMS["__main__"] = {"cli"}
 NUMERICAL = {
     *COMMON,
     *("config", "masking", "model", "losses", "metrics", "optim", "selection", "step", "parallel"),
-    *("loader", "population"),
+    *("loader", "population", "choice"),
+    *("loader", "population", "pmapped", "shares"),
 }
 BARE = {"jax", "flax", "optax", "numpy"}
 # types.py also tries jaxtyping, and does without.
@@ -129,12 +198,14 @@ HOMES: dict[str, set[str]] = {
     "pandas": {"data.nlb"},
     "pynwb": {"data.export"},
     "hdmf": {"data.export"},
-    "xarray": {"data.export"},
+    "xarray": {"data.export", "loaded"},
     "dandi": {"data.download"},
     "requests": {"data.download"},
     "nlb_tools": {"data.nlb"},
     "nlb_tools.evaluation": {"scoring"},
     "torch": {"torch_import"},
+    "optuna": {"study"},
+    "ray": {"ray_pool"},
     "elephant": {"latents"},
     "dynamax": {"latents"},
     "ml_collections": {"configfile", "configs"},

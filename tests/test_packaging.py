@@ -59,7 +59,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path):
         names = set(archive.namelist())
     wanted = {path.relative_to(ROOT).as_posix() for path in (ROOT / "stndt_jax").rglob("*.py")}
     wanted |= {f"stndt_jax/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
-    wanted |= {"stndt_jax/py.typed"}
+    wanted |= {"stndt_jax/py.typed", "stndt_jax/report/page.css", "stndt_jax/report/page.js"}
     info = f"stndt_jax-{stndt_jax.__version__}.dist-info/"
     assert {name for name in names if not name.startswith(info)} == wanted
     assert info + "licenses/LICENSE" in names

@@ -144,7 +144,7 @@ def test_mistakes_are_one_line(
         (infer(model, "other"), "has shape (2, 4, 4)"),
         (infer(model, "half"), "no spike count"),
         (infer(model, "below"), "no spike count"),
-        (infer(model, "absent"), "cannot be read"),
+        (infer(model, "absent"), "no such file"),
         (infer(tmp_path, "good"), "no folder of stndt export"),
         (infer(altered, "good"), "not the file that was exported"),
         (["infer", str(model), "--out=y.npy"], "--spikes is missing"),

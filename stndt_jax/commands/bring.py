@@ -108,7 +108,7 @@ def few_shot(run: Path, flag: Mapping[str, Any]) -> None:
         raise UserError(f"--shots {wrong[0]} is no number of trials; give some, say 16,32,64")
     from stndt_jax import evaluate, fewshot, workdir
 
-    trained = evaluate.load(run, flag["data"], flag["targets"])
+    trained = evaluate.best_run(evaluate.models(run, flag["data"], flag["targets"]))
     shots = [int(word) for word in flag["shots"]]
     found = fewshot.score(trained, shots, select=flag["select"])
     scores = workdir.read_json(run / "scores.json")
@@ -121,12 +121,12 @@ def _recording(
     flag: Mapping[str, Any],
 ) -> tuple[SpikeData, dict[str, NDArray] | None, tuple[str, str]]:
     """The recording, its targets and the files of both: as the flags say, else as the run does."""
-    from stndt_jax import workdir
+    from stndt_jax import places
     from stndt_jax.data import spikes
 
     path, targets, name, bin_ms = flag["data"], flag["targets"], None, None
     if flag["run"]:
-        config = workdir.read_config(Path(flag["run"]))
+        config = places.read_config(Path(flag["run"]))
         path, targets = path or config.data.path, targets or config.data.targets
         name, bin_ms = config.data.name or None, config.data.bin_ms or None
     if not path:

@@ -34,6 +34,12 @@ def print_help(fv: flags.FlagValues, command: Callable) -> None:
         )
 
 
+def _underscored(word: str) -> str:
+    """A flag as absl knows it: ``--compile-cache=DIR`` as ``--compile_cache=DIR``."""
+    name, equals, value = word.partition("=")
+    return f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else word
+
+
 def parse(
     fv: flags.FlagValues, argv: list[str], command: Callable, positional: int, optional: int = 0
 ) -> tuple[dict[str, Any], list[str]]:
@@ -43,7 +49,7 @@ def parse(
         raise HelpShown
     try:
         fv.set_gnu_getopt(True)
-        rest = fv(["stndt", *argv])[1:]
+        rest = fv(["stndt", *map(_underscored, argv)])[1:]
     except (flags.Error, ValueError) as error:
         # A ValueError is of a --flagfile that holds no text.
         raise UserError(f"{str(error).rstrip('.')}; --help lists the flags") from error

@@ -298,12 +298,9 @@ def _drawn(fv: flags.FlagValues) -> None:
 
 
 def _parse(fv: flags.FlagValues, argv: list[str], command: Any, positional: int = 0) -> Any:
-    """As `parse`, with - for _ in names of flags, and two numbers behind --window."""
+    """As `parse`, with two numbers behind --window."""
     words: list[str] = []
     for word in argv:
-        flag, equals, value = word.partition("=")
-        if flag.startswith("--"):
-            word = flag.replace("-", "_").replace("__", "--", 1) + equals + value
         # --window -250 450: absl takes one value, and a number is no positional argument here.
         if re.fullmatch(r"[-+.\d]+", word) and len(words) > 1 and words[-2] == "--window":
             words[-1] += f",{word}"

@@ -63,15 +63,23 @@ def synth(argv: list[str]) -> int:
 def train(argv: list[str]) -> int:
     r"""Trains a population of models (one, by default) and leaves a run directory.
 
-    usage: stndt train --config=NAME|FILE --workdir=DIR [--config.KEY=VALUE ...]
+    usage: stndt train [--config=NAME|FILE] --workdir=DIR [--config.KEY=VALUE ...]
                        [--extend] [--fresh] [--init=DIR [--neurons=other] [--freeze=PART,...]]
 
-    The same command on the same directory goes on where it was. Interrupt or terminate it at
-    any time: it saves first. Exit codes: 2 for a mistake, 3 if training diverged, 130 and 143
-    when interrupted and terminated.
+    The same command on the same directory goes on where it was, as does --workdir alone.
+    Interrupt or terminate it at any time: it saves first. Exit codes: 2 for a mistake, 3 if
+    training diverged, 130 and 143 when interrupted and terminated.
 
     --init begins with the weights of another run (trained or imported), --freeze keeps named
     parts of them, --neurons=other draws the embedder and the decoder anew.
+
+    --population=auto trains as many members as fit into memory, by the compiled program's own
+    account of what it needs; a run that goes on keeps its number.
+
+    On several hosts, which see the same files, start the same command on each. In a SLURM step
+    they find each other; elsewhere set STNDT_COORDINATOR (host:port of process 0),
+    STNDT_PROCESSES (how many) and STNDT_PROCESS (which), or STNDT_HOSTS=auto on a TPU slice;
+    STNDT_HOSTS=one trains on this one alone. launch/ has a script for each.
 
     example: stndt train --config=mc_maze --config.data.path=mc_maze.h5 --workdir=runs/maze \
                  --config.optimizer.learning_rate=3e-3 --config.population=4
@@ -82,12 +90,20 @@ def train(argv: list[str]) -> int:
     flags.DEFINE_string("workdir", None, "run directory", flag_values=fv)
     flags.DEFINE_bool("extend", False, "go on with a run of fewer epochs", flag_values=fv)
     flags.DEFINE_bool("fresh", False, "set an old run aside, begin anew", flag_values=fv)
-    flags.DEFINE_string("config", None, "shipped name or path of a file", flag_values=fv)
+    flags.DEFINE_string(
+        "config", None, "shipped name, path of a file, or of a run's config.json", flag_values=fv
+    )
     flags.DEFINE_string("init", "", "run directory whose weights to begin with", flag_values=fv)
     flags.DEFINE_enum(
         "neurons", "", ["", "same", "other"], "of --init; same if as many", flag_values=fv
     )
     flags.DEFINE_list("freeze", [], "parts not to train, e.g. layers_0,embedder", flag_values=fv)
+    flags.DEFINE_string(
+        "population", "", "config.population, or auto: as many as fit in memory", flag_values=fv
+    )
+    flags.DEFINE_string(
+        "compile_cache", "", "folder that keeps compiled programs for other runs", flag_values=fv
+    )
     if wants_help(argv):
         print_help(fv, train)
         print(f"\nshipped configurations: {', '.join(configfile.shipped())}\n\nkeys of --config:")
@@ -98,29 +114,39 @@ def train(argv: list[str]) -> int:
     flag, _ = parse(fv, rest, train, 0)
     if not flag["workdir"]:
         raise UserError("--workdir is missing; name a run directory, for example --workdir=runs/a")
-    loaded = configfile.load(settings)
-    from stndt_jax import batches, finetune
+    many = flag["population"]
+    if many and many != "auto":
+        settings.append(f"--config.population={many}")
+    loaded = configfile.load(settings, Path(flag["workdir"]))
+    from stndt_jax import batches, finetune, fit, hosts, parallel
     from stndt_jax import evaluate as scores
     from stndt_jax import train as room
     from stndt_jax import workdir as place
     from stndt_jax.lock import Lock
 
-    data, path = scores.read_data(loaded), Path(flag["workdir"])
-    dims = batches.dims_of(data)
-    config.check_dims(loaded, dims)
-    if flag["fresh"]:
-        # Nobody's run is moved while somebody is at work in it.
-        place.make(path)
-        with Lock(path):
-            pass
-        if old := place.set_aside(path):
-            print(f"the old run is in {old} now")
-    parts = tuple(flag["freeze"])
+    if flag["compile_cache"]:
+        parallel.keep_compiled(Path(flag["compile_cache"]))
+    hosts.join()
+    path, parts = Path(flag["workdir"]), tuple(flag["freeze"])
+    with hosts.together():
+        data = scores.read_data(loaded)
+        dims = batches.dims_of(data)
+        config.check_dims(loaded, dims)
+        if many == "auto":
+            loaded = fit.filled(loaded, data, None if flag["fresh"] else path)
+        if flag["fresh"] and hosts.first():
+            # Nobody's run is moved while somebody is at work in it.
+            place.make(path)
+            with Lock(path):
+                pass
+            if old := place.set_aside(path):
+                print(f"the old run is in {old} now")
     start = finetune.start(
         path, loaded, dims, init=flag["init"], neurons=flag["neurons"], parts=parts
     )
     room.train(loaded, data, path, extend=flag["extend"], start=start)
-    print(f"next: stndt evaluate {fv['workdir'].value}")
+    if hosts.first():
+        print(f"next: stndt evaluate {fv['workdir'].value}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What was trained here, taken elsewhere: ``export`` and ``infer``."""
+"""What was trained here, taken elsewhere: ``export``, ``infer`` and ``cut``."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from stndt_jax.errors import UserError
 
 
 def export(argv: list[str]) -> int:
-    """Writes a run's ensemble as a folder that runs with jax and numpy alone, or inferred rates.
+    """Writes a run or ensemble as a folder that runs with jax and numpy alone, or inferred rates.
 
     usage: stndt export DIR --out=FOLDER [--weights=baked|beside] [--select=cobps|loss|last]
        or: stndt export SUBMISSION --data=INPUT --out=FILE
 
-    Of a run directory, the folder holds the program (StableHLO, any number of trials; cpu, cuda,
-    tpu), a manifest and load.py, which reads it in two lines. Of a submission file, the rates
-    are written for other tools: the ending of FILE tells the format, .nwb, .nc (xarray, NetCDF)
-    or .h5, windows of a continuous recording are merged, and an NWB file that is there already
-    gets the rates added to it.
+    Of a run or ensemble directory, the folder holds the program (StableHLO, any number of trials;
+    cpu, cuda, tpu), a manifest and load.py, which reads it in two lines. Of a submission file, the
+    rates are written for other tools: the ending of FILE tells the format, .nwb, .nc (xarray,
+    NetCDF) or .h5, windows of a continuous recording are merged, and an NWB file that is there
+    already gets the rates added to it.
 
     example: stndt export runs/maze --out=model
     example: stndt export runs/maze/submission.h5 --data=mc_maze.h5 --out=rates.nwb
@@ -44,9 +44,8 @@ def export(argv: list[str]) -> int:
     from stndt_jax import evaluate
     from stndt_jax import export as room
 
-    trained = evaluate.load(Path(path), flag["data"])
     manifest = room.export(
-        trained,
+        evaluate.models(Path(path), flag["data"]),
         Path(flag["out"]),
         select=flag["select"],
         beside=flag["weights"] == "beside",
@@ -80,4 +79,33 @@ def infer(argv: list[str]) -> int:
 
     shape = room.infer(Path(folder), Path(flag["spikes"]), Path(flag["out"]), flag["chunk"])
     print(f"wrote {flag['out']}: rates of {shape[0]} trials, {shape[1]} bins, {shape[2]} neurons")
+    return 0
+
+
+def cut(argv: list[str]) -> int:
+    """Writes a run directory that holds chosen members of another, which stays as it is.
+
+    usage: stndt cut DIR --members=K,... --out=DIR
+
+    Whatever takes a run takes it; trained further, its members go on as they would have. The
+    command of the further training repeats the settings of the new config.json.
+
+    example: stndt cut runs/maze --members=0,3 --out=runs/maze_best
+    """
+    fv = new_flags()
+    flags.DEFINE_list("members", [], "numbers of the members, from 0", flag_values=fv)
+    flags.DEFINE_string("out", "", "run directory to write", flag_values=fv)
+    flag, (path,) = parse(fv, argv, cut, 1)
+    if not flag["out"]:
+        raise UserError("--out is missing; name the directory to write, for example --out=runs/b")
+    if not all(k.isdecimal() and len(k) < 10 for k in flag["members"]):
+        raise UserError(
+            f"--members={','.join(flag['members'])}: give numbers, for example --members=0,3"
+        )
+    from stndt_jax import cut as room
+
+    members = [int(k) for k in flag["members"]]
+    room.cut(Path(path), members, Path(flag["out"]))
+    print(f"wrote {flag['out']}: {len(members)} of the members of {path}")
+    print(f"next: stndt evaluate {flag['out']}")
     return 0

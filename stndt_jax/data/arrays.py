@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from stndt_jax.data.checks import Group, open_hdf5
+from stndt_jax.data.checks import Group, load_numpy, open_hdf5
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.types import Float, Int, NDArray, Shaped
@@ -130,20 +130,8 @@ def load(path: str | Path) -> NDArray | list[NDArray]:
     Raises:
         UserError: no such file, or it is none of the two.
     """
-    path = Path(path)
-    try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            return [found[key] for key in found.files]
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; check the path") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(
-            f"{path} cannot be read as .npy or .npz ({error}); write it with numpy.save, or "
-            "numpy.savez with one array a trial"
-        ) from None
+    found = load_numpy(path)
+    return list(found.values()) if isinstance(found, dict) else found
 
 
 def from_lfads(

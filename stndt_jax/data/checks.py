@@ -224,11 +224,11 @@ class Group:
                 f"{self.where(key)} has shape {shape}, that is {size / 2**30:.0f} GiB, which this "
                 "machine's memory does not hold; cut it, or check how it was made"
             )
-        with _damage_told(self.where(key)):
+        with damage_told(self.where(key)):
             return np.asarray(self._group[key][()])
 
     def _form(self, key: str) -> tuple[np.dtype, tuple[int, ...] | None]:
-        with _damage_told(self.where(key)):
+        with damage_told(self.where(key)):
             return self._group[key].dtype, self._group[key].shape
 
 
@@ -256,7 +256,7 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
             f"{path} is not an HDF5 file ({path.stat().st_size} bytes); give a file that stndt or "
             "nlb_tools wrote"
         )
-    with _damage_told(str(path)):
+    with damage_told(str(path)):
         file = h5py.File(path, "r")
     with file:
         yield file
@@ -279,7 +279,7 @@ def open_group(path: str | Path, names: Iterable[str], *, strict: bool) -> Itera
     """
     path = Path(path)
     with open_hdf5(path) as file:
-        with _damage_told(str(path)):
+        with damage_told(str(path)):
             name = _choose(path, file, list(names), strict)
             group = Group(path, file if name is None else file[name], name)
         yield group
@@ -381,7 +381,7 @@ def _refuse(where: str, x: NDArray, bad: NDArray, rule: str, what: str = "spike 
 
 
 @contextmanager
-def _damage_told(what: str) -> Iterator[None]:
+def damage_told(what: str) -> Iterator[None]:
     """Holds calls of h5py only, which meets damaged bytes with any of these exceptions."""
     try:
         yield
@@ -389,6 +389,33 @@ def _damage_told(what: str) -> Iterator[None]:
         raise UserError(
             f"{what} cannot be read, the file is truncated, damaged or being written ({error}); "
             "copy or write it again"
+        ) from None
+
+
+def load_numpy(path: str | Path, mmap: bool = False) -> NDArray | dict[str, NDArray]:
+    """The array in a `.npy` file, or the arrays by name in an `.npz` file, never unpickled.
+
+    Args:
+        path: the file.
+        mmap: leave an array on the disk until it is needed.
+
+    Raises:
+        UserError: no such file, or it is none of the two.
+    """
+    try:
+        found = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return found
+        with found:
+            return {key: found[key] for key in found.files}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; check the path") from None
+    # Damaged bytes take numpy into the tokenizer, the parser, zlib and zipfile, whose exceptions
+    # have no base but this one.
+    except Exception as error:  # noqa: BLE001
+        raise UserError(
+            f"{path} cannot be read as .npy or .npz ({error}); write it with numpy.save or "
+            "numpy.savez"
         ) from None
 
 

@@ -66,7 +66,9 @@ def collect(
     """
     blocks = []
     for split, trials in (("train", data.train), ("eval", data.eval)):
-        times = ["", "_forward"] if f"{split}_rates_heldin_forward" in submission else [""]
+        # Forward rates of training trials may be missing, of all neurons or of some.
+        forward = [f"{split}_rates_{n}_forward" for n in ("heldin", "heldout")]
+        times = ["", "_forward"] if all(key in submission for key in forward) else [""]
         rates_RTN = np.concatenate(
             [
                 np.concatenate(

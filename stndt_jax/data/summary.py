@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from stndt_jax.data.checks import open_hdf5
+from stndt_jax.data.checks import damage_told, open_hdf5
 from stndt_jax.data.nwb import NWB, open_nwb
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.errors import UserError
@@ -99,7 +99,8 @@ def of_file(path: str | Path) -> str:
     with open_hdf5(path) as file:
         is_nwb = "nwb_version" in file.attrs
         if not is_nwb:
-            return "\n".join([f"{path}: HDF5", *_members(file)])
+            with damage_told(str(path)):
+                return "\n".join([f"{path}: HDF5", *_members(file)])
     with open_nwb(path) as nwb:
         return "\n".join([f"{path}: NWB", *_units(nwb), *_trials(nwb), *_series(nwb)])
 

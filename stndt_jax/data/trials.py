@@ -306,11 +306,11 @@ def _chosen(
 ) -> Int[NDArray, " n"]:
     """Some of `size` things, by a fraction or by their indices, in order."""
     if isinstance(given, (int, float)):
-        number = round(given * size)
-        if not 0 < given < 1 or not 0 < number < size:
+        number = round(given * size) if 0 < given < 1 else 0
+        if not 0 < number < size:
             raise UserError(
-                f"{option} is {given:g}, which is {number} of {size} {of}; choose a fraction that "
-                f"leaves at least one of the {of} on either side"
+                f"{option} is {given:g} of {size} {of}; choose a fraction that leaves at least one "
+                f"of the {of} on either side"
             )
         return np.sort(rng.permutation(size)[:number])
     chosen = np.unique(np.asarray(given))

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Several processes on this machine that train as one, as several hosts would.
+#
+#   launch/local_multiprocess.sh 2 stndt train --config=mc_maze --workdir=runs/maze ...
+#
+# Process i gets GPU i, unless CUDA_VISIBLE_DEVICES is set. On CPUs give each some devices with
+# XLA_FLAGS=--xla_force_host_platform_device_count=4. SIGTERM and SIGINT go to all of them: they
+# save, and the same command goes on. DRY_RUN=1 shows the commands.
+set -euo pipefail
+
+processes=${1:?"how many processes?"}
+shift
+export STNDT_PROCESSES=$processes
+export STNDT_COORDINATOR=${STNDT_COORDINATOR:-localhost:$((20000 + RANDOM % 10000))}
+
+if [[ ${DRY_RUN:-} == 1 ]]; then
+    for ((i = 0; i < processes; i++)); do
+        echo "STNDT_COORDINATOR=$STNDT_COORDINATOR STNDT_PROCESSES=$processes STNDT_PROCESS=$i $*"
+    done
+    exit
+fi
+
+pids=()
+trap 'kill -TERM "${pids[@]}" 2>/dev/null || true' TERM INT
+for ((i = 0; i < processes; i++)); do
+    CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-$i} STNDT_PROCESS=$i "$@" &
+    pids+=($!)
+done
+
+# wait returns early when a signal comes, so each is waited for until it is gone.
+code=0
+for pid in "${pids[@]}"; do
+    one=0
+    wait "$pid" || one=$?
+    while kill -0 "$pid" 2>/dev/null; do
+        one=0
+        wait "$pid" || one=$?
+    done
+    ((code == 0)) && code=$one
+done
+exit "$code"

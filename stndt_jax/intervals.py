@@ -1,0 +1,103 @@
+"""How far scores may be trusted: bootstrap intervals over trials, and intervals of means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy import stats
+
+from stndt_jax.types import Float, NDArray, Shaped
+
+DRAWS = 1000
+# What nlb_tools takes a rate of 0 for.
+_FLOOR = 1e-9
+
+
+def bits_per_spike(
+    rates_RTN: Float[NDArray, "R T N"],
+    counts_RTN: Shaped[NDArray, "R T N"],
+    *,
+    draws: int = DRAWS,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[float]:
+    """Interval of bits per spike: percentiles over draws of as many trials with replacement.
+
+    The null model, each neuron's mean count, is that of the drawn trials.
+
+    Args:
+      rates_RTN: expected counts per bin.
+      counts_RTN: counts, NaN where unknown.
+      draws: how many.
+      level: of the interval.
+      seed: of the draws.
+
+    Returns:
+      Lower and upper end.
+    """
+    known_RTN = np.isfinite(counts_RTN) & np.isfinite(rates_RTN)
+    x_RTN = np.where(known_RTN, counts_RTN, 0).astype(np.float64)
+    floor_RTN = np.where(rates_RTN == 0, _FLOOR, rates_RTN).astype(np.float64)
+    nll_RTN = np.where(known_RTN, floor_RTN - x_RTN * np.log(floor_RTN), 0.0)
+    # Sums over the bins of a trial are all that a draw of trials needs.
+    nll_R, spikes_RN, entries_RN = (
+        nll_RTN.sum(axis=(1, 2)),
+        x_RTN.sum(axis=1),
+        known_RTN.sum(axis=1, dtype=np.float64),
+    )
+    rng, R = np.random.default_rng(seed), len(x_RTN)
+    times_DR = np.stack([np.bincount(rng.integers(0, R, R), minlength=R) for _ in range(draws)])
+    spikes_DN, entries_DN = times_DR @ spikes_RN, times_DR @ entries_RN
+    mean_DN = spikes_DN / np.maximum(entries_DN, 1)
+    null_D = np.sum(spikes_DN - spikes_DN * np.log(np.where(mean_DN > 0, mean_DN, 1.0)), axis=1)
+    total_D = spikes_DN.sum(axis=1)
+    bits_D = (null_D - times_DR @ nll_R) / np.log(2.0) / np.maximum(total_D, 1)
+    return _percentiles(bits_D[total_D > 0], level)
+
+
+def of_scores(
+    rates: Mapping[str, NDArray], targets: Mapping[str, NDArray], *, seed: int = 0
+) -> dict[str, list[float]]:
+    """95% intervals of the scores in bits per spike, as ``"co-bps interval": [low, high]``.
+
+    Args:
+      rates: a submission, as ``scoring.score`` takes it.
+      targets: the targets of the evaluated trials.
+      seed: of the draws of trials.
+    """
+    blocks = {
+        "co-bps": ("heldout",),
+        "fp-bps": ("heldin_forward", "heldout_forward"),
+    }
+    found = {}
+    for name, parts in blocks.items():
+        if all(f"eval_rates_{p}" in rates and f"eval_spikes_{p}" in targets for p in parts):
+            predicted_RTN = np.concatenate([rates[f"eval_rates_{p}"] for p in parts], axis=-1)
+            counts = [np.asarray(targets[f"eval_spikes_{p}"], np.float64) for p in parts]
+            counts_RTN = np.concatenate(counts, axis=-1)
+            if np.nansum(counts_RTN) > 0:
+                found[f"{name} interval"] = bits_per_spike(predicted_RTN, counts_RTN, seed=seed)
+    return found
+
+
+def of_mean(values: Float[NDArray, " n"], *, level: float = 0.95, seed: int = 0) -> dict[str, list]:
+    """Intervals of the mean of independent values: Student's t, and bootstrap over the values.
+
+    With a single value there is none.
+    """
+    n = len(values)
+    if n < 2:
+        return {}
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / n**0.5
+    reach = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
+    draws_Dn = np.random.default_rng(seed).choice(values, (DRAWS, n))
+    return {
+        "t interval": [mean - reach, mean + reach],
+        "bootstrap interval": _percentiles(draws_Dn.mean(axis=1), level),
+    }
+
+
+def _percentiles(values: Float[NDArray, " D"], level: float) -> list[float]:
+    ends = (50 * (1 - level), 50 * (1 + level))
+    return [float(v) for v in np.percentile(values, ends)]

@@ -1,0 +1,106 @@
+"""The benchmark's published numbers and sizes: test split, 5 ms; what a report stands beside."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from stndt_jax.types import Dims
+
+
+class Row(NamedTuple):
+    """One method's scores, under the names of ``scoring.score``."""
+
+    method: str
+    scores: dict[str, float]
+
+
+SIZES = {
+    "mc_maze": Dims(140, 40, 137, 45),
+    "mc_rtt": Dims(120, 40, 98, 32),
+    "area2_bump": Dims(120, 40, 49, 16),
+    "dmfc_rsg": Dims(300, 40, 40, 14),
+}
+
+_COLUMNS = {
+    "mc_maze": ("co-bps", "vel R2", "psth R2", "fp-bps"),
+    "mc_rtt": ("co-bps", "vel R2", "psth R2", "fp-bps"),
+    "area2_bump": ("co-bps", "vel R2", "psth R2", "fp-bps"),
+    "dmfc_rsg": ("co-bps", "tp corr", "psth R2", "fp-bps"),
+}
+# None where nothing is published. Order of the data sets as in _COLUMNS.
+_N = None
+_TABLE: dict[str, tuple[tuple[float | None, ...] | None, ...]] = {
+    "Smoothing": (
+        (0.2109, 0.6238, 0.1853, _N),
+        (0.1468, 0.4142, _N, _N),
+        (0.1544, 0.5736, 0.2084, _N),
+        (0.1202, -0.5139, 0.2993, _N),
+    ),
+    "GPFA": (
+        (0.1872, 0.6399, 0.5150, _N),
+        (0.1548, 0.5339, _N, _N),
+        (0.1680, 0.5975, 0.5289, _N),
+        (0.1176, -0.3763, 0.2142, _N),
+    ),
+    "SLDS": (
+        (0.2249, 0.7947, 0.5330, _N),
+        (0.1649, 0.5206, _N, 0.0620),
+        (0.1960, 0.7385, 0.5740, 0.0242),
+        (0.1243, -0.5412, 0.3372, -0.0418),
+    ),
+    "MINT": (
+        (0.3304, 0.9121, 0.7496, 0.2076),
+        (0.1676, 0.5953, _N, 0.1012),
+        (0.2735, 0.8877, 0.9135, 0.1483),
+        (0.1821, -0.6929, 0.7013, 0.1650),
+    ),
+    "AutoLFADS": (
+        (0.3364, 0.9097, 0.6360, 0.2349),
+        (0.1868, 0.6167, _N, 0.1213),
+        (0.2569, 0.8492, 0.6318, 0.1505),
+        (0.1829, -0.8248, 0.6359, 0.1844),
+    ),
+    "iLQR-VAE": ((0.3559, 0.8840, 0.6062, 0.1480), _N, _N, _N),
+    "NDT, best single": (
+        (0.3599, 0.9105, 0.6641, 0.2470),
+        (0.1927, 0.6627, _N, 0.1229),
+        (0.2801, 0.8675, 0.6367, 0.1523),
+        (0.1733, -0.6189, 0.5267, 0.1511),
+    ),
+    "NDT, ensemble": (
+        (0.3676, 0.9114, 0.6683, 0.2589),
+        (0.2053, 0.6334, _N, 0.1344),
+        (0.2860, 0.8999, 0.7109, 0.1603),
+        (0.1886, -0.7601, 0.6064, 0.1828),
+    ),
+    "STNDT, single": (
+        (0.3691, 0.8985, 0.6567, 0.2505),
+        (0.1865, 0.5988, _N, 0.0964),
+        (0.2818, 0.8766, 0.6454, 0.1357),
+        (0.1859, -0.5205, 0.6051, 0.1601),
+    ),
+    "STNDT, ensemble": (
+        (0.3862, 0.9095, 0.6693, 0.2686),
+        (0.2095, 0.6270, _N, 0.1244),
+        (0.2898, 0.8913, 0.7368, 0.1476),
+        (0.1940, -0.4857, 0.6452, 0.1910),
+    ),
+}
+
+
+def columns(name: str) -> tuple[str, ...]:
+    """The scores that are published of a data set, in their order."""
+    return _COLUMNS.get(name, ("co-bps", "vel R2", "psth R2", "fp-bps"))
+
+
+def rows(name: str) -> list[Row]:
+    """The published methods of a data set; none of a data set without published numbers."""
+    if name not in _COLUMNS:
+        return []
+    place = list(_COLUMNS).index(name)
+    found = []
+    for method, values in _TABLE.items():
+        if (own := values[place]) is not None:
+            pairs = zip(columns(name), own, strict=True)
+            found.append(Row(method, {key: value for key, value in pairs if value is not None}))
+    return found

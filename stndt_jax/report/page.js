@@ -1,0 +1,355 @@
+'use strict';
+(() => {
+  const $ = (id) => document.getElementById(id);
+  const SVG = 'http://www.w3.org/2000/svg';
+  const UNKNOWN = 255;
+  const SMOOTH_MS = 40;
+
+  // ---------------------------------------------------------------- tables
+
+  // A button in the head of a column sorts its rows; a cell's data-value counts, or else its text.
+  function sortBy(table, column, direction) {
+    const body = table.tBodies[0];
+    const value = (row) => {
+      const cell = row.cells[column];
+      return 'value' in cell.dataset ? Number.parseFloat(cell.dataset.value) : cell.textContent.trim();
+    };
+    const order = (a, b) => {
+      const [x, y] = [value(a), value(b)];
+      if (typeof x === 'number' && typeof y === 'number') {
+        // What has no value stands last, in either direction.
+        if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y);
+        return direction * (x - y);
+      }
+      return direction * String(x).localeCompare(String(y), undefined, { numeric: true });
+    };
+    [...body.rows].sort(order).forEach((row) => body.append(row));
+  }
+
+  function makeSortable(table) {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, column) => {
+      const button = head.querySelector('button');
+      if (!button) return;
+      button.addEventListener('click', () => {
+        const now = head.getAttribute('aria-sort');
+        const first = head.classList.contains('number') ? 'descending' : 'ascending';
+        const other = first === 'ascending' ? 'descending' : 'ascending';
+        const next = now === first ? other : first;
+        heads.forEach((each) => each.removeAttribute('aria-sort'));
+        head.setAttribute('aria-sort', next);
+        sortBy(table, column, next === 'ascending' ? 1 : -1);
+      });
+    });
+  }
+
+  // ---------------------------------------------------------------- arrays
+
+  // Text of base64 to bytes (trials, neurons, bins): see explorer.py, which packs them.
+  async function unpack(text, bins) {
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));
+    const out = new Uint8Array(await new Response(stream).arrayBuffer());
+    for (let start = 0; start < out.length; start += bins) {
+      for (let t = start + 1; t < start + bins; t++) out[t] += out[t - 1];
+    }
+    return out;
+  }
+
+  // ---------------------------------------------------------------- drawing
+
+  function shape(name, attributes, parent, text) {
+    const made = document.createElementNS(SVG, name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    if (text !== undefined) made.textContent = text;
+    parent.append(made);
+    return made;
+  }
+
+  function roundStep(span, about) {
+    const raw = span / about;
+    const scale = 10 ** Math.floor(Math.log10(raw));
+    return [1, 2, 5, 10].map((m) => m * scale).find((step) => step >= raw * 0.75);
+  }
+
+  function colour(name) {
+    return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  }
+
+  function rgb(name) {
+    const hex = colour(name).replace('#', '');
+    return [0, 2, 4].map((at) => Number.parseInt(hex.slice(at, at + 2), 16));
+  }
+
+  const format = (value) => {
+    const digits = Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2;
+    return value.toFixed(digits).replace('-', '\u2212');
+  };
+
+  function explorer(data, arrays) {
+    const T = data.bins;
+    const N = data.units.length;
+    const R = data.trials.length;
+    const hz = 1000 / data.bin_ms;
+    const state = { trial: 0, neuron: Math.min(data.heldin, N - 1) };
+    let order = [...Array(N).keys()];
+
+    const row = (array, trial, neuron) => {
+      const start = (trial * N + neuron) * T;
+      return array.subarray(start, start + T);
+    };
+    const inHz = (bytes, neuron) => Array.from(bytes, (byte) => (byte / 255) * data.highest[neuron]);
+
+    // Counts under a Gaussian that knows of observed bins only and has no mass beyond their ends.
+    function smoothed(counts) {
+      const sd = SMOOTH_MS / data.bin_ms;
+      const reach = Math.ceil(4 * sd);
+      return Array.from({ length: T }, (_, t) => {
+        if (t >= data.observed) return Number.NaN;
+        let sum = 0;
+        let mass = 0;
+        for (let u = Math.max(0, t - reach); u <= Math.min(data.observed - 1, t + reach); u++) {
+          if (counts[u] === UNKNOWN) continue;
+          const weight = Math.exp(-0.5 * ((u - t) / sd) ** 2);
+          sum += weight * counts[u];
+          mass += weight;
+        }
+        return mass ? (sum / mass) * hz : Number.NaN;
+      });
+    }
+
+    function curves() {
+      const { trial, neuron } = state;
+      const counts = row(arrays.counts, trial, neuron);
+      const found = [];
+      if ($('show-smooth').checked) found.push(['smooth', smoothed(counts)]);
+      if (arrays.truth && $('show-truth').checked) {
+        found.push(['truth', inHz(row(arrays.truth, trial, neuron), neuron)]);
+      }
+      found.push(['main', inHz(row(arrays.rates, trial, neuron), neuron)]);
+      return { counts, found };
+    }
+
+    function drawRates() {
+      const panel = $('rate-panel');
+      const width = Math.max(280, panel.clientWidth);
+      const height = 280;
+      const [left, right, top, bottom] = [46, 12, 42, 36];
+      const { counts, found } = curves();
+      const highest = Math.max(1, ...found.flatMap(([, y]) => y.filter(Number.isFinite))) * 1.06;
+      const end = T * data.bin_ms;
+      const across = (ms) => left + (ms / end) * (width - left - right);
+      const up = (rate) => height - bottom - (rate / highest) * (height - top - bottom);
+      const svg = document.createElementNS(SVG, 'svg');
+      svg.setAttribute('viewBox', `0 0 ${width} ${height}`);
+      svg.setAttribute('class', 'chart');
+      svg.setAttribute('role', 'img');
+      svg.setAttribute('aria-labelledby', 'summary');
+      if (data.observed < T) {
+        const x = across(data.observed * data.bin_ms);
+        shape('rect', { class: 'forward', x, y: 0, width: across(end) - x, height: height - bottom }, svg);
+        shape('text', { class: 'named', x: x + 5, y: 14 }, svg, 'forward');
+      }
+      const step = roundStep(highest, 4);
+      for (let rate = 0; rate <= highest; rate += step) {
+        shape('line', { class: 'grid', x1: left, x2: width - right, y1: up(rate), y2: up(rate) }, svg);
+        shape('text', { x: left - 7, y: up(rate) + 4, 'text-anchor': 'end' }, svg, format(rate).replace(/\.0+$/, ''));
+      }
+      const every = roundStep(end, width < 480 ? 4 : 8);
+      for (let ms = 0; ms <= end + 1e-6; ms += every) {
+        shape('text', { x: across(ms), y: height - bottom + 17, 'text-anchor': 'middle' }, svg, String(Math.round(ms)));
+      }
+      shape('text', { x: (left + width - right) / 2, y: height - 3, 'text-anchor': 'middle' }, svg, 'time (ms)');
+      shape('text', { x: 12, y: (top + height - bottom) / 2, 'text-anchor': 'middle', transform: `rotate(-90 12 ${(top + height - bottom) / 2})` }, svg, 'rate (spikes/s)');
+      for (const [look, y] of found) {
+        let pen = 'M';
+        let d = '';
+        y.forEach((rate, t) => {
+          if (!Number.isFinite(rate)) { pen = 'M'; return; }
+          d += `${pen}${across((t + 0.5) * data.bin_ms).toFixed(1)} ${up(rate).toFixed(1)}`;
+          pen = 'L';
+        });
+        shape('path', { class: `line ${look}`, d }, svg);
+      }
+      let d = '';
+      counts.forEach((count, t) => {
+        if (count === UNKNOWN) return;
+        // Several spikes of a bin stand at the middles of its equal parts.
+        for (let k = 0; k < count; k++) {
+          const x = across((t + (k + 0.5) / count) * data.bin_ms).toFixed(1);
+          d += `M${x} ${top - 20}V${top - 7}`;
+        }
+      });
+      shape('path', { class: 'ticks', d }, svg);
+      panel.replaceChildren(svg);
+    }
+
+    // A byte a pixel, then enlarged without blurring; the chosen neuron is marked at its sides.
+    function drawRows(canvas, alphaOf, name) {
+      const scale = window.devicePixelRatio || 1;
+      const width = canvas.clientWidth;
+      const height = Math.max(180, Math.min(460, N * 5));
+      canvas.style.height = `${height}px`;
+      canvas.width = Math.round(width * scale);
+      canvas.height = Math.round(height * scale);
+      const small = document.createElement('canvas');
+      [small.width, small.height] = [T, N];
+      const image = small.getContext('2d').createImageData(T, N);
+      const [r, g, b] = rgb(name);
+      order.forEach((neuron, y) => {
+        for (let t = 0; t < T; t++) {
+          image.data.set([r, g, b, alphaOf(neuron, t)], 4 * (y * T + t));
+        }
+      });
+      small.getContext('2d').putImageData(image, 0, 0);
+      const context = canvas.getContext('2d');
+      context.scale(scale, scale);
+      context.imageSmoothingEnabled = false;
+      const margin = 8;
+      context.drawImage(small, margin, 0, width - 2 * margin, height);
+      const tall = height / N;
+      context.fillStyle = colour('--ink');
+      const y = order.indexOf(state.neuron) * tall;
+      context.fillRect(0, y, margin - 2, Math.max(2, tall));
+      context.fillRect(width - margin + 2, y, margin - 2, Math.max(2, tall));
+      context.fillStyle = colour('--muted');
+      if ($('order').value === 'index' && data.heldin < N) {
+        context.fillRect(margin, data.heldin * tall - 0.5, width - 2 * margin, 1);
+      }
+      if (data.observed < T) {
+        const x = margin + (data.observed / T) * (width - 2 * margin);
+        for (let at = 0; at < height; at += 6) context.fillRect(x, at, 1, 3);
+      }
+    }
+
+    function drawAll() {
+      const { trial } = state;
+      const counts = (neuron) => row(arrays.counts, trial, neuron);
+      const rates = (neuron) => row(arrays.rates, trial, neuron);
+      let at = -1;
+      let held = null;
+      const cached = (source) => (neuron, t) => {
+        if (neuron !== at) [at, held] = [neuron, source(neuron)];
+        return held[t];
+      };
+      const count = cached(counts);
+      drawRows($('raster'), (n, t) => {
+        const c = count(n, t);
+        return c === UNKNOWN ? 28 : c === 0 ? 0 : Math.min(255, 95 + 65 * c);
+      }, '--ink');
+      at = -1;
+      drawRows($('heat'), cached(rates), '--accent');
+      drawRates();
+      tell();
+    }
+
+    const trialName = (i) => {
+      const condition = data.conditions ? data.conditions[i] : -1;
+      return `trial ${data.trials[i]}${condition >= 0 ? `, condition ${condition}` : ''}`;
+    };
+    const neuronName = (n) => {
+      const unit = data.units[n] === n ? '' : `, unit ${data.units[n]}`;
+      return `neuron ${n}${unit}, ${n < data.heldin ? 'held-in' : 'held-out'}`;
+    };
+
+    function tell() {
+      const { trial, neuron } = state;
+      const { counts } = curves();
+      const known = Array.from(counts).filter((count) => count !== UNKNOWN);
+      const spikes = known.reduce((sum, count) => sum + count, 0);
+      const mean = (y) => y.reduce((sum, rate) => sum + rate, 0) / y.length;
+      const inferred = inHz(row(arrays.rates, trial, neuron), neuron);
+      const peak = inferred.indexOf(Math.max(...inferred));
+      const sentences = [
+        `${trialName(trial)}; ${neuronName(neuron)}: ${spikes} spikes in ${Math.round(known.length * data.bin_ms)} ms.`,
+        `Inferred rate: mean ${format(mean(inferred))}, highest ${format(inferred[peak])} spikes/s at ${Math.round((peak + 0.5) * data.bin_ms)} ms.`,
+      ];
+      if (arrays.truth) {
+        const truth = inHz(row(arrays.truth, trial, neuron), neuron);
+        sentences.push(`True rate: mean ${format(mean(truth))}, highest ${format(Math.max(...truth))} spikes/s.`);
+      }
+      const text = sentences.join(' ');
+      $('summary').textContent = text[0].toUpperCase() + text.slice(1);
+      $('raster').setAttribute('aria-label', `Spikes of all ${N} neurons in ${trialName(trial)}, a row a neuron`);
+      $('heat').setAttribute('aria-label', `Inferred rates of all ${N} neurons in ${trialName(trial)}, a row a neuron`);
+    }
+
+    function reorder() {
+      const by = $('order').value;
+      order = [...Array(N).keys()];
+      if (by === 'rate') order.sort((a, b) => data.means[b] - data.means[a]);
+      if (by === 'peak') order.sort((a, b) => data.peaks[a] - data.peaks[b]);
+      drawAll();
+    }
+
+    function choose(name, index, count) {
+      state[name] = (index + count) % count;
+      $(name).value = String(state[name]);
+      drawAll();
+    }
+
+    for (const [name, count, label] of [['trial', R, trialName], ['neuron', N, neuronName]]) {
+      const select = $(name);
+      for (let i = 0; i < count; i++) {
+        const option = document.createElement('option');
+        [option.value, option.textContent] = [String(i), label(i)];
+        select.append(option);
+      }
+      select.value = String(state[name]);
+      select.addEventListener('change', () => choose(name, Number(select.value), count));
+      $(`${name}-before`).addEventListener('click', () => choose(name, state[name] - 1, count));
+      $(`${name}-after`).addEventListener('click', () => choose(name, state[name] + 1, count));
+    }
+    for (const id of ['raster', 'heat']) {
+      $(id).addEventListener('click', (event) => {
+        const box = event.currentTarget.getBoundingClientRect();
+        const y = Math.floor(((event.clientY - box.top) / box.height) * N);
+        choose('neuron', order[Math.max(0, Math.min(N - 1, y))], N);
+      });
+    }
+    $('order').addEventListener('change', reorder);
+    for (const id of ['show-truth', 'show-smooth']) {
+      if (!$(id)) continue;
+      const toggled = () => {
+        $(`key-${id}`).hidden = !$(id).checked;
+        drawRates();
+      };
+      $(id).addEventListener('change', toggled);
+      $(`key-${id}`).hidden = !$(id).checked;
+    }
+    $('explorer').hidden = false;
+    $('no-explorer').hidden = true;
+    drawAll();
+    let width = 0;
+    new ResizeObserver(() => {
+      if ($('rate-panel').clientWidth !== width) {
+        width = $('rate-panel').clientWidth;
+        drawAll();
+      }
+    }).observe($('rate-panel'));
+    window.matchMedia('(prefers-color-scheme: dark)').addEventListener('change', drawAll);
+  }
+
+  // ---------------------------------------------------------------- the page
+
+  document.querySelectorAll('table.sortable').forEach(makeSortable);
+  // Paper folds nothing away.
+  let opened = [];
+  window.addEventListener('beforeprint', () => {
+    opened = [...document.querySelectorAll('details:not([open])')];
+    opened.forEach((each) => { each.open = true; });
+  });
+  window.addEventListener('afterprint', () => opened.forEach((each) => { each.open = false; }));
+
+  const source = $('explorer-data');
+  if (source && 'DecompressionStream' in window) {
+    const data = JSON.parse(source.textContent);
+    const names = Object.keys(data.arrays);
+    Promise.all(names.map((name) => unpack(data.arrays[name], data.bins))).then((unpacked) => {
+      explorer(data, Object.fromEntries(names.map((name, i) => [name, unpacked[i]])));
+      document.documentElement.dataset.ready = 'yes';
+    });
+  } else {
+    document.documentElement.dataset.ready = 'yes';
+  }
+})();

@@ -1,0 +1,68 @@
+"""From a configuration and its search space to what a search's workers do."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from stndt_jax import batches, capacity, configfile, evaluate, search, workdir
+from stndt_jax import space as spaces
+from stndt_jax.config import Config
+from stndt_jax.data.spikes import SpikeData
+from stndt_jax.errors import UserError
+from stndt_jax.search import Plan
+from stndt_jax.types import Dims
+
+
+def make(
+    folder: Path, settings: list[str], *, trials: int, population: str = "auto", **options: Any
+) -> tuple[Plan, SpikeData]:
+    """A checked plan, its directory made, and the recording.
+
+    Args:
+      folder: the search directory.
+      settings: ``--config=NAME`` and ``--config.KEY=VALUE`` ones; what they set is not searched.
+      trials: how many are to be finished.
+      population: trials that train together, or ``auto``.
+      options: others of ``search.Plan``.
+
+    Raises:
+      UserError: something in it does not fit.
+    """
+    loaded = configfile.load(settings)
+    space = spaces.check(configfile.search_space(settings), loaded)
+    space = spaces.without(space, configfile.keys(settings))
+    config = search.base(loaded)
+    data = evaluate.read_data(config)
+    dims = batches.dims_of(data)
+    space = spaces.fit(space, config, dims)
+    search.check_selects(config, data)
+    size = _size(population, config, dims, trials)
+    workdir.make(folder)
+    _compile_once(folder)
+    plan = Plan(
+        folder=folder.absolute(), config=config, space=space, trials=trials, size=size, **options
+    )
+    return plan, data
+
+
+def _size(text: str, config: Config, dims: Dims, trials: int) -> int:
+    """Members of a population: as many as were asked for, or as suit the machine."""
+    if text == "auto":
+        return capacity.population(config, dims, trials)
+    if not text.isdecimal() or not 1 <= int(text) <= 2**16:
+        raise UserError(f"--population is {text!r}; give auto, or a number from 1 to {2**16}")
+    return int(text)
+
+
+def _compile_once(folder: Path) -> None:
+    """Keeps compiled programs, so that the next population of the same shape starts at once."""
+    # Where the user has named a folder for this, it is used.
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        # A program is of one kind of machine.
+        path = folder / "compiled" / socket.gethostname()
+        jax.config.update("jax_compilation_cache_dir", str(path.absolute()))

@@ -1,0 +1,227 @@
+"""The report in a real browser: it draws, connects to nothing, and can be used by everybody."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from report_runs import HOSTILE, METHOD, interpretation, png, run
+
+from stndt_jax import load_run, others
+from stndt_jax.figures import Figure
+from stndt_jax.report import page as room
+from stndt_jax.report import pictures
+
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="needs playwright: pip install 'stndt_jax[browser]'"
+)
+CHROMIUM = next(
+    (p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))),
+    None,
+)
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium"),
+    pytest.mark.slow,
+]
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+
+class Opened(NamedTuple):
+    """A page, and what it said and asked for."""
+
+    page: Any
+    errors: list[str]
+    requests: list[str]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        # Root, as containers have it, needs the first; small /dev/shm the second.
+        flags = ["--no-sandbox", "--disable-dev-shm-usage"]
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a run whose directory, and one of whose methods, are named to do harm."""
+    # A name with a slash is a folder and a name.
+    folder, name = HOSTILE.split("/")
+    path = run(tmp_path_factory.mktemp("runs") / folder, name)
+    others.add(path, METHOD, {"co-bps": 0.1})
+    others.add(path, HOSTILE, {"co-bps": 0.2})
+    loaded = load_run(path)
+    room._score_others(loaded, len)
+    file = png(path / "a.png", 1600)
+    drawn = [Figure(name, file, "Read it so.", HOSTILE) for name in ("rates", "attention")]
+    shown = pictures.Pictures(drawn, interpretation(), None)
+    room.write_page(path / "report.html", room.build(load_run(path), shown))
+    return path / "report.html"
+
+
+@pytest.fixture
+def opened(browser: Any, report: Path) -> Iterator[Opened]:
+    context = browser.new_context(viewport=DESKTOP)
+    found = Opened(context.new_page(), [], [])
+    watch(found)
+    show(found, report)
+    yield found
+    context.close()
+
+
+def watch(found: Opened) -> None:
+    found.page.on(
+        "console",
+        lambda m: found.errors.append(m.text) if m.type in ("error", "warning") else None,
+    )
+    found.page.on("pageerror", lambda error: found.errors.append(str(error)))
+
+    def refuse(dialog: Any) -> None:
+        found.errors.append("a dialog")
+        dialog.dismiss()
+
+    found.page.on("dialog", refuse)
+    found.page.on("request", lambda request: found.requests.append(request.url))
+
+
+def show(found: Opened, path: Path) -> None:
+    found.page.goto(path.as_uri())
+    found.page.wait_for_selector("html[data-ready]")
+
+
+def test_it_says_nothing_wrong_and_asks_for_nothing(opened: Opened, report: Path) -> None:
+    assert opened.errors == []
+    outside = [url for url in opened.requests if not url.startswith("data:")]
+    assert outside == [opened.page.url] and opened.page.url.startswith("file:")
+
+
+def test_the_policy_holds(opened: Opened) -> None:
+    """A script or a connection that somebody smuggled in does not come about."""
+    said = opened.page.evaluate(
+        """async () => {
+            const script = document.createElement('script');
+            script.textContent = 'window.harmed = true';
+            document.body.append(script);
+            const sent = await fetch('https://example.org/').then(() => 'sent', () => 'refused');
+            return [window.harmed === true, sent];
+        }"""
+    )
+    assert said == [False, "refused"]
+
+
+def test_hostile_names_are_text(opened: Opened) -> None:
+    page = opened.page
+    assert page.locator("h1").inner_text() == HOSTILE.split("/")[1]
+    rows = page.locator("#scores tbody th").all_inner_texts()
+    assert METHOD in rows and HOSTILE in rows
+    assert page.locator("img:not([src^='data:image/png'])").count() == 0
+    assert METHOD in page.locator("#run").inner_text()
+    assert HOSTILE in page.locator("header").inner_text()
+
+
+def test_choosing_a_trial_or_a_neuron_changes_the_figure(opened: Opened) -> None:
+    page = opened.page
+
+    def state() -> tuple[str, str, str, str]:
+        pixels = "id => document.getElementById(id).toDataURL()"
+        curve = page.locator("#rate-panel path.main").get_attribute("d")
+        return (
+            curve,
+            page.evaluate(pixels, "raster"),
+            page.evaluate(pixels, "heat"),
+            (page.locator("#summary").inner_text()),
+        )
+
+    first = state()
+    page.select_option("#trial", index=2)
+    second = state()
+    assert all(a != b for a, b in zip(first, second, strict=True))
+    page.click("#neuron-after")
+    third = state()
+    assert third[0] != second[0] and third[3] != second[3]
+    # By the keyboard alone, and back.
+    page.focus("#trial-before")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    page.focus("#neuron-before")
+    page.keyboard.press("Space")
+    assert state() == first
+    # A click on a row of the picture chooses its neuron: the lowest is the last.
+    box = page.locator("#heat").bounding_box()
+    page.locator("#heat").click(position={"x": 50, "y": box["height"] - 4})
+    assert page.locator("#neuron").input_value() == "8"
+
+
+def test_what_is_drawn_is_what_was_inferred(opened: Opened, report: Path) -> None:
+    """The curve on the screen, read back through its axis, against the file of rates."""
+    loaded = load_run(report.parent)
+    page = opened.page
+    page.select_option("#trial", index=1)
+    page.select_option("#neuron", index=7)
+    d = page.locator("#rate-panel path.main").get_attribute("d")
+    heights = [float(point.split(" ")[1]) for point in d.replace("M", "L").split("L")[1:]]
+    ticks = page.evaluate(
+        """() => [...document.querySelectorAll('#rate-panel text[text-anchor=end]')]
+            .map(t => [Number(t.textContent), Number(t.getAttribute('y')) - 4])"""
+    )
+    (low, y_low), (high, y_high) = ticks[0], ticks[-1]
+    drawn = [low + (y - y_low) * (high - low) / (y_high - y_low) for y in heights]
+    wanted = loaded.rates_hz("eval")[1, :, 7]
+    assert drawn == pytest.approx(wanted.tolist(), abs=0.02 * float(wanted.max()))
+
+
+def test_tables_sort(opened: Opened) -> None:
+    page = opened.page
+    column = "#scores tbody tr td:nth-child(2)"
+
+    def values() -> list[float]:
+        shown = page.locator(column).evaluate_all("cells => cells.map(c => c.dataset.value)")
+        return [float(text) for text in shown]
+
+    page.click("#scores thead th:nth-child(2) button")
+    assert values() == sorted(values(), reverse=True) and len(values()) > 4
+    page.click("#scores thead th:nth-child(2) button")
+    assert values() == sorted(values())
+    head = page.locator("#scores thead th:nth-child(2)").first
+    assert head.get_attribute("aria-sort") == "ascending"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_everybody_can_use_it(
+    browser: Any, report: Path, size: dict[str, int], scheme: str
+) -> None:
+    """axe-core finds nothing of any weight; the page never scrolls sideways."""
+    axe_api = pytest.importorskip("axe_playwright_python.sync_playwright")
+    # Its own code has to come in past the page's policy.
+    context = browser.new_context(viewport=size, color_scheme=scheme, bypass_csp=True)
+    found = Opened(context.new_page(), [], [])
+    show(found, report)
+    found.page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    result = axe_api.Axe().run(found.page).response
+    weighty = [
+        (violation["id"], [node["html"] for node in violation["nodes"]][:3])
+        for violation in result["violations"]
+        if violation["impact"] in ("moderate", "serious", "critical")
+    ]
+    assert weighty == []
+    assert len(result["passes"]) > 20
+    width = found.page.evaluate("document.documentElement.scrollWidth")
+    assert width <= size["width"]
+    context.close()
+
+
+def test_on_paper_nothing_is_folded_and_controls_are_gone(opened: Opened) -> None:
+    page = opened.page
+    page.emulate_media(media="print")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details:not([open])").count() == 0
+    assert not page.locator(".controls").is_visible() and not page.locator("nav").is_visible()
+    assert page.locator("#heat").is_visible()
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details[open]").count() == 0

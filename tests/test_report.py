@@ -1,0 +1,307 @@
+"""The report's page without a browser: what it says, that it is HTML, that nothing gets in."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from report_runs import HOSTILE, METHOD, N, R, interpretation, png, recording, run, scores
+
+from stndt_jax import cli, load_run, others, workdir
+from stndt_jax.figures import Figure
+from stndt_jax.report import about, charts, explorer, markup, page, pictures, published, tables
+
+VOID = {"meta", "br", "img", "input", "link", "hr"}
+
+
+class Reader(HTMLParser):
+    """The elements of a page, with their attributes and the text in them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[tuple[str, dict[str, str | None]]] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(self.elements[-1])
+
+    def handle_endtag(self, tag: str) -> None:
+        name, _ = self.open.pop()
+        assert name == tag, f"</{tag}> closes <{name}>"
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append((self.open[-1][0] if self.open else "", data))
+
+    def text(self, *but: str) -> str:
+        return "".join(data for name, data in self.texts if name not in ("style", "script", *but))
+
+    def find(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, name = HOSTILE.split("/")
+    path = run(tmp_path_factory.mktemp("runs") / folder, name, optimizer__learning_rate=0.0123)
+    others.add(path, METHOD, {"co-bps": 0.1})
+    others.add(path, "smoothing", {"co-bps": 0.1111, "vel R2": 0.5})
+    others.add(path, page.PSTH, {"co-bps": 0.1212})
+    page.write(path, path / "report.html", figures=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def read(path: Path) -> Reader:
+    return Reader((path / "report.html").read_text("utf-8"))
+
+
+def test_everything_is_escaped_but_what_is_html() -> None:
+    inside: list[Any] = ["<b>", markup.tag("i", "&"), 3, None, ["'", '"']]
+    made = markup.tag("p", *inside, data_x='"><x', open=True, hidden=False, x=None, y=1.005)
+    assert made == ('<p data-x="&quot;&gt;&lt;x" open y="1">&lt;b&gt;<i>&amp;</i>3&#x27;&quot;</p>')
+    assert markup.text(made) != made
+
+
+@pytest.mark.parametrize("bad", ["\x00", "\x1b[31m", "\udcff", "\x7f", "\ufffe"])
+def test_what_is_no_text_is_written_in_ascii(bad: str) -> None:
+    shown = markup.tag("p", f"a{bad}b")
+    shown.encode("utf-8")
+    assert bad not in shown and "\\" in shown
+
+
+def test_data_cannot_end_their_script() -> None:
+    value = {"a": "</script><script>alert(1)</script><!--", "b": [1.5, None, "&amp;\u2028"]}
+    made = markup.data_script("x", value)
+    (inside,) = re.findall(r'^<script type="application/json" id="x">(.*)</script>$', made)
+    assert not set("<>&") & set(inside)
+    assert json.loads(inside) == value
+    with pytest.raises(ValueError, match="JSON"):
+        markup.data_script("x", float("nan"))
+
+
+def test_the_page_holds_together(read: Reader) -> None:
+    ids = [a["id"] for _, a in read.elements if "id" in a]
+    assert len(ids) == len(set(ids))
+    links = [a["href"] or "" for a in read.find("a")]
+    assert links and all(link.startswith("#") and link[1:] in ids for link in links)
+    for _, attributes in read.elements:
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
+        assert "src" not in attributes or (attributes["src"] or "").startswith("data:")
+        for key in ("aria-labelledby", "for"):
+            assert attributes.get(key, ids[0]) in ids
+    assert not re.search(r"(@import|url\()", next(d for n, d in read.texts if n == "style"))
+    heads = [name for name, _ in read.elements if re.fullmatch(r"h[1-6]", name)]
+    assert heads.count("h1") == 1 and heads[0] == "h1"
+
+
+def test_the_policy_lets_in_nothing_but_the_pages_own(read: Reader) -> None:
+    policy = next(a["content"] for a in read.find("meta") if "http-equiv" in a) or ""
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    for element, rule in (("style", "style-src"), ("script", "script-src")):
+        own = [data for name, data in read.texts if name == element][-1]
+        digest = hashlib.sha256(own.encode()).digest()
+        assert rules[rule] == f"'sha256-{base64.b64encode(digest).decode()}'"
+    assert rules["img-src"] == "data:" and len(rules) == 6
+
+
+def test_it_says_what_the_files_say(read: Reader, path: Path) -> None:
+    text = read.text()
+    for shown in (
+        *("0.234", "[0.222, 0.247]", "−0.046", "0.111", "0.121"),
+        *(METHOD, HOSTILE, "smoothing", "true rates", "0.0123", "1 h 1 min"),
+        *("9 trials", "stndt train --config=tiny", "Finished on 2 January 2030, 04:05 UTC"),
+    ):
+        assert (shown.replace("9 trials", f"{R - 4} trials")) in text, shown
+    truth = others.read(path)["true rates"]
+    assert truth["rate R2"] == pytest.approx(1) and f"{truth['co-bps']:.3f}" in text
+    # No baseline is scored again that is there.
+    assert others.read(path)["smoothing"] == {"co-bps": 0.1111, "vel R2": 0.5}
+
+
+def test_settings_are_set_beside_those_they_began_from(path: Path) -> None:
+    name, changed = about.differences(load_run(path))
+    assert name == "tiny"
+    assert ("optimizer.learning_rate", "0.003", "0.0123") in changed
+    assert {key for key, _, _ in changed} == {"optimizer.learning_rate", "population"}
+
+
+def test_numbers_travel_whole(path: Path) -> None:
+    """Unpacked here by other means than the page's."""
+    loaded = load_run(path)
+    found = explorer.payload(loaded)
+    rates_RTN, T = loaded.rates_hz("eval"), loaded.data.bins
+    shape = (len(found["trials"]), N, T)
+
+    def unpacked(name: str) -> np.ndarray:
+        raw = gzip.decompress(base64.b64decode(found["arrays"][name]))
+        steps = np.frombuffer(raw, np.uint8).reshape(shape).astype(int)
+        return (np.cumsum(steps, axis=-1) % 256).swapaxes(1, 2)
+
+    np.testing.assert_array_equal(unpacked("counts"), loaded.counts("eval"))
+    highest_N = np.array(found["highest"])
+    error_RTN = unpacked("rates") / 255 * highest_N - rates_RTN
+    assert np.abs(error_RTN).max() <= highest_N.max() / 255
+    truth_RTN = recording().eval.rates
+    assert truth_RTN is not None
+    error_RTN = unpacked("truth") / 255 * highest_N - truth_RTN * 50
+    assert np.abs(error_RTN).max() <= highest_N.max() / 255
+    assert found["conditions"] == loaded.data.eval.conditions.tolist()  # type: ignore[union-attr]
+    assert found["peaks"] == np.argmax(rates_RTN.mean(axis=0), axis=0).tolist()
+
+
+def test_figures_and_attention_are_shown(path: Path, tmp_path: Path) -> None:
+    files = [png(tmp_path / f"{name}.png", 900 + i) for i, name in enumerate("ab")]
+    drawn = [
+        Figure("rates", files[0], f"Read it {HOSTILE}.", f"Rates {HOSTILE}"),
+        Figure("attention", files[1], "Read that.", "Attention"),
+        Figure("training", files[1], "Not this one.", "Training, again"),
+    ]
+    found = interpretation()
+    dropped = {
+        "models": {
+            "run": {
+                "most important first": {"co-bps": [[0.2, 0.1, 0.0]]},
+                "random": {"co-bps": [[0.2, 0.18, 0.16]]},
+            }
+        }
+    }
+    shown = pictures.Pictures(drawn, found, dropped)
+    read = Reader(page.build(load_run(path), shown))
+    images = read.find("img")
+    for image, file in zip(images, files, strict=True):
+        data = (image["src"] or "").removeprefix("data:image/png;base64,")
+        assert base64.b64decode(data) == file.read_bytes()
+    assert images[0]["alt"] == f"Rates {HOSTILE}. Read it {HOSTILE}."
+    assert int(images[0]["width"] or 0) == round(900 * pictures._SCALE)
+    text = read.text()
+    assert "Training, again" not in text and f"Rates {HOSTILE}" in text
+    # By hand: silencing the first two costs 50% and 100%, random ones 10% and 20%.
+    assert "cost run 60.0% of its co-bps more" in text
+    assert "correlation of 0.25" in text and "receives 40% of their attention" in text
+    assert "stndt interpret" in text
+    # The second neuron is the first of the held-in ones: its importance is 4 of 9 times even.
+    assert found.importance is not None
+    rows = re.findall(r"neuron 1held-in(.*?)neuron 2", text)
+    assert rows == ["2.001" + f"{found.importance[1] * N:.3f}"]
+
+
+def test_why_there_are_no_figures(path: Path) -> None:
+    shown = pictures.Pictures([], None, None, "There are no figures, for x is missing.")
+    assert "for x is missing" in Reader(page.build(load_run(path), shown)).text()
+
+
+def test_counts_that_are_not_known_are_told_from_none() -> None:
+    counts = np.array([[[0.0], [np.nan], [300.0]]])
+    assert explorer._counted(counts).ravel().tolist() == [0, explorer.UNKNOWN, 254]
+
+
+@pytest.mark.parametrize(("trials", "shown"), [(1, 1), (10, 10), (574, 91), (5000, 91)])
+def test_as_many_trials_travel_as_there_is_room_for(trials: int, shown: int) -> None:
+    rows = explorer.shown_trials(trials, 180, 182)
+    assert len(rows) == shown
+    assert rows[0] == 0 and rows[-1] == trials - 1 and np.ptp(np.diff(rows, prepend=-1)) <= 62
+
+
+def test_a_run_that_was_not_scored_and_tells_nothing_else(tmp_path: Path) -> None:
+    path = run(tmp_path, "<i>", members=1, scored=False)
+    (path / "metrics.jsonl").unlink()
+    record = workdir.read_run(path)
+    del record["sittings"]
+    workdir.write_json(path / "run.json", record)
+    found = Reader(page.write(path, tmp_path / "x.html", figures=False).read_text("utf-8"))
+    text = found.text()
+    assert "Nothing was scored" in text and "does not say who worked on it" in text
+    assert not [a for a in found.find("section") if a["id"] == "training"]
+    assert others.read(path) == {}
+
+
+def test_unlikely_files_still_make_a_page(tmp_path: Path) -> None:
+    """Members frozen at once, scores that are null, times that are none."""
+    path = run(tmp_path, members=2)
+    found = scores(2)
+    found["ensemble"]["vel R2"] = None
+    found["ensemble"]["co-bps interval"] = [None, 0.1]
+    found["members"][0] |= {"validation co-bps": None, "co-bps": None}
+    workdir.write_json(path / "scores.json", found)
+    rows = [{"epoch": e, "valid_cobps": [None, None], "train_masked_loss": None} for e in (1, 2)]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    record = workdir.read_run(path)
+    record["sittings"] = [{"began": "yesterday"}, {}]
+    workdir.write_json(path / "run.json", record)
+    text = Reader(page.write(path, path / "r.html", figures=False).read_text("utf-8")).text()
+    assert "yesterday" in text and "0.234" in text and "did not tell its end" in text
+
+
+def test_published_numbers_stand_beside_whole_data_sets_only() -> None:
+    whole: dict[str, Any] = {"name": "mc_maze", "bin_ms": 5.0, "neurons": 182, "trials": 2295}
+    found = published.scores(**whole)
+    assert found["STNDT, ensemble"]["co-bps"] == 0.3862
+    assert "fp-bps" not in found["Smoothing"]
+    parts = {"neurons": 162, "name": "mc_maze_large", "bin_ms": 20.0, "trials": 138}
+    for key, value in parts.items():
+        assert published.scores(**{**whole, key: value}) == {}
+
+
+def test_ticks_are_round_and_inside() -> None:
+    for low, high in ((0, 1), (-0.031, 0.447), (0.5166, 0.5171), (3, 50501), (1e-7, 2e-7)):
+        found = charts.ticks(low, high, 5)
+        steps = np.diff(found)
+        assert 3 <= len(found) <= 8 and low <= found[0] and found[-1] <= high
+        np.testing.assert_allclose(steps, steps[0])
+        mantissa = steps[0] / 10 ** np.floor(np.log10(steps[0]) + 1e-9)
+        assert min(abs(mantissa - m) for m in (1, 2, 5, 10)) < 1e-6
+
+
+def test_a_chart_breaks_where_nothing_is_known() -> None:
+    y = np.array([1.0, np.nan, 2.0, 3.0])
+    svg = charts.lines([charts.Line("a", np.arange(4.0), y)], label="l", x_label="x", y_label="y")
+    (d,) = [a["d"] for a in Reader(svg).find("path")]
+    assert d is not None and d.count("M") == 2 and d.count("L") == 1
+    constant = [charts.Line("a", np.zeros(1), np.zeros(1))]
+    assert "nan" not in charts.lines(constant, label="l", x_label="x", y_label="y")
+
+
+def test_dots_and_intervals_keep_to_their_strip() -> None:
+    svg = Reader(charts.strip(0.5, 0.0, 1.0, (0.25, 9.0), ours=True))
+    (dot,) = svg.find("circle")
+    bar = next(a for a in svg.find("line") if "bar" in (a["class"] or ""))
+    width = charts.STRIP[0]
+    assert float(dot["cx"] or 0) == width / 2
+    assert float(bar["x1"] or 0) == pytest.approx(5 + (width - 10) / 4)
+    assert float(bar["x2"] or 0) == width - 5
+
+
+def test_intervals_are_read_with_care() -> None:
+    assert tables.interval_of({"a interval": [0.1, 0.2]}, "a") == (0.1, 0.2)
+    for odd in (None, [0.1], [None, 0.2], "ab", [float("nan"), 1.0]):
+        assert tables.interval_of({"a interval": odd}, "a") is None
+
+
+def test_the_command(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "r.html"
+    assert cli.main(["report", str(path), f"--out={out}", "--nofigures"]) == 0
+    # The same files give the same page.
+    assert out.read_bytes() == (path / "report.html").read_bytes()
+    assert str(out) in capsys.readouterr().out
+    assert cli.main(["report", str(tmp_path), "--nofigures"]) == 2
+    assert "no run directory" in capsys.readouterr().err
+    assert (
+        cli.main(["report", str(path), f"--out={tmp_path / 'none' / 'r.html'}", "--nofigures"]) == 2
+    )
+    assert "--out" in capsys.readouterr().err
+    assert not list(tmp_path.glob(".*.partial"))
