@@ -284,7 +284,7 @@ def dropping_curves(found: Mapping[str, Any], *, scores: Sequence[str] | None = 
         axes[0, column].axhline(0, color=OTHERS, linewidth=0.7, zorder=0)
         axes[1, column].axhline(0, color=OTHERS, linewidth=0.7, zorder=0)
         axes[1, column].set_ylabel(f"change of {score}")
-        axes[1, column].set_ylim(max(-1.5, axes[1, column].get_ylim()[0]), None)
+        axes[1, column].set_ylim(max(-2.5, axes[1, column].get_ylim()[0]), None)
         axes[1, column].yaxis.set_major_formatter(PercentFormatter(1.0))
     axes[1, 0].xaxis.set_major_formatter(PercentFormatter(1.0))
     fig.supxlabel("held-in neurons silenced", fontsize=8)
