@@ -82,7 +82,7 @@ def integrated(
     """
     chosen = probe.spaced(len(trials), most)
     arch, (params, hyper) = model.trained.arch, probe.weights(model, select)
-    run = _program(arch, steps, draws)
+    run = _program(step.inference(arch), steps, draws)
     shares, change = [], []
     batches = probe.batches(model, probe.pick(trials, chosen), max(1, _BATCH // draws))
     for number, (counts_BTN, known_BTN, real_B) in enumerate(batches):

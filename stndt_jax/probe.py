@@ -1,7 +1,7 @@
 """Trained models put to questions: what they attend to, and their rates with neurons silenced.
 
 Everything runs over batches, so that memory is bounded by a batch: no attention map of every
-trial is ever held. A program is compiled once for an architecture, however often it is asked.
+trial is ever held. A program is compiled once for an architecture, for all runs that have it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def attention(model: Model, trials: Trials, select: Select = "cobps") -> Maps:
     arch = model.trained.arch
     T, N, L = arch.dims.bins, arch.dims.neurons, arch.model.layers
     params, hyper = weights(model, select)
-    run = _attention_program(arch)
+    run = _attention_program(step.inference(arch))
     most = max(1, _MAP_ENTRIES // (L * (N * N + T * T)))
     spatial, received = np.zeros((L, N, N)), []
     temporal, pairs = np.zeros((L, T, T)), np.zeros((T, T))
@@ -81,7 +81,7 @@ def rates(
     mean_RTN: NDArray | None = None
     for model in models:
         params, hyper = weights(model, select)
-        run = _rates_program(model.trained.arch)
+        run = _rates_program(step.inference(model.trained.arch))
         rows = [
             np.asarray(run(params, hyper, counts_BTN, known_BTN))[real_B]
             for counts_BTN, known_BTN, real_B in batches(model, trials, len(trials))
