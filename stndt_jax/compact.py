@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from stndt_jax import hosts, parallel
-from stndt_jax.config import Config, Hyper
+from stndt_jax.config import Config
 from stndt_jax.population import Member
 from stndt_jax.types import NDArray
 
@@ -87,7 +87,7 @@ class Compacted:
             out_shardings=placed,
         )
 
-    def __call__(self, members: Member, hyper: Hyper, *rest: Any) -> tuple[Member, Any]:
+    def __call__(self, members: Member, hyper: Any, *rest: Any) -> tuple[Member, Any]:
         """As the portion itself; ``members`` are consumed."""
         alive = living(members, self._restarts)
         size = size_for(int(alive.sum()), alive.size, self._side)

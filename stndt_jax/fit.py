@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from stndt_jax import batches, population, step, workdir
+from stndt_jax import batches, hosts, population, step, workdir
 from stndt_jax import config as configs
 from stndt_jax.config import Config
 from stndt_jax.data.spikes import SpikeData
@@ -62,22 +62,23 @@ def members(
     return min(fitting, MOST // side) * side
 
 
-def filled(config: Config, data: SpikeData, run: Path | None) -> Config:
+def filled(config: Config, data: SpikeData, run: Path) -> Config:
     """The configuration with as many members as fit, or as the run that goes on has.
 
     Args:
       config: of the run.
       data: what it is trained on.
-      run: its directory, if it may have begun.
+      run: its directory, new or one to go on with.
 
     Raises:
       UserError: as :func:`members`.
     """
-    if run is not None and (run / "config.json").exists():
+    if (run / "config.json").exists():
         return dataclasses.replace(config, population=workdir.read_config(run).population)
-    train, valid, _ = batches.split(config, data)
-    count = members(config, batches.dims_of(data), train, valid)
-    return dataclasses.replace(config, population=count)
+    with hosts.together():
+        train, valid, _ = batches.split(config, data)
+        count = members(config, batches.dims_of(data), train, valid)
+    return dataclasses.replace(config, population=int(hosts.gathered([count]).min()))
 
 
 def needed(config: Config, dims: Dims, train: Batch, valid: Batch | None, members: int) -> int:

@@ -57,7 +57,7 @@ def test_the_population_is_halved(living: int, side: int, size: int) -> None:
 @pytest.mark.parametrize("active", [[0, 1, 2, 3, 4, 5, 6, 7], [1, 6], [7], [0, 2, 5]])
 def test_a_portion_of_the_living_is_that_of_all(active: list[int]) -> None:
     hyper: Any = jnp.arange(K) * 0.5 + 1
-    seen: list[Any] = []
+    seen: list[int] = []
     asked: list[int] = []
 
     def smaller(size: int, *given: Any) -> Any:

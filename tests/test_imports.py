@@ -63,7 +63,7 @@ ROOMS: dict[str, set[str]] = {
     "batches": {"config", "data.spikes", "step"},
     "population": {"config", "optim", "parallel", "pmapped", "selection", "step"},
     "compact": {"config", "hosts", "parallel", "population"},
-    "fit": {"config", "data.spikes", "step", "batches", "population", "workdir"},
+    "fit": {"config", "data.spikes", "step", "batches", "hosts", "population", "workdir"},
     "train": {
         *("config", "data.spikes", "step", "batches", "parallel", "population"),
         *("compact", "checkpoint", "hosts", "interrupt", "lock", "log", "workdir"),

@@ -74,7 +74,8 @@ def train(argv: list[str]) -> int:
     parts of them, --neurons=other draws the embedder and the decoder anew.
 
     --population=auto trains as many members as fit into memory, by the compiled program's own
-    account of what it needs; a run that goes on keeps its number.
+    account of what it needs; a run that goes on keeps its number. On a CPU members train one
+    after another, so that time is the limit: give a number there.
 
     On several hosts, which see the same files, start the same command on each. In a SLURM step
     they find each other; elsewhere set STNDT_COORDINATOR (host:port of process 0),
@@ -132,8 +133,6 @@ def train(argv: list[str]) -> int:
         data = scores.read_data(loaded)
         dims = batches.dims_of(data)
         config.check_dims(loaded, dims)
-        if many == "auto":
-            loaded = fit.filled(loaded, data, None if flag["fresh"] else path)
         if flag["fresh"] and hosts.first():
             # Nobody's run is moved while somebody is at work in it.
             place.make(path)
@@ -141,6 +140,8 @@ def train(argv: list[str]) -> int:
                 pass
             if old := place.set_aside(path):
                 print(f"the old run is in {old} now")
+    if many == "auto":
+        loaded = fit.filled(loaded, data, path)
     start = finetune.start(
         path, loaded, dims, init=flag["init"], neurons=flag["neurons"], parts=parts
     )
