@@ -19,6 +19,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.epochs = 10
     config.train.batch = 16
     config.train.validate_every = 2
+    # So small a program is compiled in less time than more devices could save.
+    config.parallel.devices = 1
     return config
 
 

@@ -112,6 +112,8 @@ class Compacted:
         whole = {}
         for name, values in metrics.items():
             values = np.asarray(values)
-            whole[name] = np.array(known.get(name, np.full(alive.shape, np.nan, values.dtype)))
+            unknown = np.nan if values.dtype.kind == "f" else 0
+            blank = np.full(alive.shape, unknown, values.dtype)
+            whole[name] = np.array(known.get(name, blank))
             whole[name][chosen] = values
         return self._put(members, few, chosen), whole

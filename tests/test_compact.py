@@ -25,7 +25,9 @@ def members(active: list[int], diverged: list[int] | None = None) -> Member:
     best = Best(number / 10, jnp.arange(K) + 100, params)
     state = State(params, {}, jnp.zeros(K, jnp.int32), healthy, on)
     totals = {"steps": jnp.zeros(K)}
-    return Member(state, Selection(best, best), totals, jnp.zeros(K, jnp.int32))
+    given = Member(state, Selection(best, best), totals, jnp.zeros(K, jnp.int32))
+    # Donated buffers must not be shared.
+    return jax.tree.map(jnp.copy, given)
 
 
 def portion(given: Member, hyper: Any, seen: list[int], report: bool) -> tuple[Member, Any]:

@@ -75,8 +75,9 @@ def test_a_member_goes_on_as_it_would_have(
     shutil.copytree(run, tmp_path / "three")
     whole, one = _further(tmp_path / "three"), _further(tmp_path / "one")
     old = jax.tree.leaves(whole.members.state.params)
+    # Where a gradient is nearly nothing, its rounding is a good part of one of Adam's steps.
     for before, after in zip(old, jax.tree.leaves(one.members.state.params), strict=True):
-        np.testing.assert_allclose(after[0], before[2], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(after[0], before[2], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -98,10 +99,11 @@ def test_nothing_is_overwritten(run: Path) -> None:
 def test_a_run_from_before_a_key_existed_is_read(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "old")
     values = json.loads((run / "config.json").read_text())
-    del values["parallel"], values["train"]["restarts"]
+    values["parallel"] = {"devices": values["parallel"]["devices"]}
+    del values["train"]["restarts"]
     workdir.write_json(tmp_path / "old" / "config.json", values)
     read = workdir.read_config(tmp_path / "old")
-    assert read.parallel == config.Parallel(devices=0, data=1)
+    assert (read.parallel.data, read.parallel.engine) == (1, "mesh")
     assert read.train.restarts == config.LATER["train.restarts"]
     assert workdir.differences(read, workdir.read_config(run)) == []
     del values["train"]["epochs"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,12 @@ def test_the_slurm_script_is_one(tmp_path: Path) -> None:
         "SLURM_JOB_NUM_NODES": "2",
     }
     subprocess.run([bash, str(script), "--trials=9"], env=environment, check=True)
-    said = (tmp_path / "log").read_text()
+    # What the script leaves running writes when it comes to it.
+    for _ in range(200):
+        said = (tmp_path / "log").read_text()
+        if said.count("\n") == 3:
+            break
+        time.sleep(0.05)
     assert "ray start --head --port=6379" in said
     assert "--exclude=node1 --overlap ray start --address=node1:6379" in said
     assert "stndt search --executor=ray --ray-address=node1:6379 --trials=9" in said
