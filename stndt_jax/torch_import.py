@@ -201,6 +201,7 @@ def _expected(there: str, kind: str, shapes: Any) -> dict[str, tuple[int, ...]]:
     return {f"{there}.in_proj_weight": (3 * width, width), f"{there}.in_proj_bias": (3 * width,)}
 
 
+@functools.cache
 def _shapes(model: Model, contrast: Contrast, dims: Dims) -> Any:
     """The shapes of ``STNDT``'s parameters."""
     x_BTN = jnp.zeros((1, dims.bins, dims.neurons))
