@@ -1,4 +1,8 @@
-"""The benchmark's published numbers and sizes: test split, 5 ms; what a report stands beside."""
+"""The benchmark's published numbers and sizes: test split, 5 ms; what a report stands beside.
+
+Sources: F. Pei et al., Neural Latents Benchmark '21, NeurIPS 2021, and T. Le and E. Shlizerman,
+STNDT, NeurIPS 2022.
+"""
 
 from __future__ import annotations
 

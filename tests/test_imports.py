@@ -135,11 +135,12 @@ ROOMS: dict[str, set[str]] = {
         *("config", "data.spikes", "workdir", "evaluate", "scoring", "log", "others"),
         *("interpret", "interpret_files"),
     },
+    "published": set(),
     "report": set(),
     "report.markup": set(),
     "report.charts": {"report.markup"},
     "report.tables": {"report.markup", "report.charts"},
-    "report.published": set(),
+    "report.published": {"published"},
     "report.explorer": {"loaded", "report.markup"},
     "report.about": {
         *("config", "configfile", "data.spikes", "data.summary", "workdir", "loaded"),
@@ -162,7 +163,6 @@ ROOMS: dict[str, set[str]] = {
         *("batches", "capacity", "config", "configfile", "data.spikes", "evaluate", "search"),
         *("space", "workdir"),
     },
-    "published": set(),
     "reproduce_report": {"published"},
 }
 ROOMS["reproduce"] = set(ROOMS)
