@@ -141,7 +141,7 @@ def test_every_benchmark_says_what_it_does(script: Path) -> None:
 
 @pytest.mark.slow
 def test_trials_together_and_one_after_another_are_the_same_trials() -> None:
-    found = population_vs_serial.measure(2, 2, 1, 8, "tiny")
+    found = population_vs_serial.measure(2, 2, 1, 16, "tiny")
     assert found["largest_difference_of_cobps"] < 1e-4
     ratio = found["serial_train_s"] / found["population_train_s"]
     assert found["train_ratio"] == pytest.approx(ratio)
