@@ -161,12 +161,13 @@ def _same_task(task: Task) -> None:
 def _settings(task: Task) -> list[str]:
     """The search's configuration; the user's own settings win."""
     budget = BUDGETS[task.budget]
-    return [
+    words = [
         f"--config={budget.config or task.name}",
         *budget.settings,
         f"--config.data.name={task.name}",
         *task.settings,
     ]
+    return list({word.partition("=")[0]: word for word in words}.values())
 
 
 def _prepare(task: Task) -> dict[str, Any]:
