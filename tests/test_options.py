@@ -34,29 +34,27 @@ def batch() -> step.Batch:
 
 @functools.cache
 def gradients(remat: bool) -> tuple[Any, int]:
-    """Raw gradients, dropout included, and the bytes the program works in."""
+    """Raw gradients, dropout included, and the bytes kept from the way there for the way back."""
     static, hyper = arch(remat)
     params = jax.jit(functools.partial(step.init, static))(hyper).params
 
-    def slopes(params: Any) -> Any:
+    def loss(params: Any) -> Any:
         noise = step.key(hyper.seed, "train", 3)
-        return jax.grad(step.loss, argnums=1, has_aux=True)(
-            static, params, hyper, batch(), noise, jnp.float32(0.0)
-        )[0]
+        return step.loss(static, params, hyper, batch(), noise, jnp.float32(0.0))[0]
 
-    compiled = jax.jit(slopes).lower(params).compile()
-    memory = compiled.memory_analysis()
-    assert memory is not None
-    return compiled(params), memory.temp_size_in_bytes
+    kept = jax.eval_shape(lambda params: jax.vjp(loss, params)[1], params)
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
+    return jax.jit(jax.grad(loss))(params), size
 
 
 @pytest.mark.slow
-def test_rematerialised_layers_have_the_same_gradients_in_less_memory() -> None:
+def test_rematerialised_layers_have_the_same_gradients_and_keep_less() -> None:
     (plain, memory), (again, less) = gradients(False), gradients(True)
     assert str(jax.tree.structure(plain)) == str(jax.tree.structure(again))
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(again), strict=True):
         assert np.abs(a - b).max() <= 1e-5 * max(np.abs(a).max(), 1e-3)
-    assert less < 0.8 * memory
+    # What a compiler makes of it is its own affair: XLA's for CPUs computes nothing twice.
+    assert less < 0.4 * memory
 
 
 def test_the_generator_of_a_step() -> None:
