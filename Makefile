@@ -16,7 +16,7 @@ PYTHON = $(shell $(call first_python,python3.11 python3,>= (3, 11)))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-py312 lint bench clean
+.PHONY: help demo test test-long test-py312 lint bench clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,9 @@ demo: $(STAMP)  ## train on a synthetic population and score it
 
 test: $(STAMP)  ## run every test (PYTEST_ARGS="-k masking" for some)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-long: $(STAMP)  ## run the few tests that make test leaves out
+	$(BIN)/python -m pytest -m long
 
 test-py312:  ## run every test on Python 3.12, where there is one
 	@python=$$($(call first_python,python3.12 "$$HOME"/.pyenv/versions/3.12*/bin/python \

@@ -29,7 +29,7 @@ def members(
 
     The memory that a population's program needs is a constant (the recording, and, where members
     train one after another, the working memory of one) and so much for each member; two programs,
-    of one member and of two, tell both.
+    of two members and of three, tell both. A program of one is simpler than others, and smaller.
 
     Args:
       config: of the run; its ``population`` is taken no notice of.
@@ -47,10 +47,11 @@ def members(
             f"{next(iter(config.members))} lists them; give a number, or no such lists"
         )
     free = int(USED * available()) if free is None else free
-    one, two = (needed(config, dims, train, valid, K) for K in (1, 2))
-    each = max(two - one, 1)
-    fitting = min(1 + (free - one) // each, MOST)
-    if fitting < 1:
+    two, three = (needed(config, dims, train, valid, K) for K in (2, 3))
+    fitting = min(2 + (free - two) // max(three - two, 1), MOST)
+    one = needed(config, dims, train, valid, 1) if fitting < 2 else 0
+    fitting = max(fitting, 1)
+    if one > free:
         raise UserError(
             f"one member needs {one / 2**30:.2f} GiB and {free / 2**30:.2f} GiB are free; lower "
             f"config.train.batch, set config.model.remat=true, or take a device with more memory"

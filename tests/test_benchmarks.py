@@ -139,7 +139,7 @@ def test_every_benchmark_says_what_it_does(script: Path) -> None:
     assert f"python benchmarks/{script.name}" in done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_trials_together_and_one_after_another_are_the_same_trials() -> None:
     found = population_vs_serial.measure(2, 2, 1, 16, "tiny")
     assert found["largest_difference_of_cobps"] < 1e-4

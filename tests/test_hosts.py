@@ -98,7 +98,7 @@ def test_gradients_of_two_processes_are_those_of_one_device(tmp_path: Path) -> N
         test_devices.compare(jax.tree.unflatten(jax.tree.structure(wanted), leaves), wanted)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_of_two_processes_is_that_of_one(tmp_path: Path) -> None:
     """Stopped on the way, and gone on with."""
     files = small_reach(tmp_path)
@@ -109,6 +109,7 @@ def test_a_run_of_two_processes_is_that_of_one(tmp_path: Path) -> None:
         "--config.model.layers=1",
         "--config.population=4",
         "--config.parallel.data=2",
+        "--config.parallel.devices=0",
         "--config.contrast.enabled=false",
         "--config.train.epochs=160",
         "--config.train.validate_every=40",

@@ -28,7 +28,7 @@ def test_auc_counts_pairs() -> None:
     assert planted.auc(np.array([3.0, 1, 2, 2]), np.array([True, False, True, False])) == 0.875
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_carriers_are_found_and_missed(tmp_path: Path) -> None:
     data, carries = planted.record(
         trials=96, eval_trials=32, bins=12, carriers=4, noise=8, heldout=4, mean_count=1.0
