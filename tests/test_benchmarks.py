@@ -47,7 +47,7 @@ def test_needed_operations_by_hand() -> None:
     assert sizes.needed_gflop(config, dims, 1) * 1e9 == pytest.approx(wanted)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_step_is_timed_beside_the_plain_one() -> None:
     found = train_step.measure("tiny", 1, 2, "float32", plain=True)
     assert found["ratio"] == pytest.approx(found["gflops"] / found["matmul_gflops"])
@@ -82,7 +82,7 @@ def test_another_loss_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         plain_step.difference("tiny")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_compiles_its_portion_once(tmp_path: Path) -> None:
     found = compilations.measure(3, 30, tmp_path / "run")
     assert found["portion_compilations"] == 1

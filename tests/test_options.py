@@ -70,7 +70,7 @@ def test_the_generator_of_a_step() -> None:
     assert abs(draws.mean() - 0.5) < 0.03 and draws.min() >= 0 and draws.max() < 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_step_under_the_other_generator() -> None:
     losses = {}
     for rng in ("threefry", "rbg"):

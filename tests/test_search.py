@@ -303,7 +303,7 @@ def test_from_the_command_line(
     assert "--workdir is missing" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_pruned_members_train_no_more_and_a_killed_run_prunes_the_same(
     tmp_path: Path, config: Config, data: SpikeData
 ) -> None:

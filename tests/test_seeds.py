@@ -73,7 +73,7 @@ def test_it_says_what_training_reached(
     assert "no trial is left to score the seeds on" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_with_true_training(tmp_path: Path) -> None:
     """The members' own best scores, of a run like any other."""
     folder = small_reach(tmp_path)
