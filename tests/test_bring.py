@@ -139,6 +139,7 @@ def test_a_checkpoint_without_numbers_is_refused(tmp_path: Path) -> None:
         bring.read(path)
 
 
+@pytest.mark.long
 def test_a_folder_is_one_population(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     folder.mkdir()

@@ -66,7 +66,7 @@ def test_members_keep_all_that_is_theirs(run: Path, tmp_path: Path) -> None:
         assert new["best_cobps"] == [old["best_cobps"][2], old["best_cobps"][0]]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_member_goes_on_as_it_would_have(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -96,7 +96,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return imported(run, folder)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_frozen_parts_stay_and_others_move(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,7 +119,7 @@ def test_frozen_parts_stay_and_others_move(
     assert "began otherwise" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_other_neurons_are_read_anew(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

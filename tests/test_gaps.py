@@ -92,6 +92,7 @@ def test_nothing_attends_to_padding(norm):
     assert np.all(np.asarray(out["temporal_attention"])[:, 0, :SHORT, SHORT:] == 0)
 
 
+@pytest.mark.long
 def test_padding_is_in_no_loss_gradient_or_score():
     made = setting()
     arch = step.arch(made, DIMS, 1)

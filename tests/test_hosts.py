@@ -79,7 +79,7 @@ def launched(*command: object) -> list[str]:
     return ["bash", str(ROOT / "launch" / "local_multiprocess.sh"), "2", *map(str, command)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_gradients_of_two_processes_are_those_of_one_device(tmp_path: Path) -> None:
     grids = ["1", "2", "4", "8"]
     done = subprocess.run(

@@ -46,7 +46,7 @@ def gradients(remat: bool) -> tuple[Any, int]:
     return jax.jit(jax.grad(loss))(params), sum(x.size * x.dtype.itemsize for x in kept)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_rematerialised_layers_have_the_same_gradients_in_less_memory() -> None:
     (plain, memory), (again, less) = gradients(False), gradients(True)
     assert str(jax.tree.structure(plain)) == str(jax.tree.structure(again))

@@ -56,6 +56,7 @@ def expected(run: Path, x_RTN: np.ndarray) -> np.ndarray:
     return np.mean(rates, axis=0)
 
 
+@pytest.mark.long
 def test_any_number_of_trials_in_chunks(run: Path, model: Path) -> None:
     exported = loader.Model(model)
     for trials, chunk in ((1, 256), (7, 3), (6, 3)):

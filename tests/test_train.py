@@ -133,7 +133,7 @@ def test_an_old_run_is_set_aside_not_deleted(tmp_path: Path) -> None:
     assert workdir.set_aside(run) is None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_longer_schedule_goes_on(files: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
     _train(_config(files, population=1, train__epochs=2), path)
@@ -167,7 +167,7 @@ def test_divergence(files: Path, tmp_path: Path, how: str) -> None:
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_lone_member_begins_again(files: Path, tmp_path: Path) -> None:
     """It diverges between two validations, and no other member keeps the run going till then."""
     config = _config(
