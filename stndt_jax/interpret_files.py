@@ -39,7 +39,7 @@ def write(found: Interpretation, folder: Path) -> list[Path]:
     arrays = {name: x for name, x in values.items() if isinstance(x, np.ndarray)}
     attributes = {name: x for name, x in values.items() if isinstance(x, (str, int, float))}
     write_group(folder / ARRAYS, None, arrays, attributes)
-    _write_text(folder / TABLE, table(found))
+    workdir.write_text(folder / TABLE, table(found))
     workdir.write_json(
         folder / SUMMARY, {"labels": found.labels, "summary": found.summary, "format": 1}
     )
@@ -147,15 +147,3 @@ def _numbers(values: NDArray | None, length: int = 0) -> list[Any]:
     if values is None:
         return [""] * length
     return [f"{value:.6g}" if np.isfinite(value) else "" for value in values]
-
-
-def _write_text(path: Path, content: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); mend the folder, then start again"
-        ) from error

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stndt_jax import published
-from stndt_jax.errors import UserError
+from stndt_jax import published, workdir
 from stndt_jax.types import Dims
 
 Done = dict[str, dict[str, Any]]
@@ -15,12 +14,7 @@ Done = dict[str, dict[str, Any]]
 
 def write(path: Path, **about: Any) -> None:
     """Writes the report of :func:`text`, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text(**about))
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); free some space") from error
+    workdir.write_text(path, text(**about))
 
 
 def text(

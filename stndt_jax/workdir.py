@@ -48,23 +48,37 @@ def make(path: Path) -> None:
         ) from error
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes a whole file or none; NaN and infinity become null.
+_SPACE = "free some space or mend the directory, then start the same command again"
+
+
+def write_text(path: Path, content: str, advice: str = _SPACE) -> None:
+    """Writes a whole file or none.
+
+    Args:
+      path: the file.
+      content: what is to stand in it.
+      advice: what to do if it cannot be written.
 
     Raises:
       UserError: the file cannot be written.
     """
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+        partial.write_text(content, encoding="utf-8", errors="backslashreplace")
         partial.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); free some space or mend the directory, "
-            f"then start the same command again"
-        ) from error
+        raise UserError(f"{path} cannot be written ({error.strerror}); {advice}") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a whole file or none; NaN and infinity become null.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 
 def finite(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from report_runs import HOSTILE, METHOD, interpretation, png, run
 
-from stndt_jax import load_run, others
+from stndt_jax import load_run, others, workdir
 from stndt_jax.figures import Figure
 from stndt_jax.report import page as room
 from stndt_jax.report import pictures
@@ -60,7 +60,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = png(path / "a.png", 1600)
     drawn = [Figure(name, file, "Read it so.", HOSTILE) for name in ("rates", "attention")]
     shown = pictures.Pictures(drawn, interpretation(), None)
-    room.write_page(path / "report.html", room.build(load_run(path), shown))
+    workdir.write_text(path / "report.html", room.build(load_run(path), shown))
     return path / "report.html"
 
 

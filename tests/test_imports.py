@@ -151,8 +151,11 @@ ROOMS: dict[str, set[str]] = {
         *("report.markup", "report.tables"),
     },
     "report.page": {
-        *("baselines", "data.spikes", "evaluate", "loaded", "others", "scoring", "report.markup"),
-        *(f"report.{name}" for name in ("about", "charts", "explorer", "pictures", "published")),
+        *("baselines", "data.spikes", "evaluate", "loaded", "others", "scoring", "workdir"),
+        *(
+            f"report.{name}"
+            for name in ("markup", "about", "charts", "explorer", "pictures", "published")
+        ),
         "report.tables",
     },
     "report.compare": {
@@ -163,7 +166,7 @@ ROOMS: dict[str, set[str]] = {
         *("batches", "capacity", "config", "configfile", "data.spikes", "evaluate", "search"),
         *("space", "workdir"),
     },
-    "reproduce_report": {"published"},
+    "reproduce_report": {"published", "workdir"},
 }
 ROOMS["reproduce"] = set(ROOMS)
 ROOMS["demo"] = set(ROOMS)

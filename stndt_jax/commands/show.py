@@ -54,12 +54,12 @@ def compare(argv: list[str]) -> int:
     fv = new_flags()
     flags.DEFINE_string("out", "", "HTML file to write", flag_values=fv)
     flag, paths = parse(fv, argv, compare, 2, 1000)
+    from stndt_jax import workdir
     from stndt_jax.report import compare as room
-    from stndt_jax.report import page
 
     runs = room.open_runs([Path(path) for path in paths])
     print(room.text(runs))
     if flag["out"]:
-        page.write_page(Path(flag["out"]), room.build(runs))
+        workdir.write_text(Path(flag["out"]), room.build(runs), "choose another with --out")
         print(f"\nwrote {flag['out']}")
     return 0

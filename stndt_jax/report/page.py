@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stndt_jax import __version__, baselines, evaluate, others, scoring
+from stndt_jax import __version__, baselines, evaluate, others, scoring, workdir
 from stndt_jax.data import spikes
-from stndt_jax.errors import UserError
 from stndt_jax.loaded import Run, load_run
 from stndt_jax.report import about, charts, explorer, pictures, published, tables
 from stndt_jax.report.markup import Child, Html, document, tag
@@ -57,25 +55,8 @@ def write(
         run = load_run(path, data=data_path, targets=targets_path)
     _score_others(run, say)
     shown = pictures.draw(run, say) if figures else pictures.Pictures([], None, None)
-    write_page(out, build(run, shown))
+    workdir.write_text(out, build(run, shown), "choose another with --out")
     return out
-
-
-def write_page(out: Path, page: Html) -> None:
-    """Writes a page whole or not at all.
-
-    Raises:
-      UserError: it cannot be written there.
-    """
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(page, "utf-8")
-        partial.replace(out)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(
-            f"{out} cannot be written ({error.strerror}); choose another with --out"
-        ) from error
 
 
 def build(run: Run, shown: pictures.Pictures) -> Html:
