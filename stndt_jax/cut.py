@@ -12,18 +12,15 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from stndt_jax import config as configs
-from stndt_jax import log, population, step, workdir
+from stndt_jax import log, stored, workdir
 from stndt_jax.checkpoint import Checkpoints
 from stndt_jax.config import Config
 from stndt_jax.errors import UserError
-from stndt_jax.types import Dims
 
 
 def of_config(config: Config, members: Sequence[int]) -> Config:
@@ -44,7 +41,7 @@ def cut(source: Path, members: Sequence[int], out: Path) -> None:
     Raises:
       UserError: ``source`` is no run directory or holds no such members, or ``out`` is taken.
     """
-    config, run = workdir.read_config(source), workdir.read_run(source)
+    config, run, _, at, whole = stored.read(source)
     wrong = [k for k in members if not 0 <= k < config.population]
     if wrong or not members or len(set(members)) < len(members):
         raise UserError(
@@ -53,8 +50,8 @@ def cut(source: Path, members: Sequence[int], out: Path) -> None:
         )
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} is not empty; choose another --out")
-    at, kept = _chosen(source, config, run["sizes"], np.asarray(members))
     workdir.make(out)
+    kept = jax.tree.map(lambda leaf: leaf[np.asarray(members)], whole)
     Checkpoints(out / "checkpoints").save(at, kept)
     smaller = of_config(config, members)
     origin = {"source": source.name, "members": list(members)}
@@ -67,17 +64,6 @@ def cut(source: Path, members: Sequence[int], out: Path) -> None:
         shutil.copyfile(source / "init.json", out / "init.json")
     # Last, because a directory without it is no run yet.
     workdir.write_json(out / "config.json", configs.to_mapping(smaller))
-
-
-def _chosen(source: Path, config: Config, sizes: dict[str, Any], members: Any) -> tuple[int, Any]:
-    """The newest checkpoint's number, and its arrays of the chosen members."""
-    dims = Dims(*(sizes[n] for n in ("bins_observed", "bins_forward", "heldin", "heldout")))
-    shapes = jax.eval_shape(
-        population.make_init(step.arch(config, dims, 1)),
-        jax.tree.map(jnp.asarray, configs.hyper(config)),
-    )
-    at, tree = Checkpoints(source / "checkpoints", repair=False).load(shapes)
-    return at, jax.tree.map(lambda leaf: leaf[members], tree)
 
 
 def _metrics(source: Path, out: Path, population: int, members: Sequence[int]) -> None:

@@ -27,8 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stndt_jax import config as configs
-from stndt_jax import hosts, population, selection, step, workdir
-from stndt_jax.checkpoint import Checkpoints
+from stndt_jax import hosts, population, selection, step, stored, workdir
 from stndt_jax.config import Config
 from stndt_jax.errors import UserError
 from stndt_jax.types import Dims, Params
@@ -55,20 +54,14 @@ def source(path: Path) -> Source:
     Raises:
       UserError: it is no run directory, or no member was ever validated.
     """
-    config = workdir.read_config(path)
-    sizes = workdir.read_run(path)["sizes"]
-    dims = Dims(*(sizes[n] for n in ("bins_observed", "bins_forward", "heldin", "heldout")))
-    arch = step.arch(config, dims, 1)
-    hyper = jax.tree.map(jnp.asarray, configs.hyper(config))
-    checkpoints = Checkpoints(path / "checkpoints", repair=False)
-    _, members = checkpoints.load(jax.eval_shape(population.make_init(arch), hyper))
-    best = members.selection.cobps
+    found = stored.read(path)
+    best = found.members.selection.cobps
     usable = np.flatnonzero(np.asarray(best.epoch) > 0)
     if not usable.size:
         raise UserError(f"no member of {path} has been validated yet; train it further")
     ranked = usable[np.argsort(-np.nan_to_num(np.asarray(best.value))[usable], kind="stable")]
     params = [jax.tree.map(lambda x, k=k: np.asarray(x[k]), best.params) for k in ranked]
-    return Source(path, config, dims, params)
+    return Source(path, found.config, found.dims, params)
 
 
 def names(params: Params) -> dict[str, Any]:

@@ -9,13 +9,17 @@ from typing import Any
 
 import jax
 
-from stndt_jax import batches, capacity, configfile, evaluate, search, workdir
+from stndt_jax import batches, configfile, evaluate, fit, search, workdir
+from stndt_jax import config as configs
 from stndt_jax import space as spaces
 from stndt_jax.config import Config
 from stndt_jax.data.spikes import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.search import Plan
-from stndt_jax.types import Dims
+from stndt_jax.space import Space
+
+# A search learns between populations only, so there should be some.
+ROUNDS = 8
 
 
 def make(
@@ -41,7 +45,7 @@ def make(
     dims = batches.dims_of(data)
     space = spaces.fit(space, config, dims)
     search.check_selects(config, data)
-    size = _size(population, config, dims, trials)
+    size = _size(population, config, space, data, trials)
     workdir.make(folder)
     _compile_once(folder)
     plan = Plan(
@@ -50,13 +54,32 @@ def make(
     return plan, data
 
 
-def _size(text: str, config: Config, dims: Dims, trials: int) -> int:
-    """Members of a population: as many as were asked for, or as suit the machine."""
+def _size(text: str, config: Config, space: Space, data: SpikeData, trials: int) -> int:
+    """Members of a population: as many as were asked for, or as suit search and machine."""
     if text == "auto":
-        return capacity.population(config, dims, trials)
+        return auto(config, space, data, trials)
     if not text.isdecimal() or not 1 <= int(text) <= 2**16:
         raise UserError(f"--population is {text!r}; give auto, or a number from 1 to {2**16}")
     return int(text)
+
+
+def auto(config: Config, space: Space, data: SpikeData, trials: int) -> int:
+    """An eighth of the trials, and no more than the largest model of the space leaves room for.
+
+    On CPUs members train one after the other: many at once save nothing but compiling.
+    """
+    rounds = max(1, -(-trials // ROUNDS))
+    if jax.devices()[0].platform == "cpu":
+        return min(rounds, ROUNDS)
+    values = configs.to_mapping(config)
+    for key, choice in space.shared.items():
+        section, leaf = key.split(".")
+        if all(isinstance(value, int) for value in choice.values):
+            values[section][leaf] = max(choice.values)
+    train, valid, _ = batches.split(config, data)
+    room = fit.members(configs.from_mapping(values), batches.dims_of(data), train, valid)
+    devices = jax.device_count()
+    return min(room, -(-rounds // devices) * devices)
 
 
 def _compile_once(folder: Path) -> None:

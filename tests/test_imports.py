@@ -85,10 +85,9 @@ ROOMS: dict[str, set[str]] = {
         *("config", "configfile", "data.spikes", "torch_file", "torch_import", "step"),
         *("batches", "checkpoint", "parallel", "population", "selection", "workdir"),
     },
-    "finetune": {
-        *("config", "step", "population", "selection", "checkpoint", "hosts", "workdir"),
-    },
-    "cut": {"config", "step", "population", "checkpoint", "log", "workdir"},
+    "stored": {"config", "step", "population", "checkpoint", "workdir"},
+    "finetune": {"config", "step", "population", "selection", "hosts", "stored", "workdir"},
+    "cut": {"config", "checkpoint", "log", "stored", "workdir"},
     "ensemble": {
         *("data.spikes", "step", "batches", "checkpoint", "workdir", "places", "choice", "cut"),
         "evaluate",
@@ -106,7 +105,6 @@ ROOMS: dict[str, set[str]] = {
     "plots_many": {"plots"},
     "plots_search": {"plots"},
     "space": {"config"},
-    "capacity": {"config"},
     "study": {"space"},
     "pruning": {"workdir", "study"},
     "search": {
@@ -163,7 +161,7 @@ ROOMS: dict[str, set[str]] = {
         *(f"report.{name}" for name in ("about", "charts", "markup", "page", "tables")),
     },
     "search_plan": {
-        *("batches", "capacity", "config", "configfile", "data.spikes", "evaluate", "search"),
+        *("batches", "config", "configfile", "data.spikes", "evaluate", "fit", "search"),
         *("space", "workdir"),
     },
     "reproduce_report": {"published", "workdir"},
