@@ -6,14 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from stndt_jax import baselines, configfile, evaluate, log, plots, scoring, train, workdir
+from stndt_jax import baselines, configfile, evaluate, figures, plots, scoring, train, workdir
 from stndt_jax.data import spikes, synthetic
-from stndt_jax.data.spikes import SpikeData
-from stndt_jax.types import NDArray
-
-Rates = Mapping[str, NDArray]
 
 
 def demo(out: Path, *, seed: int = 0, settings: Sequence[str] = ()) -> dict[str, dict[str, float]]:
@@ -54,71 +48,30 @@ def demo(out: Path, *, seed: int = 0, settings: Sequence[str] = ()) -> dict[str,
         "true rates": scoring.score(baselines.truth(data), targets, kind="velocity"),
     }
     workdir.write_json(out / "scores.json", scores)
-    figures = _draw(out / "figures", data, found.rates, smoothed, scores, run)
+    drawn = _draw(out / "figures", scores, run)
     print("\n" + _table(scores))
     reached = found.scores["ensemble"]["co-bps / oracle"]
     print(
         f"\nThe ensemble reaches {reached:.0%} of the co-bps of the true rates, the best possible."
     )
-    print("Figures:\n" + "\n".join(f"  {path}" for path in figures))
+    print("Figures:\n" + "\n".join(f"  {path}" for path in drawn))
     return scores
 
 
-def _draw(
-    folder: Path,
-    data: SpikeData,
-    inferred: Rates,
-    smoothed: Rates,
-    scores: Mapping[str, Mapping[str, Any]],
-    run: Path,
-) -> list[Path]:
-    """PSTHs, single-trial rates, decoded velocity, training curves, scores."""
-    folder.mkdir(exist_ok=True)
-    trials, T = data.eval, data.bins_observed
-    assert trials.conditions is not None and trials.rates is not None
-    assert data.train.behavior is not None and trials.behavior is not None
-    assert data.psth is not None
-    inferred_RTN, smoothed_RTN = scoring.joined(inferred, "eval"), scoring.joined(smoothed, "eval")
-    # The held-out neurons that fire most: there single trials can be judged by eye.
-    mean_N = trials.rates[..., data.heldin :].mean(axis=(0, 1))
-    neurons = [int(n) for n in data.heldin + np.argsort(-mean_N)[:4]]
-    shown = [int(np.flatnonzero(trials.conditions == c)[0]) for c in np.unique(trials.conditions)]
-    decoded = scoring.decode(
-        scoring.joined(inferred, "train")[:, :T], data.train.behavior, inferred_RTN[:, :T]
+def _draw(folder: Path, scores: Mapping[str, Mapping[str, Any]], run: Path) -> list[Path]:
+    """What is drawn of any run, with the scores of the other methods."""
+    bars = plots.score_bars(
+        scores,
+        metrics=("co-bps", "fp-bps", "vel R2", "psth R2"),
+        highlight=next(name for name in scores if name.startswith("ensemble")),
     )
-    figures = {
-        "single_trials": plots.single_trials(
-            trials.counts(data.bins_forward, data.heldout),
-            inferred_RTN,
-            bin_ms=data.bin_ms,
-            trials=shown[:4],
-            neurons=neurons[:3],
-            true_RTN=trials.rates,
-            smoothed_RTN=smoothed_RTN,
-            bins_observed=T,
-        ),
-        "psths": plots.psths(
-            plots.condition_means(trials.rates[:, :T], trials.conditions, len(data.psth)),
-            inferred_RTN[:, :T],
-            trials.conditions,
-            bin_ms=data.bin_ms,
-            neurons=neurons,
-            true_label="true",
-        ),
-        "velocity": plots.velocity(
-            trials.behavior, decoded, trials.conditions, bin_ms=data.bin_ms, trials=shown[:4]
-        ),
-        "training": plots.training_curves(
-            log.read_metrics(run / "metrics.jsonl"),
-            references={name: scores[name]["co-bps"] for name in ("smoothing", "true rates")},
-        ),
-        "scores": plots.score_bars(
-            scores,
-            metrics=("co-bps", "fp-bps", "vel R2", "psth R2"),
-            highlight=next(name for name in scores if name.startswith("ensemble")),
-        ),
-    }
-    return [plots.save(fig, folder / f"{name}.png")[0] for name, fig in figures.items()]
+    others = {name: scores[name]["co-bps"] for name in ("smoothing", "true rates")}
+    drawn = (
+        *figures.of_rates(evaluate.models(run)),
+        *figures.of_training(run, others),
+        ("scores", "Scores", "Every method's scores.", bars),
+    )
+    return [figure.file for figure in figures.save(drawn, folder)]
 
 
 def _table(scores: Mapping[str, Mapping[str, Any]]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +71,7 @@ def draw_interpretation(
     return save(of_interpretation(found, dropped), out)
 
 
-def save(drawn: Iterator[Drawn], out: Path) -> list[Figure]:
+def save(drawn: Iterable[Drawn], out: Path) -> list[Figure]:
     """Writes figures as PNG and SVG, one after another."""
     workdir.make(out)
     figures = []
@@ -81,8 +81,8 @@ def save(drawn: Iterator[Drawn], out: Path) -> list[Figure]:
     return figures
 
 
-def of_training(path: Path) -> Iterator[Drawn]:
-    """Training curves of all members, where a run was trained here."""
+def of_training(path: Path, references: Mapping[str, float] | None = None) -> Iterator[Drawn]:
+    """Training curves of all members, where a run was trained here; scores of others as lines."""
     metrics = path / "metrics.jsonl"
     rows = log.read_metrics(metrics) if metrics.exists() else []
     if any("valid_cobps" in row or "train_masked_loss" in row for row in rows):
@@ -91,7 +91,7 @@ def of_training(path: Path) -> Iterator[Drawn]:
             "Training",
             "Loss (left) and co-bps on the trials that select (right) by epoch; a line is a "
             "member, the best one stands out, and its dot marks the weights that are used.",
-            plots.training_curves(rows),
+            plots.training_curves(rows, references=references),
         )
 
 
