@@ -30,9 +30,9 @@ import fuzz
 import jax
 import numpy as np
 from chaos import command, environment
+from recordings import small_reach
 
 from stndt_jax import evaluate
-from stndt_jax.data import spikes, synthetic
 
 CODES = (0, 2)
 TOLD = ("checkpoint", "damaged", "going on", "scratch", "stndt:", "lost", "left out")
@@ -258,12 +258,7 @@ def main() -> int:
     warnings.simplefilter("always")  # one said about another directory was another one
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = synthetic.make(
-            "reach", seed=0, trials=32, eval_trials=8, bins=8, bins_forward=2, heldin=8, heldout=4,
-            directions=2, curved=False,
-        )  # fmt: skip
-        spikes.write(data, folder / "reach.h5")
-        spikes.write_targets(data, folder / "reach_target.h5")
+        small_reach(folder)
         alone = subprocess.run(
             command(folder, "alone", flags.epochs),
             capture_output=True,

@@ -21,9 +21,9 @@ import time
 from pathlib import Path
 
 from chaos import command, compare, environment
+from recordings import small_reach
 
 from stndt_jax.checkpoint import Checkpoints
-from stndt_jax.data import spikes, synthetic
 
 # Bytes left when the disk is filled: the less, the smaller the file that meets the end.
 LEFT = (0, 4096, 20_000, 60_000, 150_000, 300_000)
@@ -116,13 +116,8 @@ def main() -> int:
             print("no tmpfs can be mounted here (that needs root), so no disk was filled")
             return 0
         try:
-            data = synthetic.make(
-                "reach", seed=0, trials=32, eval_trials=8, bins=8, bins_forward=2, heldin=8,
-                heldout=4, directions=2, curved=False,
-            )  # fmt: skip
             for place in (folder, disk):
-                spikes.write(data, place / "reach.h5")
-                spikes.write_targets(data, place / "reach_target.h5")
+                small_reach(place)
             fine = rounds(folder, disk, flags.epochs)
             alone = command(folder, "alone", flags.epochs)
             subprocess.run(alone, check=True, capture_output=True, env=environment(folder))
