@@ -30,11 +30,11 @@ def get_config() -> ml_collections.ConfigDict:
 def get_search_space() -> dict[str, tuple]:
     """Ranges around the short schedule, narrow, so that a dozen trials are worth having.
 
-    With a rate dropout below .3 small recordings overfit, and below a learning rate of 8e-3 the
-    flat stretch is not left in time.
+    With a rate dropout below .3 small recordings overfit; a learning rate of 2e-2 leaves the flat
+    stretch sooner than one of 1e-2, above all with one layer, which trains in half the time of two.
     """
     return {
-        "learning_rate": ("log", 8e-3, 2e-2),
+        "learning_rate": ("log", 1.2e-2, 2.2e-2),
         "warmup_epochs": ("uniform", 8.0, 24.0),
         "dropout": ("uniform", 0.1, 0.3),
         "dropout_rates": ("uniform", 0.35, 0.5),

@@ -28,6 +28,7 @@ COMMANDS = {
     "reproduce": ("reproduce", "from the benchmark's files to a report beside the published table"),
     "evaluate": ("first", "infer rates, score them, write the benchmark's submission file"),
     "ensemble": ("many", "choose among trained models, average their rates"),
+    "retrain": ("many", "train chosen models again on all trials, for the test phase"),
     "seeds": ("many", "train one setting with many seeds: mean, spread, intervals"),
     "runs": ("many", "list the runs and ensembles below a folder"),
     "report": ("show", "write one HTML file about a run: scores, rates, figures"),

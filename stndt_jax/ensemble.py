@@ -293,13 +293,16 @@ def choose(pool: Candidates, select: Select, most: int, *, seed: int = 0) -> Cho
     return Chosen(weights, len(chosen), score, votes.each().tolist(), curve)
 
 
-def write(out: Path, pool: Candidates, chosen: Chosen, **more: Any) -> dict[str, Any]:
+def write(
+    out: Path, pool: Candidates, chosen: Chosen, beside: Sequence[str] = (), **more: Any
+) -> dict[str, Any]:
     """Copies the chosen members into an ensemble directory, whole or not at all.
 
     Args:
       out: the directory; new, empty, or left by a call that was interrupted.
       pool: the candidates.
       chosen: which of them.
+      beside: names of what else may be in the directory.
       more: what else ``ensemble.json`` shall say.
 
     Returns:
@@ -309,7 +312,7 @@ def write(out: Path, pool: Candidates, chosen: Chosen, **more: Any) -> dict[str,
       UserError: the directory holds something else or cannot be written, or a run went on
         training meanwhile.
     """
-    check_free(out)
+    check_free(out, beside)
     workdir.make(out)
     staging, parts = out / "parts.partial", out / "parts"
     for leftover in (staging, parts):
@@ -378,8 +381,8 @@ def _check_unchanged(part: Path, candidate: Candidate) -> None:
         )
 
 
-def check_free(out: Path) -> None:
-    """Refuses a directory that holds anything but an ensemble that was never finished.
+def check_free(out: Path, beside: Sequence[str] = ()) -> None:
+    """Refuses a directory that holds anything but an unfinished ensemble and what is ``beside``.
 
     Raises:
       UserError: it does.
@@ -388,7 +391,7 @@ def check_free(out: Path) -> None:
         raise UserError(
             f"{out} holds an ensemble; give --fresh to set it aside, or choose another --out"
         )
-    ours = {"parts", "parts.partial", "figures", f"{places.FILE}.partial"}
+    ours = {"parts", "parts.partial", "figures", f"{places.FILE}.partial", *beside}
     if out.is_dir() and any(path.name not in ours for path in out.iterdir()):
         raise UserError(f"--out {out} holds something else; choose another folder")
 

@@ -128,7 +128,8 @@ def make_portion(
                 config.train.patience,
             )
         else:
-            chosen = selection.last(state.params, epoch)
+            # The weights of a member that has ended are those of the epoch after which it did.
+            chosen = selection.last(state.params, jnp.where(trained, epoch, chosen.cobps.epoch))
         state, restarts = state._replace(active=active), member.restarts
         if limit:
             again = ~state.healthy & (restarts < limit)

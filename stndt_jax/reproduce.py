@@ -3,9 +3,8 @@
 ``data/``       the recording in the benchmark's two phases
 ``search/``     the search, on the validation phase
 ``ensemble/``   the best n models by validation co-bps, scored on the validation phase
-``retrained/``  the same settings trained on training and validation trials, for as many epochs as
-                gave each model's best weights
-``test/``       their mean rate: the submission file of the test phase
+``test/``       the same settings trained on training and validation trials, for as many epochs as
+                gave each model's best weights, and their mean rate: the submission file
 ``report.md``   what came of it
 ``done/``       a file for each stage that is done
 
@@ -19,20 +18,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from stndt_jax import (
     ensemble,
     evaluate,
     places,
     reproduce_report,
+    retrain,
     search,
     search_plan,
     search_results,
     workdir,
 )
-from stndt_jax import train as training
-from stndt_jax.config import Config
 from stndt_jax.data import nlb, spikes
 from stndt_jax.errors import UserError
 
@@ -229,40 +225,12 @@ def _score(task: Task) -> dict[str, Any]:
     return {key: scores[key] for key in ("best member", "ensemble")}
 
 
-def _parts(task: Task) -> list[Path]:
-    return sorted({share.part for share in places.shares(task.folder / "ensemble")})
-
-
 def _retrain(task: Task) -> dict[str, Any]:
     """Trains the chosen models again, from scratch, on all trials whose counts are known."""
     if not task.file("test").exists():
         return {}
-    epochs: dict[str, list[int]] = {}
-    for part in _parts(task):
-        trained = evaluate.load(part)
-        best_K = np.asarray(trained.members.selection.cobps.epoch)
-        config = _on_test(trained.config, task)
-        data = evaluate.read_data(config)
-        training.train(config, data, task.folder / "retrained" / part.name, judge=_until(best_K))
-        epochs[part.name] = best_K.tolist()
-    return {"epochs": epochs}
-
-
-def _on_test(config: Config, task: Task) -> Config:
-    """The same setting for the test phase's file, in which every known trial trains."""
-    data = dataclasses.replace(
-        config.data, path=str(task.file("test").absolute()), targets="", validation_fraction=0.0
-    )
-    return dataclasses.replace(config, data=data)
-
-
-def _until(last_K: np.ndarray) -> training.Judge:
-    """Lets every member train up to an epoch of its own, under the whole schedule."""
-
-    def judge(epoch: int, _: np.ndarray) -> np.ndarray:
-        return epoch < last_K
-
-    return judge
+    chosen, path = task.folder / "ensemble", str(task.file("test"))
+    return retrain.retrain(chosen, path, task.folder / "test", say=task.say)
 
 
 def _submit(task: Task) -> dict[str, Any]:
@@ -270,25 +238,5 @@ def _submit(task: Task) -> dict[str, Any]:
     if not task.file("test").exists():
         return {}
     out = task.folder / "test"
-    if not places.is_ensemble(out):
-        shares = {
-            (share.part.name, share.member): share.weight
-            for share in places.shares(task.folder / "ensemble")
-        }
-        pool = ensemble.candidates([task.folder / "retrained"], out, say=task.say)
-        weights = {
-            m: shares[one.run.name, one.member]
-            for m, one in enumerate(pool.found)
-            if (one.run.name, one.member) in shares
-        }
-        if len(weights) != len(shares):
-            raise UserError(
-                f"{len(shares) - len(weights)} of the retrained models have no weights "
-                f"({'; '.join(pool.left_out)}); remove {task.folder / 'retrained'} and "
-                f"{task.folder / 'done' / 'retrain.json'}, then start the same command again"
-            )
-        size = places.read_ensemble(task.folder / "ensemble")["size"]
-        chosen = ensemble.Chosen(weights, size, None, None, None)
-        ensemble.write(out, pool, chosen, select="as chosen in the validation phase")
     evaluate.evaluate(out)
     return {"file": str(out / "submission.h5")}

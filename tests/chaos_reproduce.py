@@ -62,7 +62,7 @@ def main() -> int:
         folder = Path(name)
         nwb_files.data_set("mc_maze", folder / "nwb")
         kill_in(folder, "search/trials", 0)
-        kill_in(folder, "retrained", 0)
+        kill_in(folder, "test/trained", 0)
         began = time.monotonic()
         code = start(folder).wait()
         print(f"let finish: exit code {code} after {time.monotonic() - began:.0f} s")

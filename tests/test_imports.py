@@ -92,6 +92,10 @@ ROOMS: dict[str, set[str]] = {
         *("data.spikes", "step", "batches", "checkpoint", "workdir", "places", "choice", "cut"),
         "evaluate",
     },
+    "retrain": {
+        *("config", "data.spikes", "batches", "train", "workdir", "places", "evaluate"),
+        "ensemble",
+    },
     "runs": {"log", "places", "workdir"},
     "seeds": {"config", "data.spikes", "batches", "intervals", "log", "train", "workdir"},
     "fewshot": {

@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from stndt_jax import cli, published, reproduce, reproduce_report
@@ -139,10 +138,3 @@ def test_the_users_settings_win(tmp_path: Path) -> None:
     ]  # fmt: skip
     paper = dataclasses.replace(task, budget="paper", settings=())
     assert reproduce._settings(paper) == ["--config=mc_maze", "--config.data.name=mc_maze"]
-
-
-def test_members_train_up_to_epochs_of_their_own() -> None:
-    judge = reproduce._until(np.array([10, 20]))
-    assert [judge(epoch, np.zeros(2)).tolist() for epoch in (5, 10, 20)] == [
-        [True, True], [False, True], [False, False],
-    ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Many models: ``ensemble``, ``seeds`` and ``runs``."""
+"""Many models: ``ensemble``, ``retrain``, ``seeds`` and ``runs``."""
 
 from __future__ import annotations
 
@@ -77,6 +77,35 @@ def _draw(out: Path, found: dict[str, Any]) -> list[Path]:
     folder = out / "figures"
     folder.mkdir(exist_ok=True)
     return plots.save(fig, folder / "ensemble_curve.png", pdf=True)
+
+
+def retrain(argv: list[str]) -> int:
+    """Trains chosen models again on all trials of another recording: the test phase's.
+
+    usage: stndt retrain DIR --data=FILE --out=OUT
+
+    DIR is an ensemble or a run, FILE a recording of the same neurons and bins. Every model begins
+    from scratch with its old settings and trains for as many epochs as gave its best weights; no
+    trial is kept back to select. OUT is an ensemble with the old shares of the mean rate, and is
+    evaluated like any other. The same command goes on where it was.
+
+    example: stndt retrain runs/best --data=test.h5 --out=runs/test
+    """
+    fv = new_flags()
+    flags.DEFINE_string("data", "", "recording to train on", flag_values=fv)
+    flags.DEFINE_string("out", "", "folder to write", flag_values=fv)
+    flags.DEFINE_string("old_data", "", "DIR's recording, if it has moved", flag_values=fv)
+    flag, (folder,) = parse(fv, argv, retrain, 1)
+    for needed, example in (("data", "test.h5"), ("out", "runs/test")):
+        if not flag[needed]:
+            raise UserError(f"--{needed} is missing, for example --{needed}={example}")
+    from stndt_jax import retrain as room
+
+    out = Path(flag["out"])
+    about = room.retrain(Path(folder), flag["data"], out, old_data=flag["old_data"], say=print)
+    print(f"{len(about['members'])} models trained again; wrote {out}")
+    print(f"next: stndt evaluate {out}")
+    return 0
 
 
 def seeds(argv: list[str]) -> int:

@@ -1,0 +1,112 @@
+"""Chosen models trained again on all trials."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from recordings import small_reach
+from test_ensemble import run
+
+from stndt_jax import cli, ensemble, evaluate, retrain, train
+from stndt_jax.data import spikes, synthetic
+from stndt_jax.errors import UserError
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ensemble of two runs: two members of one, best after epochs 2 and 4, and one of other."""
+    folder = small_reach(tmp_path_factory.mktemp("data"))
+    for name, spatial in (("a", True), ("b", False)):
+        run(folder / "runs" / name, folder, model__spatial=spatial, train__epochs=4)
+    pool = ensemble.candidates([folder / "runs"], folder / "best")
+    chosen = ensemble.choose(pool, "top", 3)
+    ensemble.write(
+        folder / "best", pool, chosen._replace(weights={1: 0.5, 2: 0.25, 3: 0.25}, size=4)
+    )
+    return folder
+
+
+@pytest.fixture
+def epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the chosen members have been best after epochs 2 and 4, and 4."""
+    best = {"00": [2, 4], "01": [4]}
+    monkeypatch.setattr(retrain, "_epochs", lambda run: np.array(best[run.path.name], np.int32))
+
+
+def weights(path: Path) -> list[np.ndarray]:
+    """The weights that the members of a run are used with."""
+    trained = evaluate.load(path)
+    return jax.tree.leaves(trained.members.selection.cobps.params)
+
+
+def test_like_training_anew_up_to_the_best_epoch(
+    folder: Path, tmp_path: Path, epochs: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed on the way and started again; the old shares; no trial selects."""
+    out, data = tmp_path / "test", folder / "reach.h5"
+    argv = ["retrain", str(folder / "best"), f"--data={data}", f"--out={out}"]
+    killed: list[bool] = []
+    whole = train.train
+
+    def once(*args: Any, **more: Any) -> list[str]:
+        if args[2].name == "01" and not killed:
+            killed.append(True)
+            raise Killed
+        return whole(*args, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "train", once)
+        with pytest.raises(Killed):
+            cli.main(argv)
+        assert cli.main(argv) == 0
+    assert cli.main(argv) == 0  # nothing is left to do
+    assert "3 models trained again" in capsys.readouterr().out
+
+    found = json.loads((out / "ensemble.json").read_text())
+    rows = {(row["source member"], row["part"]): row["weight"] for row in found["members"]}
+    assert rows == {(0, "00"): 0.5, (1, "00"): 0.25, (0, "01"): 0.25}
+    first = evaluate.load(out / "trained" / "00")
+    assert first.config.data.validation_fraction == 0
+    assert first.members.selection.cobps.epoch.tolist() == [2, 4]
+
+    # The member that trains to the end has the weights of a training without a judge.
+    train.train(first.config, evaluate.read_data(first.config), tmp_path / "plain", quiet=True)
+    for mine, plain in zip(
+        weights(out / "trained" / "00"), weights(tmp_path / "plain"), strict=True
+    ):
+        np.testing.assert_array_equal(mine[1], plain[1])
+    assert cli.main(["evaluate", str(out)]) == 0
+    assert (out / "submission.h5").exists()
+
+
+def test_what_does_not_fit_is_refused(folder: Path, tmp_path: Path, epochs: None) -> None:
+    best, data = folder / "best", str(folder / "reach.h5")
+    other = synthetic.make("reach", trials=16, eval_trials=4, bins=6, heldin=9, heldout=2)
+    spikes.write(other, tmp_path / "other.h5")
+    with pytest.raises(UserError, match=r"heldin 9, .* are trained again on .* the same neurons"):
+        retrain.retrain(best, str(tmp_path / "other.h5"), tmp_path / "out")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").touch()
+    with pytest.raises(UserError, match="holds something else"):
+        retrain.retrain(best, data, tmp_path / "full")
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / "retrain.json").write_text('{"source": "runs/x", "members": []}')
+    with pytest.raises(UserError, match="holds models of runs/x"):
+        retrain.retrain(best, data, begun)
+
+
+@pytest.mark.parametrize("missing", ["data", "out"])
+def test_what_is_missing_is_named(missing: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = [f"--{name}=x" for name in ("data", "out") if name != missing]
+    assert cli.main(["retrain", "runs/x", *given]) == 2
+    assert f"--{missing} is missing" in capsys.readouterr().err
