@@ -68,6 +68,23 @@ def _storage(folder: Path, url: str) -> BaseStorage:
     return JournalStorage(JournalFileBackend(str(path)))
 
 
+@contextlib.contextmanager
+def reachable(url: str) -> Iterator[None]:
+    """While open, a database that goes away is told of in one sentence.
+
+    Raises:
+      UserError: it did.
+    """
+    try:
+        yield
+    except optuna.exceptions.StorageInternalError as error:
+        cause = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(
+            f"--storage={url} went away ({cause}); what was trained is kept: once it is back, the "
+            f"same command goes on"
+        ) from error
+
+
 def _mend(path: Path) -> None:
     """Cuts off a last line that was never finished: a full disk or a kill tore it."""
     if not path.exists():

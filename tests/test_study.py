@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from pathlib import Path
 
@@ -142,6 +143,19 @@ def test_a_silent_place_is_given_up_and_a_living_one_is_not(
 def test_a_database_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--storage=nonsense cannot be used"):
         Study(tmp_path, url="nonsense")
+
+
+def test_a_database_that_goes_away_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    opened = Study(tmp_path, url=f"sqlite:///{path}")
+    opened.ask("0000", 1, SPACE, seed=0)
+    with sqlite3.connect(path) as database:
+        database.execute("DROP TABLE trials")
+    with (
+        pytest.raises(UserError, match=r"--storage=sqlite:.* went away \(.*no such table"),
+        study.reachable(opened.url),
+    ):
+        opened.tell(0, 0.5)
 
 
 def test_importance_needs_trials(tmp_path: Path) -> None:

@@ -81,7 +81,12 @@ def run(flag: dict[str, Any], settings: list[str]) -> dict[str, Any]:
     Returns:
       What ``search.json`` holds.
     """
-    room, plans = _rooms()
+    room, plans, study = _rooms()
+    with study.reachable(flag["storage"]):
+        return _run(room, plans, flag, settings)
+
+
+def _run(room: Any, plans: Any, flag: dict[str, Any], settings: list[str]) -> dict[str, Any]:
     plan, data = plans.make(
         Path(flag["workdir"]),
         settings,
@@ -121,14 +126,14 @@ def _on_ray(working: Any, flag: dict[str, Any]) -> None:
 def _rooms() -> Any:
     try:
         from stndt_jax import search as room
-        from stndt_jax import search_plan
+        from stndt_jax import search_plan, study
     except ImportError as error:
         if (error.name or "").partition(".")[0] != "optuna":
             raise
         raise UserError(
             "stndt search needs Optuna, which is not here; pip install 'stndt_jax[search]'"
         ) from error
-    return room, search_plan
+    return room, search_plan, study
 
 
 def _say(sentence: str) -> None:
