@@ -132,8 +132,8 @@ def _begin(out: Path, source: Path, about: dict[str, Any]) -> None:
                 f"than those of {source}, or other data; choose another --out"
             )
         return
-    ensemble.check_free(out)
-    workdir.make(out / TRAINED)
+    ensemble.check_free(out, (f"{FILE}.partial",))
+    workdir.make(out)
     workdir.write_json(path, {"source": str(source), **about})
 
 

@@ -63,6 +63,8 @@ def test_like_training_anew_up_to_the_best_epoch(
             raise Killed
         return whole(*args, **more)
 
+    out.mkdir()
+    (out / "retrain.json.partial").touch()  # killed while it began
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "train", once)
         with pytest.raises(Killed):
