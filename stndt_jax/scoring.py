@@ -211,7 +211,9 @@ def read_submission(path: str | Path, name: str | None = None) -> dict[str, NDAr
             if name is None or name not in groups:
                 wanted = "no single group" if name is None else f"no group {name}"
                 present = ", ".join(groups) or "none"
-                raise UserError(f"{path} has {wanted}; groups present: {present}; name one")
+                raise UserError(
+                    f"{path} has {wanted}; groups present: {present}; name the data set with --name"
+                )
             rates = {key: np.asarray(dataset[()]) for key, dataset in file[name].items()}
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
         # h5py meets damaged bytes, and groups in place of arrays, with any of these.

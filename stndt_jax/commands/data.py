@@ -264,7 +264,7 @@ def check_submission(argv: list[str]) -> int:
 def export(argv: list[str]) -> int:
     """Writes inferred rates for other tools; windows of a continuous recording are merged.
 
-    usage: stndt export SUBMISSION --data=INPUT --out=FILE
+    usage: stndt export SUBMISSION --data=INPUT --out=FILE [--name=DATASET]
 
     The ending of FILE tells the format: .nwb, .nc (xarray, NetCDF) or .h5. An NWB file that is
     there already gets the rates added to it; take a copy of the recording.
@@ -274,13 +274,14 @@ def export(argv: list[str]) -> int:
     fv = new_flags()
     flags.DEFINE_string("data", "", "the recording's input file", flag_values=fv)
     flags.DEFINE_string("out", "", "file to write", flag_values=fv)
+    flags.DEFINE_string("name", "", "data set, where the file's name is another", flag_values=fv)
     flag, (path,) = _parse(fv, argv, export, 1)
     _required(flag, "data", "out")
     from stndt_jax import scoring
     from stndt_jax.data import export as room
     from stndt_jax.data import spikes
 
-    data = spikes.read(flag["data"])
+    data = spikes.read(flag["data"], name=flag["name"] or None)
     rates = scoring.read_submission(path, spikes.group_name(data.name, data.bin_ms))
     scoring.check_submission(rates, data)
     found = room.collect(rates, data, {"submission": path, "fingerprint": data.fingerprint()})

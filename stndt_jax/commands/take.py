@@ -14,7 +14,7 @@ def export(argv: list[str]) -> int:
     """Writes a run or ensemble as a folder that runs with jax and numpy alone, or inferred rates.
 
     usage: stndt export DIR --out=FOLDER [--weights=baked|beside] [--select=cobps|loss|last]
-       or: stndt export SUBMISSION --data=INPUT --out=FILE
+       or: stndt export SUBMISSION --data=INPUT --out=FILE [--name=DATASET]
 
     Of a run or ensemble directory, the folder holds the program (StableHLO, any number of trials;
     cpu, cuda, tpu), a manifest and load.py, which reads it in two lines. Of a submission file, the
@@ -28,6 +28,7 @@ def export(argv: list[str]) -> int:
     fv = new_flags()
     flags.DEFINE_string("out", "", "folder to write", flag_values=fv)
     flags.DEFINE_string("data", "", "the recording, of a run if it has moved", flag_values=fv)
+    flags.DEFINE_string("name", "", "a submission's data set", flag_values=fv)
     flags.DEFINE_enum(
         "weights", "baked", ["baked", "beside"], "in the program, or in a file", flag_values=fv
     )
