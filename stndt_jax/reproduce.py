@@ -53,7 +53,7 @@ BUDGETS = {
         (
             *("--config.train.epochs=60", "--config.train.validate_every=5"),
             *("--config.train.batch=16", "--config.optimizer.warmup_epochs=4"),
-            *("--config.model.layers=1", "--config.model.feedforward=64"),
+            "--config.model.feedforward=64",
         ),
     ),
 }
