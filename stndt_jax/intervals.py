@@ -24,7 +24,8 @@ def bits_per_spike(
 ) -> list[float]:
     """Interval of bits per spike: percentiles over draws of as many trials with replacement.
 
-    The null model, each neuron's mean count, is that of the drawn trials.
+    The null model, each neuron's mean count, is that of all trials: fitted to each draw again, it
+    would gain by every trial that is drawn twice, and the interval would lie too low.
 
     Args:
       rates_RTN: expected counts per bin.
@@ -40,19 +41,15 @@ def bits_per_spike(
     x_RTN = np.where(known_RTN, counts_RTN, 0).astype(np.float64)
     floor_RTN = np.where(rates_RTN == 0, _FLOOR, rates_RTN).astype(np.float64)
     nll_RTN = np.where(known_RTN, floor_RTN - x_RTN * np.log(floor_RTN), 0.0)
-    # Sums over the bins of a trial are all that a draw of trials needs.
-    nll_R, spikes_RN, entries_RN = (
-        nll_RTN.sum(axis=(1, 2)),
-        x_RTN.sum(axis=1),
-        known_RTN.sum(axis=1, dtype=np.float64),
-    )
+    mean_N = x_RTN.sum(axis=(0, 1)) / np.maximum(known_RTN.sum(axis=(0, 1)), 1)
+    null_RTN = mean_N - x_RTN * np.log(np.where(mean_N > 0, mean_N, 1.0))
+    # Sums over a trial are all that a draw of trials needs.
+    gain_R = np.where(known_RTN, null_RTN - nll_RTN, 0.0).sum(axis=(1, 2))
+    spikes_R = x_RTN.sum(axis=(1, 2))
     rng, R = np.random.default_rng(seed), len(x_RTN)
     times_DR = np.stack([np.bincount(rng.integers(0, R, R), minlength=R) for _ in range(draws)])
-    spikes_DN, entries_DN = times_DR @ spikes_RN, times_DR @ entries_RN
-    mean_DN = spikes_DN / np.maximum(entries_DN, 1)
-    null_D = np.sum(spikes_DN - spikes_DN * np.log(np.where(mean_DN > 0, mean_DN, 1.0)), axis=1)
-    total_D = spikes_DN.sum(axis=1)
-    bits_D = (null_D - times_DR @ nll_R) / np.log(2.0) / np.maximum(total_D, 1)
+    total_D = times_DR @ spikes_R
+    bits_D = times_DR @ gain_R / np.log(2.0) / np.maximum(total_D, 1)
     return _percentiles(bits_D[total_D > 0], level)
 
 

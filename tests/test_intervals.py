@@ -22,12 +22,19 @@ def example() -> tuple[np.ndarray, np.ndarray]:
 
 
 def loop(rates: np.ndarray, counts: np.ndarray, draws: int, seed: int) -> list[float]:
-    """The benchmark's score of every draw of trials."""
+    """The score of every draw of trials, from probabilities, beside the null model of all trials."""
     rng = np.random.default_rng(seed)
+    null = np.broadcast_to(np.nanmean(counts, axis=(0, 1)), counts.shape)
+    rates = np.where(rates == 0, 1e-9, rates).astype(float)
     scores = []
     for _ in range(draws):
         trials = rng.integers(0, len(counts), len(counts))
-        scores.append(bits_per_spike(rates[trials].astype(float), counts[trials].copy()))
+        known = np.isfinite(counts[trials])
+        model, nothing = (
+            stats.poisson.logpmf(counts[trials][known], mean[trials][known]).sum()
+            for mean in (rates, null)
+        )
+        scores.append((model - nothing) / np.log(2) / np.nansum(counts[trials]))
     return [float(np.percentile(scores, q)) for q in (2.5, 97.5)]
 
 
@@ -63,6 +70,16 @@ def test_intervals_of_a_submission_s_scores() -> None:
     )
     del targets["eval_spikes_heldin_forward"]
     assert set(intervals.of_scores(submission, targets)) == {"co-bps interval"}
+
+
+def test_the_interval_is_not_biased() -> None:
+    """Of rates hardly better than none, many neurons and few spikes: the score is in the middle."""
+    rng = np.random.default_rng(3)
+    rates = rng.gamma(20.0, 0.002, (30, 8, 40))
+    counts = rng.poisson(rates).astype(float)
+    score = float(bits_per_spike(rates.copy(), counts.copy()))
+    low, high = intervals.bits_per_spike(rates, counts)
+    assert low + 0.3 * (high - low) < score < low + 0.7 * (high - low)
 
 
 def test_silence_has_no_interval() -> None:
