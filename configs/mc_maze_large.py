@@ -3,8 +3,8 @@
 stndt train --config=mc_maze_large --config.data.path=large.h5 --workdir=runs/large
 
 There is no published setting. Training begins with a flat stretch that is left after so many
-steps, whatever their size: batches of 8 trials leave it soonest, and a thousand times the usual
-weight decay sooner still. It also spares the dropout of inputs, which prolongs that stretch.
+steps, whatever their size: batches of 8 trials leave it soonest, with strong weight decay sooner
+still. It also spares much dropout of the inputs, which prolongs that stretch.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def get_config() -> ml_collections.ConfigDict:
 def get_search_space() -> dict[str, tuple]:
     """Ranges around the short schedule, narrow, so that a dozen trials are worth having.
 
-    A learning rate above 2e-2 stays on the flat stretch; without weight decay small recordings
-    overfit, and with more than .1 the models of a search become too alike to gain by their mean.
+    With little weight decay a small recording is overfitted, or learned late at rates near 2e-2; with
+    .1 and more every model stops early at much the same rates, and their mean gains little.
     """
     return {
         "learning_rate": ("log", 1.2e-2, 1.8e-2),
