@@ -33,8 +33,8 @@ def get_config() -> ml_collections.ConfigDict:
 def get_search_space() -> dict[str, tuple]:
     """Ranges around the short schedule, narrow, so that a dozen trials are worth having.
 
-    With little weight decay a small recording is overfitted, or learned late at rates near 2e-2; with
-    .1 and more every model stops early at much the same rates, and their mean gains little.
+    With little weight decay a small recording is overfitted, or learned late at rates near 2e-2;
+    with .1 and more all models end at much the same rates, and their mean gains little.
     """
     return {
         "learning_rate": ("log", 1.2e-2, 1.8e-2),

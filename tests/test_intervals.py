@@ -22,7 +22,7 @@ def example() -> tuple[np.ndarray, np.ndarray]:
 
 
 def loop(rates: np.ndarray, counts: np.ndarray, draws: int, seed: int) -> list[float]:
-    """The score of every draw of trials, from probabilities, beside the null model of all trials."""
+    """The score of every draw of trials, from probabilities, beside all trials' null model."""
     rng = np.random.default_rng(seed)
     null = np.broadcast_to(np.nanmean(counts, axis=(0, 1)), counts.shape)
     rates = np.where(rates == 0, 1e-9, rates).astype(float)
