@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from stndt_jax import draws
 from stndt_jax.types import Array, Bool, Dims, Float, Int, UInt
 
 
@@ -91,14 +92,14 @@ def corrupt(
         "neuron": (B, 1, N),
         "timestep_only": (1, T, 1),
     }[mode]
-    u_mask = jax.random.uniform(key_mask, shape)
+    u_mask = draws.uniform(key_mask, shape)
     mask = u_mask < ratio
     if mode == "full" and not grow_full:
         # A uniform number below r, divided by r, is uniform again: one draw decides both
         # whether an entry is masked and what becomes of it.
         u_fate = u_mask / jnp.maximum(ratio, 1e-12)
     else:
-        u_fate = jax.random.uniform(key_fate, (B, T, N))
+        u_fate = draws.uniform(key_fate, (B, T, N))
     if mode in ("timestep", "timestep_only") or (mode == "full" and grow_full):
         mask = grow(mask, width)
     mask_BTN = jnp.broadcast_to(mask, (B, T, N))

@@ -31,6 +31,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from stndt_jax import draws, ops
 from stndt_jax.config import Contrast, Model
 from stndt_jax.shares import WHOLE, Share
 from stndt_jax.types import Array, Bool, Dims, Float, Int
@@ -69,7 +70,7 @@ def dropout(key: Array, x: Array, rate: Array | float, share: Share = WHOLE) -> 
     the devices.
     """
     elements = x.size * share.parts
-    words = jax.random.bits(key, (math.ceil(elements / 4),), jnp.uint32)
+    words = draws.bits(key, math.ceil(elements / 4))
     bytes_ = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:elements]
     bytes_ = share.own_draws(bytes_)
     dropped = jnp.minimum(jnp.round(jnp.asarray(rate, jnp.float32) * 256.0), 255.0)
@@ -120,7 +121,8 @@ class Linear(nn.Module):
         # As one matrix, because the kernel's gradient of a stack of them is a sum over two axes,
         # for which XLA transposes the whole input first.
         rows = jnp.matmul(x.reshape(-1, self.inputs).astype(self.dtype), kernel.astype(self.dtype))
-        return (rows + bias.astype(self.dtype)[None]).reshape(*x.shape[:-1], self.outputs)
+        rows = ops.add_bias(rows, bias.astype(self.dtype))
+        return rows.reshape(*x.shape[:-1], self.outputs)
 
 
 class LayerNorm(nn.Module):
@@ -132,10 +134,7 @@ class LayerNorm(nn.Module):
     def __call__(self, x: Array) -> Array:
         scale = self.param("scale", nn.initializers.ones, (self.width,))
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        lead = (1,) * (x.ndim - 1) + (-1,)
-        centred = x - jnp.mean(x, axis=-1, keepdims=True)
-        variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
-        return centred * jax.lax.rsqrt(variance + 1e-5) * scale.reshape(lead) + bias.reshape(lead)
+        return ops.layer_norm(x, scale, bias)
 
 
 class ScaleNorm(nn.Module):
@@ -162,11 +161,10 @@ def _heads(fused: Array, parts: int, heads: int) -> Iterator[list[Array]]:
 
 def _attention(q: Array, k: Array, mask: Array | None = None) -> Array:
     """``softmax(q k^T / sqrt(d))`` in float32, rows only where ``mask`` is true."""
-    scores = jnp.matmul(q * (1.0 / math.sqrt(q.shape[-1])), k.swapaxes(-1, -2))
-    scores = scores.astype(jnp.float32)
+    scores = jnp.matmul(q, k.swapaxes(-1, -2)).astype(jnp.float32)
     if mask is not None:
         scores = jnp.where(mask, scores, -jnp.inf)
-    return jax.nn.softmax(scores, axis=-1)
+    return ops.softmax(scores, 1.0 / math.sqrt(q.shape[-1]))
 
 
 def _recorded(x_BTN: Array, seen_BT: Array | None) -> Array:

@@ -42,9 +42,11 @@ ROOMS: dict[str, set[str]] = {
     "data.download": {"data.nlb"},
     "data.summary": {"data.checks", "data.nwb", "data.trials"},
     "data.export": {"data.arrays", "data.checks", "data.spikes"},
-    "masking": {"config"},
+    "draws": set(),
+    "ops": set(),
+    "masking": {"config", "draws"},
     "shares": set(),
-    "model": {"config", "shares"},
+    "model": {"config", "draws", "ops", "shares"},
     "losses": set(),
     "metrics": set(),
     "optim": {"config"},
@@ -191,7 +193,7 @@ NUMERICAL = {
     *COMMON,
     *("config", "masking", "model", "losses", "metrics", "optim", "selection", "step", "parallel"),
     *("loader", "population", "choice"),
-    *("loader", "population", "pmapped", "shares"),
+    *("draws", "loader", "ops", "population", "pmapped", "shares"),
 }
 BARE = {"jax", "flax", "optax", "numpy"}
 # types.py also tries jaxtyping, and does without.
