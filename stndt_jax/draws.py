@@ -9,6 +9,7 @@ Source: J. Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011 (
 
 from __future__ import annotations
 
+import functools
 import math
 
 import jax
@@ -46,6 +47,7 @@ def uniform(key: Array, shape: tuple[int, ...]) -> Float[Array, "..."]:
     return (one_to_two - 1.0).reshape(shape)
 
 
+@functools.partial(jax.jit, inline=True)  # so that it is traced once for each size
 def _threefry(key0: Array, key1: Array, counter: Array) -> tuple[Array, Array]:
     """Both words of every block ``(0, counter)``, encrypted with a key of two words."""
     keys = (key0, key1, key0 ^ key1 ^ jnp.uint32(_PARITY))

@@ -243,7 +243,7 @@ def test_recorded_spikes_score_as_published_with_them(real_data: Path):
     assert real_cobps(real_data, sd_ms=50.0) == pytest.approx(0.143, abs=0.01)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_recorded_spikes_choose_their_kernel(real_data: Path):
     assert real_cobps(real_data) == pytest.approx(0.143, abs=0.01)
 

@@ -59,7 +59,12 @@ def test_log_rates_are_the_published_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["linear_projector", "prenorm_context_window", "prenorm_full_context"]
+    "name",
+    [
+        "prenorm_context_window",
+        pytest.param("linear_projector", marks=pytest.mark.long),
+        pytest.param("prenorm_full_context", marks=pytest.mark.long),
+    ],
 )
 def test_log_rates_of_files_that_pytorch_wrote(name: str, tmp_path: Path) -> None:
     pth = PTH / f"{name}.pth"

@@ -93,7 +93,11 @@ def test_gradients_on_a_grid_are_those_of_one_device(data: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("members", "data", "layer"),
-    [(8, 1, "embedder"), (1, 8, "embedder"), (1, 4, "decoder")],
+    [
+        (8, 1, "embedder"),
+        (1, 8, "embedder"),
+        pytest.param(1, 4, "decoder", marks=pytest.mark.long),
+    ],
 )
 def test_gradients_under_pmap_are_those_of_one_device(members: int, data: int, layer: str) -> None:
     """Features of the decoder go through dropout, the two views one under the other."""
@@ -157,7 +161,7 @@ def _run(files: Path, path: Path, devices: int, data: int = 1, epochs: int = 6) 
     return train.train(loaded, evaluate.read_data(loaded), path, quiet=True)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_moves_from_eight_devices_to_one_and_back(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

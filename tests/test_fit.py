@@ -32,7 +32,7 @@ def setting() -> tuple[config.Config, step.Batch]:
     return config.from_mapping(plain), batch
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_as_many_members_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is predicted from two members and three is what six take."""
     whole, batch = setting()

@@ -33,13 +33,8 @@ def test_the_repository_holds_no_outputs(path: Path) -> None:
             assert cell["outputs"] == [] and cell["execution_count"] is None
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, id=path.stem, marks=pytest.mark.long if k else pytest.mark.slow)
-        for k, path in enumerate(NOTEBOOKS)
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbclient = pytest.importorskip("nbclient", reason="pip install 'stndt_jax[notebooks]'")
     nbformat = pytest.importorskip("nbformat")

@@ -48,7 +48,7 @@ def weights(path: Path) -> list[np.ndarray]:
     return jax.tree.leaves(trained.members.selection.cobps.params)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_like_training_anew_up_to_the_best_epoch(
     folder: Path, tmp_path: Path, epochs: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -188,7 +188,7 @@ def test_a_lone_member_begins_again(files: Path, tmp_path: Path) -> None:
     assert restarts == sorted(restarts)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_all_diverged(files: Path, tmp_path: Path) -> None:
     config = _config(
         files, population=1, optimizer__learning_rate=1e30, optimizer__warmup_epochs=0.0
