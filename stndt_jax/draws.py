@@ -1,8 +1,8 @@
 """Random bits: JAX's own to the last bit, drawn faster on a CPU.
 
-There JAX runs the rounds of its generator as a loop, each round one pass over memory. A step's
-dropout takes some twenty million words, and drawing them so is a tenth of it. Here all rounds
-stand in one expression, which the compiler makes one pass.
+There JAX runs the rounds of its generator as a loop, with a pass over memory for every few. A step
+at MC_Maze's size takes some twenty million words, and drawing them so is a tenth of its time. Here
+all rounds stand in one expression, which the compiler makes one pass.
 
 Source: J. Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011 (Threefry-2x32-20).
 """
