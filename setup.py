@@ -83,5 +83,5 @@ setup(
         "scipy",
     ],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["stndt = stndt_jax.cli:entry"]},
+    entry_points={"console_scripts": ["stndt = stndt_jax.cli.main:entry"]},
 )

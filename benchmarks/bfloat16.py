@@ -19,14 +19,16 @@ from typing import Any
 
 import machine
 
-from stndt_jax import configfile, evaluate, train
+from stndt_jax.config import loading
+from stndt_jax.evaluation import evaluate
+from stndt_jax.training import loop
 
 
 def one(dtype: str, settings: list[str], folder: Path) -> dict[str, Any]:
     """Trains a population in one type and scores its members."""
-    config = configfile.load([*settings, f"--config.model.dtype={dtype}"])
+    config = loading.load([*settings, f"--config.model.dtype={dtype}"])
     began = time.perf_counter()
-    train.train(config, evaluate.read_data(config), folder)
+    loop.train(config, evaluate.read_data(config), folder)
     seconds = time.perf_counter() - began
     members = evaluate.evaluate(folder).scores["members"]
     cobps = [member["co-bps"] for member in members]

@@ -22,10 +22,11 @@ import jax
 import machine
 import numpy as np
 
-from stndt_jax import config as configs
-from stndt_jax import configfile, train
-from stndt_jax.config import Config
+from stndt_jax.config import loading
+from stndt_jax.config import schema as configs
+from stndt_jax.config.schema import Config
 from stndt_jax.data import synthetic
+from stndt_jax.training import loop
 
 _FINISHED = re.compile(r"Finished XLA compilation of (?:jit\()?([\w<>]+)\)? in ([\d.e-]+) sec")
 
@@ -86,8 +87,8 @@ def measure(population: int, epochs: int, folder: Path) -> dict[str, Any]:
     )  # fmt: skip
     settings = ["--config=tiny", "--config.model.layers=1", f"--config.train.epochs={epochs}"]
     settings += ["--config.train.on_divergence=restart", "--config.train.validate_every=5"]
-    config = varied(configfile.load(settings), population)
-    programs = compiled_by(lambda: train.train(config, data, folder, quiet=True))
+    config = varied(loading.load(settings), population)
+    programs = compiled_by(lambda: loop.train(config, data, folder, quiet=True))
     return {
         "population": population,
         "epochs": epochs,

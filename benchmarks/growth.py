@@ -18,7 +18,7 @@ import machine
 import sizes
 import train_step
 
-from stndt_jax.config import Config
+from stndt_jax.config.schema import Config
 from stndt_jax.types import Dims
 
 

@@ -19,8 +19,9 @@ import machine
 import numpy as np
 import sizes
 
-from stndt_jax import config as configs
-from stndt_jax import parallel, step
+from stndt_jax.config import schema as configs
+from stndt_jax.parallel import lifts
+from stndt_jax.training import step
 
 
 def measure(name: str, trials: int, calls: int, dtype: str) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def measure(name: str, trials: int, calls: int, dtype: str) -> dict[str, Any]:
     arch = step.arch(config, dims, 1)
     hyper = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), configs.hyper(config))
     params = jax.jit(functools.partial(step.init, arch))(hyper).params
-    run = parallel.compiled(functools.partial(step.rates, arch))
+    run = lifts.compiled(functools.partial(step.rates, arch))
     found: dict[str, Any] = {"config": name, "dtype": dtype, "batch": trials, "calls": calls}
     for batch in (trials, 1):
         shape = (batch, dims.bins, dims.neurons)

@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from stndt_jax import parallel
+from stndt_jax.parallel import lifts
 
 
 def timed(run: Any, repeats: int) -> list[float]:
@@ -46,7 +46,7 @@ def matmul_gflops(size: int = 0, repeats: int = 5, dtype: str = "float32") -> fl
     """
     size = size or (2048 if jax.default_backend() == "cpu" else 16384)
     a = jnp.asarray(np.random.default_rng(0).standard_normal((size, size)), dtype)
-    ways = [parallel.compiled(jnp.matmul), jax.jit(jnp.matmul)]
+    ways = [lifts.compiled(jnp.matmul), jax.jit(jnp.matmul)]
     seconds = [s for way in ways for s in timed(lambda way=way: way(a, a), repeats)]
     return 2 * size**3 / min(seconds) / 1e9
 

@@ -21,9 +21,10 @@ import numpy as np
 import optax
 import sizes
 
-from stndt_jax import config as configs
-from stndt_jax import masking, model, optim, step
-from stndt_jax.config import Hyper
+from stndt_jax.config import schema as configs
+from stndt_jax.config.schema import Hyper
+from stndt_jax.models import stndt
+from stndt_jax.training import masking, optim, step
 from stndt_jax.types import Array, Params
 
 TOLERANCE = 1e-5
@@ -104,11 +105,11 @@ def log_rates(arch: step.Arch, params: Params, hyper: Hyper, x_BTN: Array, key: 
     """The whole network."""
     keys = iter(jax.random.split(key, 3 + arch.model.layers))
     T, N = arch.dims.bins, arch.dims.neurons
-    mask_TT = model.context_mask(T, hyper.context_forward, hyper.context_backward)
+    mask_TT = stndt.context_mask(T, hyper.context_forward, hyper.context_backward)
     temporal, spatial = embed(params, x_BTN)
     rate = hyper.dropout_embedding
-    x_BTN = dropout(next(keys), temporal + model.sinusoid(T, N, True)[None], rate)
-    s_BNT = dropout(next(keys), spatial + model.sinusoid(N, T, True)[None], rate)
+    x_BTN = dropout(next(keys), temporal + stndt.sinusoid(T, N, True)[None], rate)
+    s_BNT = dropout(next(keys), spatial + stndt.sinusoid(N, T, True)[None], rate)
     for i in range(arch.model.layers):
         own = params[f"layers_{i}"]
         x_BTN = layer(own, x_BTN, s_BNT, mask_TT, hyper.dropout, arch.model.heads, next(keys))

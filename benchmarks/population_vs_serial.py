@@ -23,10 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 from sizes import setting
 
-from stndt_jax import batches, parallel, population, step
-from stndt_jax import config as configs
+from stndt_jax.config import schema as configs
 from stndt_jax.data import synthetic
-from stndt_jax.data.spikes import SpikeData
+from stndt_jax.data.trials import SpikeData
+from stndt_jax.parallel import lifts
+from stndt_jax.training import batches, population, step
 
 
 class Timed:
@@ -124,7 +125,7 @@ def measure(
         "machine": platform.machine(),
         "jax": jax.__version__,
         "together": "vmap" if jax.default_backend() != "cpu" else "one member after another",
-        "compiler_options": parallel.compiler_options(),
+        "compiler_options": lifts.compiler_options(),
     }
 
 

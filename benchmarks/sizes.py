@@ -9,7 +9,7 @@ from typing import Any
 
 import machine  # noqa: F401  (first: it finds the package)
 
-from stndt_jax import config as configs
+from stndt_jax.config import schema as configs
 from stndt_jax.types import Dims
 
 # bins observed, bins forward, neurons held-in, neurons held-out; layers, heads, width, batch

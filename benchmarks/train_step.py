@@ -22,9 +22,10 @@ import numpy as np
 import plain_step
 import sizes
 
-from stndt_jax import config as configs
-from stndt_jax import parallel, step
-from stndt_jax.config import Config
+from stndt_jax.config import schema as configs
+from stndt_jax.config.schema import Config
+from stndt_jax.parallel import lifts
+from stndt_jax.training import step
 from stndt_jax.types import Dims
 
 STEPS = 5  # in one timed program
@@ -37,7 +38,7 @@ def program(config: Config, dims: Dims) -> tuple[Any, tuple[Any, ...]]:
     rng = np.random.default_rng(0)
     shape = (config.population, config.train.batch, dims.bins, dims.neurons)
     data = step.Batch(jnp.asarray(rng.poisson(0.1, shape).astype(np.uint8)), jnp.ones(shape, bool))
-    state = jax.jit(parallel.over_members(functools.partial(step.init, arch)))(hyper)
+    state = jax.jit(lifts.over_members(functools.partial(step.init, arch)))(hyper)
 
     def steps(state: Any, hyper: Any, data: Any) -> Any:
         def one(state: Any, _: None) -> Any:
@@ -46,7 +47,7 @@ def program(config: Config, dims: Dims) -> tuple[Any, tuple[Any, ...]]:
         return jax.lax.scan(one, state, None, length=STEPS)
 
     given = (state, hyper, data)
-    return parallel.compiled(parallel.over_members(steps)).lower(*given).compile(), given
+    return lifts.compiled(lifts.over_members(steps)).lower(*given).compile(), given
 
 
 def measure(name: str, population: int, repeats: int, dtype: str, plain: bool) -> dict[str, Any]:

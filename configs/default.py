@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ml_collections
 
-from stndt_jax.config import Hyper
+from stndt_jax.config.schema import Hyper
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -10,7 +10,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 
-_HOMES = {"SpikeData": "data.trials", "load_run": "loaded"}
+_HOMES = {"SpikeData": "data.trials", "load_run": "run"}
 
 
 def __getattr__(name: str) -> Any:

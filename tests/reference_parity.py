@@ -19,8 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from stndt_jax.configs import default
 
-from stndt_jax import config, losses, torch_import
-from stndt_jax.model import STNDT, Knobs
+from stndt_jax.config import schema
+from stndt_jax.interop import torch_params
+from stndt_jax.models.stndt import STNDT, Knobs
+from stndt_jax.training import losses
 from stndt_jax.types import Dims
 
 FORWARD_LIMIT = 1e-5
@@ -39,13 +41,13 @@ def compare(path: str) -> dict[str, Any]:
     with np.load(path, allow_pickle=False) as file:
         fixture = dict(file)
     published = json.loads(str(fixture["config"]))
-    start = config.from_mapping(default.get_config().to_dict())
-    model, contrast = torch_import.options(published["model"], start.model, start.contrast)
+    start = schema.from_mapping(default.get_config().to_dict())
+    model, contrast = torch_params.options(published["model"], start.model, start.contrast)
     dims = Dims(*(published[name] for name in ("bins", "forward_bins", "heldin", "heldout")))
     group = lambda prefix: {  # noqa: E731
         name.removeprefix(prefix): fixture[name] for name in fixture if name.startswith(prefix)
     }
-    params = torch_import.parameters(group("param/"), model, contrast, dims)
+    params = torch_params.parameters(group("param/"), model, contrast, dims)
     network = STNDT(model, contrast, dims)
     window = (-1, -1) if model.full_context else (model.context_forward, model.context_backward)
     knobs = Knobs(*window, 0.0, 0.0, 0.0)
@@ -68,7 +70,7 @@ def compare(path: str) -> dict[str, Any]:
     with jax.default_matmul_precision("highest"):
         (total, aux), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     z, out, poisson, contrastive = aux
-    their_grads = torch_import.parameters(group("grad/"), model, contrast, dims)
+    their_grads = torch_params.parameters(group("grad/"), model, contrast, dims)
     same = jax.tree.map(relative, grads, their_grads)
     return {
         "file": pathlib.Path(path).name,

@@ -7,11 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from stndt_jax import batches, configfile
-from stndt_jax.config import Config
+from stndt_jax.config import loading
+from stndt_jax.config.schema import Config
 from stndt_jax.data import synthetic
-from stndt_jax.data.spikes import SpikeData
+from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
+from stndt_jax.training import batches
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def _test_phase(data: SpikeData) -> SpikeData:
 
 
 def _config(fraction: float) -> Config:
-    return configfile.load(["--config=tiny", f"--config.data.validation_fraction={fraction}"])
+    return loading.load(["--config=tiny", f"--config.data.validation_fraction={fraction}"])
 
 
 def test_known_targets_select(recording: SpikeData) -> None:

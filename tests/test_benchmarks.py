@@ -20,7 +20,7 @@ import pytest
 import sizes
 import train_step
 
-from stndt_jax import step
+from stndt_jax.training import step
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SCRIPTS = sorted(path for path in BENCHMARKS.glob("*.py") if "def main" in path.read_text())

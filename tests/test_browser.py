@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from report_runs import HOSTILE, METHOD, interpretation, png, run
+from helpers.report_runs import HOSTILE, METHOD, interpretation, png, run
 
-from stndt_jax import load_run, others, workdir
-from stndt_jax.figures import Figure
+from stndt_jax import files, load_run
+from stndt_jax.evaluation import method_scores
+from stndt_jax.plotting.run_figures import Figure
 from stndt_jax.report import page as room
 from stndt_jax.report import pictures
 
@@ -53,14 +54,14 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A name with a slash is a folder and a name.
     folder, name = HOSTILE.split("/")
     path = run(tmp_path_factory.mktemp("runs") / folder, name)
-    others.add(path, METHOD, {"co-bps": 0.1})
-    others.add(path, HOSTILE, {"co-bps": 0.2})
+    method_scores.add(path, METHOD, {"co-bps": 0.1})
+    method_scores.add(path, HOSTILE, {"co-bps": 0.2})
     loaded = load_run(path)
     room._score_others(loaded, len)
     file = png(path / "a.png", 1600)
     drawn = [Figure(name, file, "Read it so.", HOSTILE) for name in ("rates", "attention")]
     shown = pictures.Pictures(drawn, interpretation(), None)
-    workdir.write_text(path / "report.html", room.build(load_run(path), shown))
+    files.write_text(path / "report.html", room.build(load_run(path), shown))
     return path / "report.html"
 
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stndt_jax import checkpoint
-from stndt_jax.checkpoint import Checkpoints
 from stndt_jax.errors import UserError
+from stndt_jax.runs import checkpoint
+from stndt_jax.runs.checkpoint import Checkpoints
 
 
 class _Tree(NamedTuple):

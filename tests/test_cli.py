@@ -9,8 +9,9 @@ import h5py
 import numpy as np
 import pytest
 
-from stndt_jax import cli, configfile
-from stndt_jax.data import spikes, synthetic
+from stndt_jax.cli import main
+from stndt_jax.config import loading
+from stndt_jax.data import hdf5, synthetic
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +22,8 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "reach", seed=1, trials=12, eval_trials=6, bins=6, bins_forward=2, heldin=4, heldout=2,
         directions=2, curved=False,
     )  # fmt: skip
-    spikes.write(data, folder / "small.h5")
-    spikes.write_targets(data, folder / "small_target.h5")
+    hdf5.write(data, folder / "small.h5")
+    hdf5.write_targets(data, folder / "small_target.h5")
     return folder
 
 
@@ -114,7 +115,7 @@ def test_mistakes_are_one_line(
     _edited(recording, "shapes", _fewer_trials)
     _edited(recording, "negative", _negative)
     argv, expected = MISTAKES[mistake]
-    assert cli.main(argv(recording)) == 2
+    assert main.main(argv(recording)) == 2
     captured = capsys.readouterr()
     (line,) = captured.err.splitlines()
     assert line.startswith("stndt: error: ")
@@ -122,14 +123,14 @@ def test_mistakes_are_one_line(
     assert captured.out == ""
 
 
-@pytest.mark.parametrize("command", ["", *cli.COMMANDS])
+@pytest.mark.parametrize("command", ["", *main.COMMANDS])
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([*command.split(), "--help"]) == 0
+    assert main.main([*command.split(), "--help"]) == 0
     assert f"example: stndt {command}" in capsys.readouterr().out
 
 
 def test_overrides_reach_the_configuration() -> None:
-    config = configfile.load(
+    config = loading.load(
         [
             "--config=reach",
             "--config.model.layers=3",
@@ -149,7 +150,7 @@ def test_a_file_of_the_users_own(tmp_path: Path) -> None:
         "def get_config():\n    config = tiny.get_config()\n"
         "    config.train.epochs = 7\n    return config\n"
     )
-    assert configfile.load([f"--config={path}"]).train.epochs == 7
+    assert loading.load([f"--config={path}"]).train.epochs == 7
 
 
 @pytest.mark.slow
@@ -168,8 +169,8 @@ def test_train_evaluate_resume_and_refuse(
         workdir="whole",
     )
     run = recording / "whole"
-    assert cli.main(argv) == 0
-    assert cli.main(["evaluate", str(run)]) == 0
+    assert main.main(argv) == 0
+    assert main.main(["evaluate", str(run)]) == 0
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [2, 4]
     scores = json.loads((run / "scores.json").read_text())
@@ -183,8 +184,8 @@ def test_train_evaluate_resume_and_refuse(
         assert file["reach_20/eval_rates_heldin_forward"].shape == (6, 2, 4)
     capsys.readouterr()
 
-    assert cli.main(argv) == 0
+    assert main.main(argv) == 0
     assert "going on from the checkpoint at epoch 4 of 4" in capsys.readouterr().err
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
-    assert cli.main([*argv, "--config.train.epochs=9"]) == 2
+    assert main.main([*argv, "--config.train.epochs=9"]) == 2
     assert "train.epochs: 4 -> 9" in capsys.readouterr().err

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from stndt_jax.configs import default
 
-from stndt_jax import config, step
+from stndt_jax.config import schema
 from stndt_jax.errors import UserError
+from stndt_jax.training import step
 from stndt_jax.types import Dims
 
 SIZES = {
@@ -60,11 +61,11 @@ def values(**changes: Any) -> dict[str, Any]:
     return plain
 
 
-def checked(**changes: Any) -> config.Config:
-    return config.from_mapping(values(**changes))
+def checked(**changes: Any) -> schema.Config:
+    return schema.from_mapping(values(**changes))
 
 
-def count_by_hand(model: config.Model, projector: str, dims: Dims) -> int:
+def count_by_hand(model: schema.Model, projector: str, dims: Dims) -> int:
     """Weights of an STNDT with an ``embedder`` contrast, one sum a line of the definition."""
     T, N, F = dims.bins, dims.neurons, model.feedforward
 
@@ -90,9 +91,9 @@ def count_by_hand(model: config.Model, projector: str, dims: Dims) -> int:
     return total
 
 
-def count_of(checked: config.Config, dims: Dims) -> int:
+def count_of(checked: schema.Config, dims: Dims) -> int:
     """Weights that ``step.init`` makes, without running it."""
-    scalars = jax.tree.map(lambda leaf: leaf[0], config.hyper(checked))
+    scalars = jax.tree.map(lambda leaf: leaf[0], schema.hyper(checked))
     state = jax.eval_shape(lambda h: step.init(step.arch(checked, dims, 1), h), scalars)
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
 
@@ -108,8 +109,8 @@ def test_every_shipped_file_has_a_size_here():
 @pytest.mark.parametrize("name", SIZES)
 def test_golden_parameter_count(name):
     shipped = importlib.import_module(f"stndt_jax.configs.{name}").get_config()
-    read = config.from_mapping(shipped.to_dict())
-    config.check_dims(read, SIZES[name])
+    read = schema.from_mapping(shipped.to_dict())
+    schema.check_dims(read, SIZES[name])
     assert read.contrast.layer == "embedder"
     found = count_of(read, SIZES[name])
     assert found == count_by_hand(read.model, read.contrast.projector, SIZES[name])
@@ -142,7 +143,7 @@ def test_documentation_names_every_key_once():
                 found.append(prefix + name)
         return found
 
-    rows = config.documentation()
+    rows = schema.documentation()
     assert sorted(name for name, _, _ in rows[:-1]) == sorted(leaves(values()))
     assert rows[-1][0] == "members.NAME"
     assert all(kind in ("int", "float", "bool", "str", "tuple") and doc for _, kind, doc in rows)
@@ -153,7 +154,7 @@ def test_documentation_names_every_key_once():
 
 def refused(match: str, given: dict[str, Any]) -> None:
     with pytest.raises(UserError) as error:
-        config.from_mapping(given)
+        schema.from_mapping(given)
     assert match in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -174,7 +175,7 @@ def test_missing_top_key(name):
 
 
 def test_every_missing_key_is_named():
-    for section in config.SECTIONS:
+    for section in schema.SECTIONS:
         for name in values()[section]:
             given = values()
             del given[section][name]
@@ -312,7 +313,7 @@ def test_members_must_hold_keys():
 def test_ramps_of_members_are_compared():
     given = values(population=2, members__mask_ramp_start=(0.0, 10.0), mask__ramp_end=5.0)
     try:
-        config.from_mapping(given)
+        schema.from_mapping(given)
     except UserError as error:
         assert "ramp_end" in str(error)
     else:
@@ -321,7 +322,7 @@ def test_ramps_of_members_are_compared():
 
 def test_whole_numbers_fit_in_32_bits():
     with pytest.raises(UserError):
-        config.hyper(checked(model__context_forward=2**31))
+        schema.hyper(checked(model__context_forward=2**31))
 
 
 def test_conditions_between_keys():
@@ -335,13 +336,13 @@ def test_conditions_between_keys():
 
 def test_heads_must_divide_the_neurons_and_the_bins():
     dims = Dims(20, 4, 12, 6)
-    config.check_dims(checked(model__heads=6), dims)
+    schema.check_dims(checked(model__heads=6), dims)
     with pytest.raises(UserError, match=r"heads is 4, .* the 18 neurons .* one of 1, 2, 3, 6$"):
-        config.check_dims(checked(model__heads=4), dims)
+        schema.check_dims(checked(model__heads=4), dims)
     with pytest.raises(UserError, match="does not divide the 24 bins"):
-        config.check_dims(checked(model__heads=9), dims)
+        schema.check_dims(checked(model__heads=9), dims)
     # NDT splits no bins among its heads.
-    config.check_dims(checked(model__heads=9, model__spatial=False), dims)
+    schema.check_dims(checked(model__heads=9, model__spatial=False), dims)
 
 
 # --- hyperparameters --------------------------------------------------------------------
@@ -372,14 +373,14 @@ WHOLE = ("seed", "context_forward", "context_backward", "mask_max_span")
 
 
 def test_every_hyperparameter_comes_from_its_own_key():
-    assert set(PLACES) | {"seed"} == set(config.Hyper._fields)
+    assert set(PLACES) | {"seed"} == set(schema.Hyper._fields)
     given = values(population=3, seed=40)
     wanted = {}
     for i, (name, place) in enumerate(PLACES.items()):
         section, leaf = place.split(".")
         wanted[name] = i + 3 if name in WHOLE else (i + 3) / 64  # exact in float32
         given[section][leaf] = wanted[name]
-    found = config.hyper(config.from_mapping(given))
+    found = schema.hyper(schema.from_mapping(given))
     np.testing.assert_array_equal(found.seed, [40, 41, 42])
     for name in PLACES:
         leaf = getattr(found, name)
@@ -390,7 +391,7 @@ def test_every_hyperparameter_comes_from_its_own_key():
 def test_values_of_members_replace_the_single_one():
     own = {name: (1, 2, 3) if name in WHOLE else (0.25, 0.5, 0.75) for name in PLACES}
     own["seed"] = (9, 5, 7)
-    found = config.hyper(checked(population=3, members=own))
+    found = schema.hyper(checked(population=3, members=own))
     for name, wanted in own.items():
         np.testing.assert_array_equal(getattr(found, name), wanted, err_msg=name)
         assert getattr(found, name).dtype == (np.int32 if name in WHOLE else np.float32), name
@@ -398,7 +399,7 @@ def test_values_of_members_replace_the_single_one():
 
 def test_full_context_opens_the_windows_of_all_members():
     read = checked(population=2, model__full_context=True, members__context_forward=(3, 4))
-    found = config.hyper(read)
+    found = schema.hyper(read)
     np.testing.assert_array_equal(found.context_forward, [-1, -1])
     np.testing.assert_array_equal(found.context_backward, [-1, -1])
 
@@ -411,8 +412,8 @@ def test_json_round_trip():
         members__learning_rate=(1e-3, 2e-3),
         members__mask_max_span=[2, 5],
     )
-    text = json.dumps(config.to_mapping(read), allow_nan=False)
-    again = config.from_mapping(json.loads(text))
+    text = json.dumps(schema.to_mapping(read), allow_nan=False)
+    again = schema.from_mapping(json.loads(text))
     assert again == read
     assert again.members == {"learning_rate": (1e-3, 2e-3), "mask_max_span": (2, 5)}
     assert json.loads(text)["optimizer"] == values()["optimizer"]
@@ -421,5 +422,5 @@ def test_json_round_trip():
 def test_what_was_read_is_left_alone():
     given = values(members__dropout=[0.5])
     before = copy.deepcopy(given)
-    config.from_mapping(given)
+    schema.from_mapping(given)
     assert given == before

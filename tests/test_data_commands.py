@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 import pytest
 
-from stndt_jax import cli
-from stndt_jax.data import download, nlb, spikes, synthetic
+from stndt_jax.cli import main
+from stndt_jax.data import dandi, hdf5, nlb, synthetic
 
 nwb_files = pytest.importorskip("nwb_files", reason="needs pynwb")
 
@@ -21,7 +21,7 @@ def stndt(*argv: object) -> int:
     """The command line, whose warnings are shown and are no errors here."""
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        return cli.main([str(word) for word in argv])
+        return main.main([str(word) for word in argv])
 
 
 def fails(capsys: pytest.CaptureFixture, *argv: object) -> str:
@@ -42,8 +42,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "reach", seed=1, trials=12, eval_trials=6, bins=6, bins_forward=2, heldin=4, heldout=2,
         directions=2, curved=False, bin_ms=5.0,
     )  # fmt: skip
-    spikes.write(data, folder / "reach.h5")
-    spikes.write_targets(data, folder / "reach_target.h5")
+    hdf5.write(data, folder / "reach.h5")
+    hdf5.write_targets(data, folder / "reach_target.h5")
     return folder
 
 
@@ -96,7 +96,7 @@ def test_custom_with_two_numbers_behind_window(files, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "60 observed + 10 forward, of 10 ms (600 + 100 ms)" in text
     assert "4 held-in + 2 held-out" in text
-    data = spikes.read(tmp_path / "day1.h5", tmp_path / "day1_target.h5")
+    data = hdf5.read(tmp_path / "day1.h5", tmp_path / "day1_target.h5")
     assert (len(data.train), len(data.eval), data.name) == (15, 5, "day1")
     assert data.train.starts is not None and data.gaps
 
@@ -126,7 +126,7 @@ def test_arrays_of_every_kind(tmp_path, capsys):
 def test_download_joins_prepare(files, tmp_path, monkeypatch, capsys):
     pytest.importorskip("nlb_tools.make_tensors", reason="needs nlb_tools")
     asked = []
-    monkeypatch.setattr(download, "download", lambda *a, **k: asked.append(a))
+    monkeypatch.setattr(dandi, "download", lambda *a, **k: asked.append(a))
     argv = ["mc_maze_small", f"--nwb={files / 'nwb'}", f"--out={tmp_path}"]
     assert not stndt("prepare", *argv, "--download")
     assert asked == [("mc_maze_small", str(files / "nwb"))]
@@ -150,7 +150,7 @@ def test_help_shows_an_example(kind, capsys):
 
 def rates_of(files: Path) -> dict[str, np.ndarray]:
     """Rates that fit the recording, about as many counts as there are."""
-    data = spikes.read(files / "reach.h5")
+    data = hdf5.read(files / "reach.h5")
     found = {}
     for split, trials in (("train", data.train), ("eval", data.eval)):
         for block in ("heldin", "heldout", "heldin_forward", "heldout_forward"):

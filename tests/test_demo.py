@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stndt_jax import cli
+from stndt_jax.cli import main
 
 
 @pytest.mark.slow
@@ -20,7 +20,7 @@ def test_the_demo_scores_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture
         "--config.train.epochs=2",
         "--config.train.validate_every=1",
     ]
-    assert cli.main(argv) == 0
+    assert main.main(argv) == 0
     printed = capsys.readouterr().out
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert set(scores) == {"smoothing", "best member", "ensemble of 2", "true rates"}

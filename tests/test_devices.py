@@ -12,32 +12,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.recordings import small_reach
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from recordings import small_reach
 from stndt_jax.configs import default
 
-from stndt_jax import config, configfile, evaluate, hosts, log, parallel, pmapped, step, train
+from stndt_jax.config import loading, schema
 from stndt_jax.errors import Interrupted, UserError
+from stndt_jax.evaluation import evaluate
+from stndt_jax.parallel import lifts, multihost, pmap
+from stndt_jax.runs import log
+from stndt_jax.training import loop, step
 from stndt_jax.types import Dims
 
 DIMS = Dims(bins_observed=6, bins_forward=2, heldin=4, heldout=2)
 MEMBERS, BATCH = 8, 8
 
 
-def _config(layer: str = "embedder") -> config.Config:
+def _config(layer: str = "embedder") -> schema.Config:
     plain = default.get_config().to_dict()
     plain["population"] = MEMBERS
     plain["model"] |= {"layers": 1, "heads": 2, "feedforward": 8}
     plain["model"] |= dict.fromkeys(("dropout", "dropout_rates", "dropout_embedding"), 0.2)
     plain["contrast"] |= {"weight": 0.5, "layer": layer}
     plain["members"] |= {"mask_ratio": tuple(0.1 + 0.05 * k for k in range(MEMBERS))}
-    return config.from_mapping(plain)
+    return schema.from_mapping(plain)
 
 
 CONFIG = _config()
 ARCHS = {layer: step.arch(_config(layer), DIMS, 1) for layer in ("embedder", "decoder")}
-HYPER = jax.tree.map(jnp.asarray, config.hyper(CONFIG))
+HYPER = jax.tree.map(jnp.asarray, schema.hyper(CONFIG))
 
 
 def _batch() -> step.Batch:
@@ -48,7 +52,7 @@ def _batch() -> step.Batch:
 
 @functools.cache
 def _params(layer: str) -> Any:
-    draw = parallel.over_members(functools.partial(step.init, ARCHS[layer]), together=False)
+    draw = lifts.over_members(functools.partial(step.init, ARCHS[layer]), together=False)
     return jax.jit(draw)(HYPER).params
 
 
@@ -56,9 +60,9 @@ def gradients(grid: Any, engine: str = "mesh", layer: str = "embedder") -> Any:
     """Raw gradients of all members, their masks, dropout and contrastive loss included."""
     arch = ARCHS[layer]
     if engine == "pmap":
-        arch = dataclasses.replace(arch, share=pmapped.share(grid))
+        arch = dataclasses.replace(arch, share=pmap.share(grid))
 
-    def one(params: Any, hyper: config.Hyper, batch: step.Batch) -> Any:
+    def one(params: Any, hyper: schema.Hyper, batch: step.Batch) -> Any:
         if grid is not None and engine == "mesh":
             batch = jax.lax.with_sharding_constraint(batch, NamedSharding(grid, P("data")))
         noise = step.key(hyper.seed, "train", 3)
@@ -67,13 +71,13 @@ def gradients(grid: Any, engine: str = "mesh", layer: str = "embedder") -> Any:
         return arch.share.total((total, parts, slopes))
 
     if engine == "pmap":
-        lifted = pmapped.over_members(one, shared=1, grid=grid)
+        lifted = pmap.over_members(one, shared=1, grid=grid)
     else:
-        lifted = parallel.over_members(one, shared=1, together=True, grid=grid)
-    placed = parallel.of_members(grid)
+        lifted = lifts.over_members(one, shared=1, together=True, grid=grid)
+    placed = lifts.of_members(grid)
     run = jax.jit(lifted, out_shardings=placed)
-    own = hosts.placed((_params(layer), HYPER), placed)
-    return hosts.whole(run(*own, hosts.placed(_batch(), parallel.of_all(grid))))
+    own = multihost.placed((_params(layer), HYPER), placed)
+    return multihost.whole(run(*own, multihost.placed(_batch(), lifts.of_all(grid))))
 
 
 @functools.cache
@@ -84,7 +88,7 @@ def on_one_device(layer: str = "embedder") -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize("data", [1, 2, 4, 8])
 def test_gradients_on_a_grid_are_those_of_one_device(data: int) -> None:
-    grid = parallel.mesh(MEMBERS, data)
+    grid = lifts.mesh(MEMBERS, data)
     assert grid is not None
     assert grid.devices.shape == (8 // data, data)
     compare(gradients(grid), on_one_device())
@@ -101,7 +105,7 @@ def test_gradients_on_a_grid_are_those_of_one_device(data: int) -> None:
 )
 def test_gradients_under_pmap_are_those_of_one_device(members: int, data: int, layer: str) -> None:
     """Features of the decoder go through dropout, the two views one under the other."""
-    grid = parallel.mesh(members, data, members * data)
+    grid = lifts.mesh(members, data, members * data)
     assert grid is not None and grid.devices.shape == (members, data)
     compare(gradients(grid, "pmap", layer), on_one_device(layer))
 
@@ -127,7 +131,7 @@ def compare(found: Any, wanted: Any) -> None:
 def test_the_largest_grid_that_divides(
     members: int, data: int, devices: int, shape: tuple[int, int] | None
 ) -> None:
-    grid = parallel.mesh(members, data, devices)
+    grid = lifts.mesh(members, data, devices)
     if shape is None:
         assert grid is None or grid.devices.shape == (1, data)
     else:
@@ -136,7 +140,7 @@ def test_the_largest_grid_that_divides(
 
 def test_more_devices_than_there_are() -> None:
     with pytest.raises(ValueError, match="9 devices are asked for and 8 are here"):
-        parallel.mesh(9, 1, 9)
+        lifts.mesh(9, 1, 9)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +149,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(files: Path, path: Path, devices: int, data: int = 1, epochs: int = 6) -> list[str]:
-    loaded = configfile.load(
+    loaded = loading.load(
         [
             "--config=tiny",
             f"--config.data.path={files / 'reach.h5'}",
@@ -158,7 +162,7 @@ def _run(files: Path, path: Path, devices: int, data: int = 1, epochs: int = 6) 
             f"--config.parallel.data={data}",
         ]
     )
-    return train.train(loaded, evaluate.read_data(loaded), path, quiet=True)
+    return loop.train(loaded, evaluate.read_data(loaded), path, quiet=True)
 
 
 @pytest.mark.long
@@ -177,7 +181,7 @@ def test_a_run_moves_from_eight_devices_to_one_and_back(
                 signal.raise_signal(signal.SIGTERM)
             return 1
 
-        monkeypatch.setattr(train, "_next_size", one)
+        monkeypatch.setattr(loop, "_next_size", one)
         if stop_after is None:
             assert _run(files, moved, devices, data) == ["finished"] * 8
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stndt_jax import evaluate
+from stndt_jax.evaluation import evaluate
 from stndt_jax.types import Dims
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stndt_jax.data import arrays, export
-from stndt_jax.data.spikes import SpikeData
+from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 
 

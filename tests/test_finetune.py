@@ -8,10 +8,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from imported_runs import SIZES, imported, one, record
+from helpers.imported_runs import SIZES, imported, one, record
 
-from stndt_jax import cli, evaluate, finetune
+from stndt_jax.cli import main
 from stndt_jax.errors import UserError
+from stndt_jax.evaluation import evaluate
+from stndt_jax.training import finetune
 
 
 def tree(bins: int, neurons: int, value: float) -> dict:
@@ -83,7 +85,7 @@ CONFIG = [
 
 def train(tmp_path: Path, data: Path, name: str, *more: str) -> int:
     path = f"--config.data.path={data}"
-    return cli.main(["train", *CONFIG, path, f"--workdir={tmp_path / name}", *more])
+    return main.main(["train", *CONFIG, path, f"--workdir={tmp_path / name}", *more])
 
 
 @pytest.fixture(scope="module")

@@ -12,22 +12,23 @@ import numpy as np
 import pytest
 from stndt_jax.configs import tiny
 
-from stndt_jax import batches, config, step
-from stndt_jax.data.spikes import SpikeData
+from stndt_jax.config import schema
+from stndt_jax.data.trials import SpikeData
+from stndt_jax.training import batches, step
 from stndt_jax.types import Dims
 
 LONG, SHORT, N = 8, 5, 6  # bins of a whole trial and of one that ends early
 DIMS = Dims(LONG, 0, 4, 2, gaps=True)
 
 
-def setting(**model: Any) -> config.Config:
+def setting(**model: Any) -> schema.Config:
     values = tiny.get_config().to_dict()
     values["model"] |= {"dropout": 0.0, "dropout_rates": 0.0, "dropout_embedding": 0.0} | model
-    return config.from_mapping(values)
+    return schema.from_mapping(values)
 
 
-def hyper(made: config.Config, **changes: Any) -> config.Hyper:
-    plain = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), config.hyper(made))
+def hyper(made: schema.Config, **changes: Any) -> schema.Hyper:
+    plain = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), schema.hyper(made))
     return plain._replace(
         **{k: jnp.asarray(v, getattr(plain, k).dtype) for k, v in changes.items()}
     )

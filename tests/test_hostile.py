@@ -17,9 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stndt_jax import checkpoint, cli, config, configfile, log, workdir
+from stndt_jax.cli import main as cli
+from stndt_jax.config import loading, schema
 from stndt_jax.errors import UserError
-from stndt_jax.lock import Lock
+from stndt_jax.runs import checkpoint, directory, log
+from stndt_jax.runs.lock import Lock
 
 quick = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 values = st.recursive(
@@ -27,10 +29,10 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=5,
 )
-KEYS = [name for name, _, _ in config.documentation() if "NAME" not in name]
+KEYS = [name for name, _, _ in schema.documentation() if "NAME" not in name]
 
 
-TINY = config.to_mapping(configfile.load(["--config=tiny"]))
+TINY = schema.to_mapping(loading.load(["--config=tiny"]))
 
 
 @quick
@@ -40,14 +42,14 @@ def test_any_value_is_taken_or_refused_by_its_key(key: str, value: Any) -> None:
     section, _, leaf = key.rpartition(".")
     (changed[section] if section else changed)[leaf] = value
     try:
-        taken = config.from_mapping(changed)
+        taken = schema.from_mapping(changed)
     except UserError as error:
         assert key.rpartition(".")[2] in str(error)
         return
     # What was taken is what is written and read again.
-    again = json.loads(json.dumps(config.to_mapping(taken)))
-    assert config.from_mapping(again) == taken
-    assert all(np.isfinite(leaf).all() for leaf in config.hyper(taken))
+    again = json.loads(json.dumps(schema.to_mapping(taken)))
+    assert schema.from_mapping(again) == taken
+    assert all(np.isfinite(leaf).all() for leaf in schema.hyper(taken))
 
 
 @quick
@@ -56,7 +58,7 @@ def test_any_bytes_as_json_are_a_run_or_a_sentence(
     content: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("run")
-    for name, read in (("config.json", workdir.read_config), ("run.json", workdir.read_run)):
+    for name, read in (("config.json", directory.read_config), ("run.json", directory.read_run)):
         (path / name).write_bytes(content)
         with pytest.raises(UserError, match=f"{name}.*restore"):
             read(path)

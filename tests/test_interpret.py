@@ -10,11 +10,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import small_models
+from helpers import small_models
 
-from stndt_jax import cli, dropping, evaluate, interpret, interpret_files, probe
+from stndt_jax.cli import main
 from stndt_jax.errors import UserError
-from stndt_jax.evaluate import Model
+from stndt_jax.evaluation import evaluate
+from stndt_jax.evaluation.evaluate import Model
+from stndt_jax.interpret import ablation, attention, files, summary
 
 NDT = {"model": {"spatial": False, "layers": 1}}
 
@@ -33,15 +35,15 @@ def models() -> list[Model]:
 
 
 @pytest.fixture(scope="module")
-def found(models: list[Model]) -> interpret.Interpretation:
-    return interpret.of_models(models)
+def found(models: list[Model]) -> summary.Interpretation:
+    return summary.of_models(models)
 
 
 def test_importance_is_the_attention_received(
-    models: list[Model], found: interpret.Interpretation
+    models: list[Model], found: summary.Interpretation
 ) -> None:
     data = small_models.recording()
-    first, second, ndt = (probe.attention(model, data.eval) for model in models)
+    first, second, ndt = (attention.attention(model, data.eval) for model in models)
     assert first.received is not None and second.received is not None
     assert first.spatial is not None and found.importance_by_member is not None
     assert found.importance is not None and found.importance_by_trial is not None
@@ -77,19 +79,19 @@ def test_rates_are_over_what_is_known() -> None:
     )
     assert data.train.valid is not None
     seconds = data.train.valid.sum(axis=(0, 1)) * 0.01
-    np.testing.assert_allclose(interpret.mean_rates(data), counts.sum(axis=(0, 1)) / seconds)
+    np.testing.assert_allclose(summary.mean_rates(data), counts.sum(axis=(0, 1)) / seconds)
 
 
-def test_the_lag_profile_keeps_to_the_context_window(found: interpret.Interpretation) -> None:
+def test_the_lag_profile_keeps_to_the_context_window(found: summary.Interpretation) -> None:
     np.testing.assert_array_equal(found.lags_ms, np.arange(-7, 8) * 10.0)
     outside = (found.lags_ms > 20) | (found.lags_ms < -30)
     assert not found.by_lag[outside].any() and (found.by_lag[~outside] > 0).all()
 
 
-def test_the_files_hold_it_all(tmp_path: Path, found: interpret.Interpretation) -> None:
-    written = interpret_files.write(found, tmp_path / "new")
+def test_the_files_hold_it_all(tmp_path: Path, found: summary.Interpretation) -> None:
+    written = files.write(found, tmp_path / "new")
     assert [path.name for path in written] == ["attention.h5", "neurons.csv", "interpret.json"]
-    again = interpret_files.read(tmp_path / "new")
+    again = files.read(tmp_path / "new")
     for field in dataclasses.fields(found):
         one, two = getattr(found, field.name), getattr(again, field.name)
         if isinstance(one, np.ndarray):
@@ -114,15 +116,15 @@ def test_the_files_hold_it_all(tmp_path: Path, found: interpret.Interpretation) 
     assert "NaN" not in written[2].read_text()
     (tmp_path / "new" / "attention.h5").write_bytes(b"no")
     with pytest.raises(UserError, match=r"attention\.h5 cannot be read .* interpret again"):
-        interpret_files.read(tmp_path / "new")
+        files.read(tmp_path / "new")
 
 
-def test_the_text_says_what_agrees(found: interpret.Interpretation) -> None:
-    lines = interpret_files.text(found).splitlines()
+def test_the_text_says_what_agrees(found: summary.Interpretation) -> None:
+    lines = files.text(found).splitlines()
     assert lines[0] == "3 models, 7 trials of small, 4 held-in and 2 held-out neurons"
     (members,) = [line for line in lines if line.startswith("  members  ")]
     assert found.importance_by_member is not None
-    own = interpret.measures.agreement(found.importance_by_member[:2, :4])
+    own = summary.measures.agreement(found.importance_by_member[:2, :4])
     assert members.split() == ["members", "2", f"{own.spearman:.3f}", f"{own.overlap:.3f}", "0.250"]
 
 
@@ -133,10 +135,10 @@ def test_the_command_interprets_drops_and_draws(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(evaluate, "models", lambda path, data="", targets="": models[:2])
-    monkeypatch.setattr(dropping, "FRACTIONS", (0.5,))
+    monkeypatch.setattr(ablation, "FRACTIONS", (0.5,))
     out = tmp_path / "out"
     argv = ["interpret", str(tmp_path / "run"), f"--out={out}", "--repeats=2", "--nogradients"]
-    assert cli.main([*argv, "--against=other"]) == 0
+    assert main.main([*argv, "--against=other"]) == 0
     printed = capsys.readouterr().out
     assert "importance agrees over" in printed and "co-bps of run" in printed
     found = json.loads((out / "dropping.json").read_text())
@@ -154,8 +156,8 @@ def test_ndt_is_told_what_it_lacks(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(evaluate, "models", lambda path, data="", targets="": models[2:])
-    monkeypatch.setattr(dropping, "FRACTIONS", (0.5,))
-    assert cli.main(["interpret", str(tmp_path), "--repeats=1"]) == 0
+    monkeypatch.setattr(ablation, "FRACTIONS", (0.5,))
+    assert main.main(["interpret", str(tmp_path), "--repeats=1"]) == 0
     printed = capsys.readouterr().out
     assert "without attention over neurons" in printed
     assert "in the order of integrated gradients" in printed
@@ -163,7 +165,7 @@ def test_ndt_is_told_what_it_lacks(
     assert drawn == {"attention", "lags", "importance", "dropping"}
     rows = list(csv.DictReader((tmp_path / "interpret" / "neurons.csv").read_text().splitlines()))
     assert rows[0]["importance"] == "" and float(rows[0]["gradient_importance"]) > 0
-    assert cli.main(["interpret", str(tmp_path), "--nogradients"]) == 2
+    assert main.main(["interpret", str(tmp_path), "--nogradients"]) == 2
     assert "leave out --nogradients" in capsys.readouterr().err
 
 
@@ -174,7 +176,7 @@ def test_figures_draws_what_is_known(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(evaluate, "models", lambda path, data="", targets="": models[:1])
-    assert cli.main(["figures", str(tmp_path)]) == 0
+    assert main.main(["figures", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     drawn = {path.stem for path in (tmp_path / "figures").glob("*.svg")}
     assert drawn == {

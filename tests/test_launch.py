@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stndt_jax import hosts
+from stndt_jax.parallel import multihost
 
 LAUNCH = Path(__file__).resolve().parents[1] / "launch"
 SCRIPTS = sorted(p for p in LAUNCH.iterdir() if p.suffix in (".sh", ".sbatch"))
@@ -128,7 +128,7 @@ def test_kubernetes() -> None:
     pod = job["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     variables = {one["name"]: one.get("value", "1") for one in container["env"]}
-    how = hosts.meeting(variables)
+    how = multihost.meeting(variables)
     assert how is not None
     assert how["num_processes"] == job["spec"]["completions"] == job["spec"]["parallelism"]
     # The first pod's name in the headless service is where the others look for it.

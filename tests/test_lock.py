@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from stndt_jax import lock
 from stndt_jax.errors import UserError
-from stndt_jax.lock import Lock
+from stndt_jax.runs import lock
+from stndt_jax.runs.lock import Lock
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stndt_jax import log
+from stndt_jax.runs import log
 
 
 def _rows(path: Path) -> list[dict]:

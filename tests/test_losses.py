@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracle import oracle_contrastive, oracle_poisson
+from helpers.oracle import oracle_contrastive, oracle_poisson
 from scipy import special, stats
 
-from stndt_jax import losses
+from stndt_jax.training import losses
 
 info_nce = jax.jit(losses.info_nce)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stndt_jax import masking
+from stndt_jax.training import masking
 from stndt_jax.types import Dims
 
 DIMS = Dims(bins_observed=8, bins_forward=3, heldin=5, heldout=2)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from nlb_tools.evaluation import bits_per_spike
 
-from stndt_jax.metrics import BitsPerSpike
+from stndt_jax.training.metrics import BitsPerSpike
 
 sums = jax.jit(BitsPerSpike.of)
 value = jax.jit(BitsPerSpike.value)

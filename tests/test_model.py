@@ -12,17 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracle import contrastive_features, forward, oracle_context_mask, sinusoid
-from published import make_options, random_state
+from helpers.oracle import contrastive_features, forward, oracle_context_mask, sinusoid
+from helpers.published import make_options, random_state
 from reference_parity import FORWARD_LIMIT, GRADIENT_LIMIT, compare
 from scipy import stats
 from stndt_jax.configs import default
 
-from stndt_jax import config, model, torch_import
-from stndt_jax.model import STNDT, Knobs
+from stndt_jax.config import schema
+from stndt_jax.interop import torch_params
+from stndt_jax.models import stndt
+from stndt_jax.models.stndt import STNDT, Knobs
 from stndt_jax.types import Dims
 
-START = config.from_mapping(default.get_config().to_dict())
+START = schema.from_mapping(default.get_config().to_dict())
 FIXTURES = sorted((Path(__file__).parent / "data" / "reference").glob("*.npz"))
 STILL = (0.0, 0.0, 0.0)
 
@@ -38,9 +40,9 @@ def counts(trials: int, bins: int, neurons: int, seed: int = 0) -> np.ndarray:
 
 def sections(
     published: dict, spatial: bool, **changes: Any
-) -> tuple[config.Model, config.Contrast]:
+) -> tuple[schema.Model, schema.Contrast]:
     start = dataclasses.replace(START.model, spatial=spatial, **changes)
-    return torch_import.options(published, start, START.contrast)
+    return torch_params.options(published, start, START.contrast)
 
 
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
@@ -124,10 +126,10 @@ def test_equals_the_oracle(name):
     dims = Dims(bins - 2, 2, neurons - 1, 1)
     state = random_state(np.random.default_rng(1), published, bins, neurons)
     architecture, contrast = sections(published, spatial)
-    params = torch_import.parameters(state, architecture, contrast, dims)
+    params = torch_params.parameters(state, architecture, contrast, dims)
     network = STNDT(architecture, contrast, dims)
     scalars = dataclasses.replace(START, model=architecture)
-    window = config.hyper(scalars)
+    window = schema.hyper(scalars)
     knobs = Knobs(int(window.context_forward[0]), int(window.context_backward[0]), *STILL)
 
     def run(params, x):
@@ -150,7 +152,7 @@ def test_equals_the_oracle(name):
 
 
 def test_context_mask_equals_the_loop():
-    mask = jax.jit(model.context_mask, static_argnums=0)
+    mask = jax.jit(stndt.context_mask, static_argnums=0)
     for ahead in (-2, -1, 0, 1, 3, 9):
         for back in (-1, 0, 1, 2, 9):
             found = mask(6, jnp.int32(ahead), jnp.int32(back))
@@ -159,19 +161,19 @@ def test_context_mask_equals_the_loop():
 
 def test_sinusoid_equals_the_loop():
     for length, width, offset in [(7, 5, True), (7, 5, False), (4, 6, True), (3, 1, False)]:
-        found = model.sinusoid(length, width, offset)
+        found = stndt.sinusoid(length, width, offset)
         np.testing.assert_allclose(found, sinusoid(length, width, int(offset)), atol=1e-6)
 
 
 def test_scale_norm_spares_rows_that_are_nearly_zero():
     x = jnp.asarray([[3e-7, 4e-7], [3.0, 4.0]], jnp.float32)
-    found = model.ScaleNorm(2).apply({"params": {"scale": jnp.float32(2.0)}}, x)
+    found = stndt.ScaleNorm(2).apply({"params": {"scale": jnp.float32(2.0)}}, x)
     np.testing.assert_allclose(found, [[0.06, 0.08], [1.2, 1.6]], rtol=1e-5)
 
 
 # --- dropout ----------------------------------------------------------------------------
 
-drop = jax.jit(model.dropout)
+drop = jax.jit(stndt.dropout)
 ONES = np.ones((301, 217), np.float32)  # no multiple of four: the last word is cut
 
 
@@ -313,7 +315,7 @@ def small(dtype: str = "float32", spatial: bool = True) -> tuple[Any, Any, Any]:
     dims = Dims(6, 2, 5, 1)
     state = random_state(np.random.default_rng(2), published, dims.bins, dims.neurons)
     architecture, contrast = sections(published, spatial, dtype=dtype)
-    params = torch_import.parameters(state, architecture, contrast, dims)
+    params = torch_params.parameters(state, architecture, contrast, dims)
     network = STNDT(architecture, contrast, dims)
 
     def plain(x, knobs):

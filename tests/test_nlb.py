@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from stndt_jax.data import nlb, spikes
+from stndt_jax.data import hdf5, nlb
 from stndt_jax.errors import UserError
 
 nwb_files = pytest.importorskip("nwb_files", reason="needs pynwb")
@@ -124,14 +124,14 @@ def test_tensors_are_those_of_nlb_tools(name, bin_ms, phase, folders, tmp_path, 
 def test_dmfc_targets_are_known_between_set_and_go_only(folders, tmp_path):
     inputs, targets = tmp_path / "in.h5", tmp_path / "out.h5"
     nlb.prepare("dmfc_rsg", folders["dmfc_rsg"]).write(inputs, targets)
-    data = spikes.read(inputs, targets)
-    known = np.isfinite(spikes.targets_of(data)["eval_spikes_heldout"][..., 0])
+    data = hdf5.read(inputs, targets)
+    known = np.isfinite(hdf5.targets_of(data)["eval_spikes_heldout"][..., 0])
     produced = data.eval.behavior[:, 4]
     sure = np.isfinite(produced)  # an outlier's behaviour is masked
     assert known.shape == (8, 300)
     # Front-padded: the set-go period, tp ms on a grid of bins, ends with the window, but for the
     # jitter.
-    jitter = spikes.read_targets(targets)["eval_jitter"]
+    jitter = hdf5.read_targets(targets)["eval_jitter"]
     assert np.all(np.abs(known[sure].sum(axis=1) * 5 - produced[sure]) <= 5)
     for row, shift in zip(known[sure], jitter[sure], strict=True):
         last = np.flatnonzero(row)[-1]

@@ -12,9 +12,10 @@ import optax
 import pytest
 from stndt_jax.configs import default
 
-from stndt_jax import config, optim
+from stndt_jax.config import schema
+from stndt_jax.training import optim
 
-OPTIMIZER = config.from_mapping(default.get_config().to_dict()).optimizer
+OPTIMIZER = schema.from_mapping(default.get_config().to_dict()).optimizer
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
@@ -56,7 +57,7 @@ def test_schedules_without_warm_up_start_at_their_peak_and_stay_below():
     np.testing.assert_allclose(scheduled("cosine", epochs, 10, 20.0), epochs / 20, atol=1e-7)
 
 
-def trajectory(optimizer: config.Optimizer, grads: list, params: dict, rate: float, decay: float):
+def trajectory(optimizer: schema.Optimizer, grads: list, params: dict, rate: float, decay: float):
     """Parameters after every step."""
     step = jax.jit(
         lambda g, s, p: optim.update(optimizer, g, s, p, jnp.float32(rate), jnp.float32(decay))

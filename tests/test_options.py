@@ -11,19 +11,20 @@ import numpy as np
 import pytest
 from stndt_jax.configs import default
 
-from stndt_jax import config, step
+from stndt_jax.config import schema
+from stndt_jax.training import step
 from stndt_jax.types import Dims
 
 DIMS = Dims(bins_observed=20, bins_forward=4, heldin=12, heldout=4)
 
 
-def arch(remat: bool = False, rng: str = "threefry") -> tuple[step.Arch, config.Hyper]:
+def arch(remat: bool = False, rng: str = "threefry") -> tuple[step.Arch, schema.Hyper]:
     plain = default.get_config().to_dict()
     plain["model"] |= {"layers": 2, "heads": 2, "feedforward": 8, "remat": remat}
     plain["train"] |= {"rng": rng}
     plain["contrast"] |= {"enabled": False}
-    whole = config.from_mapping(plain)
-    hyper = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), config.hyper(whole))
+    whole = schema.from_mapping(plain)
+    hyper = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), schema.hyper(whole))
     return step.arch(whole, DIMS, 1), hyper
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from oracle import (
+from helpers.oracle import (
     Array,
     activate,
     attention_maps,
@@ -24,7 +24,7 @@ from oracle import (
     sinusoid,
     total_loss,
 )
-from published import make_options, random_state
+from helpers.published import make_options, random_state
 
 FIXTURES = sorted((Path(__file__).parent / "data" / "reference").glob("*.npz"))
 on_every_fixture = pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)

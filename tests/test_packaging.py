@@ -83,7 +83,7 @@ def test_the_wheel_names_what_it_needs(wheel: Path):
     }
     # Its pins cannot be installed with ours.
     assert not re.findall(r"^Requires-Dist: nlb.*$", metadata, re.M)
-    assert "stndt = stndt_jax.cli:entry" in scripts
+    assert "stndt = stndt_jax.cli.main:entry" in scripts
 
 
 @pytest.mark.slow

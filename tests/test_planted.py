@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import planted
 import pytest
+from helpers import planted
 
-from stndt_jax import dropping, evaluate, gradients
+from stndt_jax.evaluation import evaluate
+from stndt_jax.interpret import ablation, integrated_gradients
 
 
 def test_held_out_neurons_depend_on_carriers_alone() -> None:
@@ -45,10 +46,10 @@ def test_carriers_are_found_and_missed(tmp_path: Path) -> None:
         "--config.model.dropout_embedding=0.1",
     )
     models = evaluate.models(run)
-    importance = gradients.integrated(models[0], data.eval, steps=4).importance
+    importance = integrated_gradients.integrated(models[0], data.eval, steps=4).importance
     assert planted.auc(importance, carries) > 0.9
-    found = dropping.drop(models, importance, fractions=(0.34,), repeats=2)
-    assert dropping.separation(found, "this") > 0.2
+    found = ablation.drop(models, importance, fractions=(0.34,), repeats=2)
+    assert ablation.separation(found, "this") > 0.2
     orders = found["models"]["this"]
-    full, least = orders[dropping.LEAST]["co-bps"][0]
+    full, least = orders[ablation.LEAST]["co-bps"][0]
     assert full > 0.05 and least > 0.8 * full

@@ -8,10 +8,10 @@ import numpy as np
 import optuna
 import pytest
 
-from stndt_jax import pruning
-from stndt_jax.pruning import Judge
-from stndt_jax.space import Range, Space
-from stndt_jax.study import Study
+from stndt_jax.search import pruning
+from stndt_jax.search.pruning import Judge
+from stndt_jax.search.space import Range, Space
+from stndt_jax.search.study import Study
 
 SPACE = Space({"dropout": Range(0.1, 0.5, False, False)}, {})
 

@@ -13,11 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from report_runs import HOSTILE, METHOD, N, R, interpretation, png, recording, run, scores
+from helpers.report_runs import HOSTILE, METHOD, N, R, interpretation, png, recording, run, scores
 
-from stndt_jax import cli, load_run, others, workdir
-from stndt_jax.figures import Figure
+from stndt_jax import files, load_run
+from stndt_jax.cli import main
+from stndt_jax.evaluation import method_scores
+from stndt_jax.plotting.run_figures import Figure
 from stndt_jax.report import about, charts, explorer, markup, page, pictures, published, tables
+from stndt_jax.runs import directory
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 
@@ -57,9 +60,9 @@ class Reader(HTMLParser):
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, name = HOSTILE.split("/")
     path = run(tmp_path_factory.mktemp("runs") / folder, name, optimizer__learning_rate=0.0123)
-    others.add(path, METHOD, {"co-bps": 0.1})
-    others.add(path, "smoothing", {"co-bps": 0.1111, "vel R2": 0.5})
-    others.add(path, page.PSTH, {"co-bps": 0.1212})
+    method_scores.add(path, METHOD, {"co-bps": 0.1})
+    method_scores.add(path, "smoothing", {"co-bps": 0.1111, "vel R2": 0.5})
+    method_scores.add(path, page.PSTH, {"co-bps": 0.1212})
     page.write(path, path / "report.html", figures=False)
     return path
 
@@ -127,10 +130,10 @@ def test_it_says_what_the_files_say(read: Reader, path: Path) -> None:
         *("9 trials", "stndt train --config=tiny", "Finished on 2 January 2030, 04:05 UTC"),
     ):
         assert (shown.replace("9 trials", f"{R - 4} trials")) in text, shown
-    truth = others.read(path)["true rates"]
+    truth = method_scores.read(path)["true rates"]
     assert truth["rate R2"] == pytest.approx(1) and f"{truth['co-bps']:.3f}" in text
     # No baseline is scored again that is there.
-    assert others.read(path)["smoothing"] == {"co-bps": 0.1111, "vel R2": 0.5}
+    assert method_scores.read(path)["smoothing"] == {"co-bps": 0.1111, "vel R2": 0.5}
 
 
 def test_settings_are_set_beside_those_they_began_from(path: Path) -> None:
@@ -220,14 +223,14 @@ def test_as_many_trials_travel_as_there_is_room_for(trials: int, shown: int) -> 
 def test_a_run_that_was_not_scored_and_tells_nothing_else(tmp_path: Path) -> None:
     path = run(tmp_path, "<i>", members=1, scored=False)
     (path / "metrics.jsonl").unlink()
-    record = workdir.read_run(path)
+    record = directory.read_run(path)
     del record["sittings"]
-    workdir.write_json(path / "run.json", record)
+    files.write_json(path / "run.json", record)
     found = Reader(page.write(path, tmp_path / "x.html", figures=False).read_text("utf-8"))
     text = found.text()
     assert "Nothing was scored" in text and "does not say who worked on it" in text
     assert not [a for a in found.find("section") if a["id"] == "training"]
-    assert others.read(path) == {}
+    assert method_scores.read(path) == {}
 
 
 def test_unlikely_files_still_make_a_page(tmp_path: Path) -> None:
@@ -237,12 +240,12 @@ def test_unlikely_files_still_make_a_page(tmp_path: Path) -> None:
     found["ensemble"]["vel R2"] = None
     found["ensemble"]["co-bps interval"] = [None, 0.1]
     found["members"][0] |= {"validation co-bps": None, "co-bps": None}
-    workdir.write_json(path / "scores.json", found)
+    files.write_json(path / "scores.json", found)
     rows = [{"epoch": e, "valid_cobps": [None, None], "train_masked_loss": None} for e in (1, 2)]
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    record = workdir.read_run(path)
+    record = directory.read_run(path)
     record["sittings"] = [{"began": "yesterday"}, {}]
-    workdir.write_json(path / "run.json", record)
+    files.write_json(path / "run.json", record)
     text = Reader(page.write(path, path / "r.html", figures=False).read_text("utf-8")).text()
     assert "yesterday" in text and "0.234" in text and "did not tell its end" in text
 
@@ -294,14 +297,15 @@ def test_intervals_are_read_with_care() -> None:
 
 def test_the_command(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "r.html"
-    assert cli.main(["report", str(path), f"--out={out}", "--nofigures"]) == 0
+    assert main.main(["report", str(path), f"--out={out}", "--nofigures"]) == 0
     # The same files give the same page.
     assert out.read_bytes() == (path / "report.html").read_bytes()
     assert str(out) in capsys.readouterr().out
-    assert cli.main(["report", str(tmp_path), "--nofigures"]) == 2
+    assert main.main(["report", str(tmp_path), "--nofigures"]) == 2
     assert "no run directory" in capsys.readouterr().err
     assert (
-        cli.main(["report", str(path), f"--out={tmp_path / 'none' / 'r.html'}", "--nofigures"]) == 2
+        main.main(["report", str(path), f"--out={tmp_path / 'none' / 'r.html'}", "--nofigures"])
+        == 2
     )
     assert "--out" in capsys.readouterr().err
     assert not list(tmp_path.glob(".*.partial"))

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from stndt_jax import cli, published, reproduce, reproduce_report
+from stndt_jax.cli import main
 from stndt_jax.errors import UserError
-from stndt_jax.reproduce import Task
+from stndt_jax.evaluation import leaderboard
+from stndt_jax.report import reproduction
+from stndt_jax.workflows import reproduce
+from stndt_jax.workflows.reproduce import Task
 
 STAGES = ("_prepare", "_search", "_ensemble", "_score", "_retrain", "_submit")
 SCORES = {"co-bps": 0.25, "vel R2": 0.75, "psth R2": 0.5, "fp-bps": 0.125}
@@ -85,7 +88,7 @@ def _text(**changes: Any) -> str:
         "done": {**DONE, "prepare": prepared},
         **changes,
     }
-    return reproduce_report.text(**about)
+    return reproduction.text(**about)
 
 
 def test_the_report_says_what_is_comparable() -> None:
@@ -106,7 +109,7 @@ def test_the_report_says_what_is_comparable() -> None:
 
 def test_published_numbers() -> None:
     """Some of each data set, as the benchmark's table has them."""
-    table = {name: dict(published.rows(name)) for name in published.SIZES}
+    table = {name: dict(leaderboard.rows(name)) for name in leaderboard.SIZES}
     assert [len(rows) for rows in table.values()] == [10, 9, 9, 9]
     assert table["mc_rtt"]["STNDT, ensemble"] == {
         "co-bps": 0.2095, "vel R2": 0.6270, "fp-bps": 0.1244,
@@ -125,7 +128,7 @@ def test_published_numbers() -> None:
     ],
 )
 def test_mistakes(argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["reproduce", *argv]) == 2
+    assert main.main(["reproduce", *argv]) == 2
     assert sentence in capsys.readouterr().err
 
 

@@ -9,12 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from recordings import small_reach
-from test_ensemble import run
+from helpers.recordings import small_reach
+from test_ensembles import run
 
-from stndt_jax import cli, ensemble, evaluate, retrain, train
-from stndt_jax.data import spikes, synthetic
+from stndt_jax.cli import main
+from stndt_jax.data import hdf5, synthetic
+from stndt_jax.ensembles import build, retrain
 from stndt_jax.errors import UserError
+from stndt_jax.evaluation import evaluate
+from stndt_jax.training import loop
 
 
 class Killed(BaseException):
@@ -27,11 +30,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = small_reach(tmp_path_factory.mktemp("data"))
     for name, spatial in (("a", True), ("b", False)):
         run(folder / "runs" / name, folder, model__spatial=spatial, train__epochs=4)
-    pool = ensemble.candidates([folder / "runs"], folder / "best")
-    chosen = ensemble.choose(pool, "top", 3)
-    ensemble.write(
-        folder / "best", pool, chosen._replace(weights={1: 0.5, 2: 0.25, 3: 0.25}, size=4)
-    )
+    pool = build.candidates([folder / "runs"], folder / "best")
+    chosen = build.choose(pool, "top", 3)
+    build.write(folder / "best", pool, chosen._replace(weights={1: 0.5, 2: 0.25, 3: 0.25}, size=4))
     return folder
 
 
@@ -56,7 +57,7 @@ def test_like_training_anew_up_to_the_best_epoch(
     out, data = tmp_path / "test", folder / "reach.h5"
     argv = ["retrain", str(folder / "best"), f"--data={data}", f"--out={out}"]
     killed: list[bool] = []
-    whole = train.train
+    whole = loop.train
 
     def once(*args: Any, **more: Any) -> list[str]:
         if args[2].name == "01" and not killed:
@@ -67,11 +68,11 @@ def test_like_training_anew_up_to_the_best_epoch(
     out.mkdir()
     (out / "retrain.json.partial").touch()  # killed while it began
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "train", once)
+        patch.setattr(loop, "train", once)
         with pytest.raises(Killed):
-            cli.main(argv)
-        assert cli.main(argv) == 0
-    assert cli.main(argv) == 0  # nothing is left to do
+            main.main(argv)
+        assert main.main(argv) == 0
+    assert main.main(argv) == 0  # nothing is left to do
     assert "3 models trained again" in capsys.readouterr().out
 
     found = json.loads((out / "ensemble.json").read_text())
@@ -82,19 +83,19 @@ def test_like_training_anew_up_to_the_best_epoch(
     assert first.members.selection.cobps.epoch.tolist() == [2, 4]
 
     # The member that trains to the end has the weights of a training without a judge.
-    train.train(first.config, evaluate.read_data(first.config), tmp_path / "plain", quiet=True)
+    loop.train(first.config, evaluate.read_data(first.config), tmp_path / "plain", quiet=True)
     for mine, plain in zip(
         weights(out / "trained" / "00"), weights(tmp_path / "plain"), strict=True
     ):
         np.testing.assert_array_equal(mine[1], plain[1])
-    assert cli.main(["evaluate", str(out)]) == 0
+    assert main.main(["evaluate", str(out)]) == 0
     assert (out / "submission.h5").exists()
 
 
 def test_what_does_not_fit_is_refused(folder: Path, tmp_path: Path, epochs: None) -> None:
     best, data = folder / "best", str(folder / "reach.h5")
     other = synthetic.make("reach", trials=16, eval_trials=4, bins=6, heldin=9, heldout=2)
-    spikes.write(other, tmp_path / "other.h5")
+    hdf5.write(other, tmp_path / "other.h5")
     with pytest.raises(UserError, match=r"heldin 9, .* are trained again on .* the same neurons"):
         retrain.retrain(best, str(tmp_path / "other.h5"), tmp_path / "out")
     (tmp_path / "full").mkdir()
@@ -111,5 +112,5 @@ def test_what_does_not_fit_is_refused(folder: Path, tmp_path: Path, epochs: None
 @pytest.mark.parametrize("missing", ["data", "out"])
 def test_what_is_missing_is_named(missing: str, capsys: pytest.CaptureFixture[str]) -> None:
     given = [f"--{name}=x" for name in ("data", "out") if name != missing]
-    assert cli.main(["retrain", "runs/x", *given]) == 2
+    assert main.main(["retrain", "runs/x", *given]) == 2
     assert f"--{missing} is missing" in capsys.readouterr().err

@@ -14,9 +14,9 @@ from nlb_tools.evaluation import evaluate
 from sklearn.metrics import r2_score
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from stndt_jax import scoring
-from stndt_jax.data import spikes
+from stndt_jax.data import hdf5
 from stndt_jax.errors import UserError
+from stndt_jax.evaluation import scoring
 
 BLOCKS = {
     "heldin": ("observed", "in"),
@@ -131,7 +131,7 @@ def test_interval_targets_score_as_in_nlb_tools():
 def test_recorded_targets_score_as_in_nlb_tools(real_data: Path, tmp_path: Path):
     source = real_data / "mc_maze_large_subset_val.h5"
     target = real_data / "mc_maze_large_subset_val_target.h5"
-    data = spikes.read(source, target)
+    data = hdf5.read(source, target)
     rng = np.random.default_rng(3)
     rates = {}
     for split, trials in (("train", data.train), ("eval", data.eval)):
@@ -142,7 +142,7 @@ def test_recorded_targets_score_as_in_nlb_tools(real_data: Path, tmp_path: Path)
     scoring.write_submission(tmp_path / "rates.h5", "mc_maze_large", rates, bin_ms=5.0)
     (split,) = evaluate(str(target), str(tmp_path / "rates.h5"))
     found = scoring.score(
-        scoring.read_submission(tmp_path / "rates.h5"), spikes.read_targets(target), kind="velocity"
+        scoring.read_submission(tmp_path / "rates.h5"), hdf5.read_targets(target), kind="velocity"
     )
     assert {f"[500] {key}": value for key, value in found.items()} == split["mc_maze_scaling_split"]
 
@@ -252,20 +252,20 @@ def test_without_nlb_tools_the_message_says_how_to_install_it(monkeypatch: pytes
         scoring.score(submission(), maze_targets(), kind="velocity")
 
 
-def recording(forward: bool = True) -> spikes.SpikeData:
+def recording(forward: bool = True) -> hdf5.SpikeData:
     """Of a test phase: nothing but held-in, observed counts of the evaluated trials."""
 
-    def trials(count: int, known: set[str]) -> spikes.Trials:
+    def trials(count: int, known: set[str]) -> hdf5.Trials:
         blocks: dict[str, Any] = {
             block: np.ones((count, BINS[bins], NEURONS[neurons]), np.uint8)
             if block in known
             else None
             for block, (bins, neurons) in BLOCKS.items()
         }
-        return spikes.Trials(behavior=None, conditions=None, rates=None, valid=None, **blocks)
+        return hdf5.Trials(behavior=None, conditions=None, rates=None, valid=None, **blocks)
 
     known = set(BLOCKS) if forward else {"heldin", "heldout"}
-    return spikes.SpikeData(
+    return hdf5.SpikeData(
         train=trials(TRIALS["train"], known),
         eval=trials(TRIALS["eval"], {"heldin"}),
         name="some_recording",

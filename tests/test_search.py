@@ -16,19 +16,25 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from helpers.recordings import small_reach
 from optuna.storages.journal import JournalFileBackend
-from recordings import small_reach
 
-from stndt_jax import cli, configfile, evaluate, lock, pruning, search, workdir
-from stndt_jax import config as configs
-from stndt_jax import space as spaces
-from stndt_jax import train as training
-from stndt_jax.config import Config
-from stndt_jax.data.spikes import SpikeData
+from stndt_jax import files as whole_files
+from stndt_jax.cli import main
+from stndt_jax.config import loading
+from stndt_jax.config import schema as configs
+from stndt_jax.config.schema import Config
+from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import Diverged, UserError
-from stndt_jax.lock import Lock
-from stndt_jax.search import Plan, Search
-from stndt_jax.study import Study
+from stndt_jax.evaluation import evaluate
+from stndt_jax.runs import lock
+from stndt_jax.runs.lock import Lock
+from stndt_jax.search import pruning
+from stndt_jax.search import space as spaces
+from stndt_jax.search import worker as search
+from stndt_jax.search.study import Study
+from stndt_jax.search.worker import Plan, Search
+from stndt_jax.training import loop as training
 
 SPACE = {"dropout": ("uniform", 0.1, 0.5), "model.layers": ("choice", 1, 2)}
 
@@ -41,7 +47,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def config(files: Path) -> Config:
     return search.base(
-        configfile.load(
+        loading.load(
             [
                 "--config=tiny",
                 f"--config.data.path={files / 'reach.h5'}",
@@ -66,7 +72,7 @@ def _plan(folder: Path, config: Config, **options: Any) -> Plan:
 
 def _trained(config: Config, data: SpikeData, path: Path, **_: Any) -> list[str]:
     """In place of training: the score of a member is its dropout."""
-    workdir.write_json(path / "config.json", configs.to_mapping(config))
+    whole_files.write_json(path / "config.json", configs.to_mapping(config))
     row = {"epoch": 8, "best_cobps": list(config.members["dropout"])}
     (path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
     return ["finished"] * config.population
@@ -148,7 +154,7 @@ def test_killed_at_any_write(
         folder, calls = tmp_path / f"{at}", [0]
         plan = _plan(folder, config, trials=3)
         with pytest.MonkeyPatch.context() as patch:
-            for place, name in ((JournalFileBackend, "append_logs"), (workdir, "write_json")):
+            for place, name in ((JournalFileBackend, "append_logs"), (whole_files, "write_json")):
                 patch.setattr(place, name, _dying(getattr(place, name), calls, at, after))
             try:
                 search.work(Search(plan, data), _silent)
@@ -285,7 +291,7 @@ def test_from_the_command_line(
         f"--config.data.targets={files / 'reach_target.h5'}",
         *("--config.model.layers=1", f"--workdir={tmp_path / 's'}", "--trials=3"),
     ]
-    assert cli.main([*argv, "--population=2"]) == 0
+    assert main.main([*argv, "--population=2"]) == 0
     said = capsys.readouterr().out
     found = json.loads((tmp_path / "s" / "search.json").read_text())
     best = max(found["trials"], key=lambda t: t["value"])
@@ -297,9 +303,9 @@ def test_from_the_command_line(
     assert header.startswith("number,state,value,run,member,")
     assert len(rows) == 3
     assert (tmp_path / "s" / "history.svg").exists()
-    assert cli.main([*argv, "--population=many"]) == 2
+    assert main.main([*argv, "--population=many"]) == 2
     assert "--population is 'many'" in capsys.readouterr().err
-    assert cli.main(["search", "--config=tiny"]) == 2
+    assert main.main(["search", "--config=tiny"]) == 2
     assert "--workdir is missing" in capsys.readouterr().err
 
 

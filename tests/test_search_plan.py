@@ -8,12 +8,14 @@ import jax
 import pytest
 from stndt_jax.configs import tiny
 
-from stndt_jax import config, fit, search_plan
-from stndt_jax.config import Config
+from stndt_jax.config import schema
+from stndt_jax.config.schema import Config
 from stndt_jax.data import synthetic
-from stndt_jax.space import Choice, Space
+from stndt_jax.search import plan
+from stndt_jax.search.space import Choice, Space
+from stndt_jax.training import memory
 
-TINY = config.from_mapping(tiny.get_config().to_dict())
+TINY = schema.from_mapping(tiny.get_config().to_dict())
 SPACE = Space({}, {"model.layers": Choice((1, 3, 2)), "model.norm": Choice(("pre", "post"))})
 DATA = synthetic.make(
     "reach", trials=16, eval_trials=4, bins=6, heldin=4, heldout=2, directions=2, curved=False
@@ -21,7 +23,7 @@ DATA = synthetic.make(
 
 
 def auto(trials: int) -> int:
-    return search_plan.auto(TINY, SPACE, DATA, trials)
+    return plan.auto(TINY, SPACE, DATA, trials)
 
 
 def test_on_cpus_there_are_eight_populations_or_more() -> None:
@@ -43,6 +45,6 @@ def test_on_accelerators_the_largest_model_must_fit(
     one = SimpleNamespace(platform="gpu")
     monkeypatch.setattr(jax, "devices", lambda: [one] * devices)
     monkeypatch.setattr(jax, "device_count", lambda: devices)
-    monkeypatch.setattr(fit, "members", members)
+    monkeypatch.setattr(memory, "members", members)
     assert auto(120) == found
     assert [given.model.layers for given in asked] == [3]

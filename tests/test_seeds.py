@@ -8,10 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recordings import small_reach
+from helpers.recordings import small_reach
 
-from stndt_jax import cli, config, configfile, ensemble, evaluate, seeds, train
+from stndt_jax.cli import main
+from stndt_jax.config import loading
+from stndt_jax.config import schema as config
+from stndt_jax.ensembles import build
 from stndt_jax.errors import UserError
+from stndt_jax.evaluation import evaluate
+from stndt_jax.training import loop
+from stndt_jax.workflows import seeds
 
 SETTINGS = ["--config=tiny", "--config.model.layers=1", "--config.contrast.enabled=false"]
 
@@ -34,16 +40,16 @@ def test_summary_is_arithmetic() -> None:
 
 
 def test_seeds_are_members_and_nothing_else_differs(tmp_path: Path) -> None:
-    loaded = configfile.load([*SETTINGS, "--config.seed=3"])
+    loaded = loading.load([*SETTINGS, "--config.seed=3"])
     many = seeds.setting(loaded, 4)
     hyper = config.hyper(many)
     assert hyper.seed.tolist() == [3, 4, 5, 6]
     assert all(len(np.unique(x)) == 1 for name, x in hyper._asdict().items() if name != "seed")
     words = ["--config.population=2", "--config.members.dropout=(0.1, 0.2)"]
     with pytest.raises(UserError, match=r"config.members.dropout is given"):
-        seeds.setting(configfile.load([*SETTINGS, *words]), 4)
+        seeds.setting(loading.load([*SETTINGS, *words]), 4)
     with pytest.raises(UserError, match="too large for 4 seeds"):
-        seeds.setting(configfile.load([*SETTINGS, f"--config.seed={2**31 - 3}"]), 4)
+        seeds.setting(loading.load([*SETTINGS, f"--config.seed={2**31 - 3}"]), 4)
 
 
 def test_it_says_what_training_reached(
@@ -58,18 +64,18 @@ def test_it_says_what_training_reached(
         (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         return []
 
-    monkeypatch.setattr(train, "train", trained)
+    monkeypatch.setattr(loop, "train", trained)
     data = [f"--config.data.path={folder / 'reach.h5'}"]
     argv = ["seeds", *SETTINGS, *data, "--n=3", f"--workdir={tmp_path / 'run'}"]
-    assert cli.main(argv) == 0
+    assert main.main(argv) == 0
     rows.append({"epoch": 4, "best_cobps": [0.3, 0.2, -0.2]})
-    assert cli.main(argv) == 0
+    assert main.main(argv) == 0
     found = json.loads((tmp_path / "run" / "seeds.json").read_text())
     assert found["seeds"] == {"0": 0.3, "1": 0.2, "2": -0.2}
     assert found["validation co-bps"]["mean"] == pytest.approx(0.1)
     assert "0.1000" in capsys.readouterr().out
     none = ["--config.data.validation_fraction=0"]
-    assert cli.main([*argv, *none]) == 2
+    assert main.main([*argv, *none]) == 2
     assert "no trial is left to score the seeds on" in capsys.readouterr().err
 
 
@@ -83,11 +89,11 @@ def test_with_true_training(tmp_path: Path) -> None:
     ]
     run = tmp_path / "run"
     argv = ["seeds", *SETTINGS, *files, "--config.train.epochs=6", "--n=2", f"--workdir={run}"]
-    assert cli.main(argv) == 0
+    assert main.main(argv) == 0
     best = evaluate.load(run).members.selection.cobps.value
     found = json.loads((run / "seeds.json").read_text())
     np.testing.assert_allclose(list(found["seeds"].values()), best, rtol=1e-6)
     # An ensemble of them ranks them by the same scores.
-    pool = ensemble.candidates([run], tmp_path / "out")
-    each = ensemble.choose(pool, "top", 2).each
+    pool = build.candidates([run], tmp_path / "out")
+    each = build.choose(pool, "top", 2).each
     np.testing.assert_allclose(np.array(each), best, atol=1e-5)

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from stndt_jax.configs import tiny
 
-from stndt_jax import config, configfile, space
+from stndt_jax.config import loading, schema
 from stndt_jax.errors import UserError
+from stndt_jax.search import space
 from stndt_jax.types import Dims
 
-BASE = config.from_mapping(tiny.get_config().to_dict())
+BASE = schema.from_mapping(tiny.get_config().to_dict())
 
 # The published table, by data set: MC_Maze, MC_RTT, Area2_Bump, DMFC_RSG.
 PUBLISHED: dict[str, list[tuple[float, float] | None]] = {
@@ -40,17 +41,17 @@ NAMES = ["mc_maze", "mc_rtt", "area2_bump", "dmfc_rsg"]
 
 @pytest.mark.parametrize(("column", "name"), list(enumerate(NAMES)))
 def test_published_ranges(column: int, name: str) -> None:
-    found = configfile.search_space([f"--config={name}"])
+    found = loading.search_space([f"--config={name}"])
     wanted = {key: row[column] for key, row in PUBLISHED.items() if row[column] is not None}
     assert {key: entry[1:] for key, entry in found.items()} == wanted
     logarithmic = {key for key, entry in found.items() if entry[0] == "log"}
     assert logarithmic == {"learning_rate", "weight_decay", "mask_token_ratio"}
 
 
-@pytest.mark.parametrize("name", configfile.shipped())
+@pytest.mark.parametrize("name", loading.shipped())
 def test_every_shipped_space_is_one(name: str) -> None:
     file = importlib.import_module(f"stndt_jax.configs.{name}")
-    loaded = config.from_mapping(file.get_config().to_dict())
+    loaded = schema.from_mapping(file.get_config().to_dict())
     checked = space.check(file.get_search_space(), loaded)
     assert checked.own
 

@@ -10,11 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracle import forward, losses, numerical_gradient, oracle_bits_per_spike, oracle_poisson
-from published import make_options, random_state
+from helpers.oracle import (
+    forward,
+    losses,
+    numerical_gradient,
+    oracle_bits_per_spike,
+    oracle_poisson,
+)
+from helpers.published import make_options, random_state
 from stndt_jax.configs import default
 
-from stndt_jax import config, optim, step, torch_import
+from stndt_jax.config import schema
+from stndt_jax.interop import torch_params
+from stndt_jax.training import optim, step
 from stndt_jax.types import Dims
 
 DIMS = Dims(bins_observed=5, bins_forward=2, heldin=4, heldout=2)
@@ -36,9 +44,9 @@ STILL: dict[str, Any] = {
 EPOCHS, STEPS_PER_EPOCH = 10, 2
 
 
-def whole() -> config.Config:
-    start = config.from_mapping(default.get_config().to_dict())
-    model, contrast = torch_import.options(PUBLISHED, start.model, start.contrast)
+def whole() -> schema.Config:
+    start = schema.from_mapping(default.get_config().to_dict())
+    model, contrast = torch_params.options(PUBLISHED, start.model, start.contrast)
     train = dataclasses.replace(start.train, epochs=EPOCHS)
     return dataclasses.replace(start, model=model, contrast=contrast, train=train)
 
@@ -47,15 +55,15 @@ CONFIG = whole()
 ARCH = step.arch(CONFIG, DIMS, STEPS_PER_EPOCH)
 
 
-def hyper(**changes: Any) -> config.Hyper:
-    plain = jax.tree.map(lambda leaf: leaf[0], config.hyper(CONFIG))
+def hyper(**changes: Any) -> schema.Hyper:
+    plain = jax.tree.map(lambda leaf: leaf[0], schema.hyper(CONFIG))
     values = {name: type(getattr(plain, name))(v) for name, v in (STILL | changes).items()}
     return plain._replace(**values)
 
 
 @functools.cache
 def start() -> step.State:
-    params = torch_import.parameters(WEIGHTS, ARCH.model, ARCH.contrast, DIMS)
+    params = torch_params.parameters(WEIGHTS, ARCH.model, ARCH.contrast, DIMS)
     params = jax.tree.map(jnp.asarray, params)
     opt_state = optim.transformation(ARCH.optimizer).init(params)
     return step.State(params, opt_state, jnp.int32(0), jnp.bool_(True), jnp.bool_(True))
@@ -89,7 +97,7 @@ def observed() -> np.ndarray:
     return where
 
 
-def options(changed: config.Hyper) -> dict[str, Any]:
+def options(changed: schema.Hyper) -> dict[str, Any]:
     """The oracle's options at these hyperparameters."""
     return PUBLISHED | {
         "CONTEXT_FORWARD": int(changed.context_forward),

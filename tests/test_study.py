@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from stndt_jax import study
 from stndt_jax.errors import UserError
-from stndt_jax.space import Choice, Range, Space
-from stndt_jax.study import Study
+from stndt_jax.search import study
+from stndt_jax.search.space import Choice, Range, Space
+from stndt_jax.search.study import Study
 
 SPACE = Space(
     {"dropout": Range(0.1, 0.5, False, False), "context_forward": Range(1, 9, False, True)},

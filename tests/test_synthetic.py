@@ -11,7 +11,7 @@ from nlb_tools import evaluation
 from scipy import stats
 from scipy.integrate import solve_ivp
 
-from stndt_jax.data import spikes, synthetic
+from stndt_jax.data import hdf5, synthetic
 from stndt_jax.errors import UserError
 
 KINDS = ["lorenz", "rnn", "reach"]
@@ -24,27 +24,27 @@ SHAPE = {"trials": 9, "eval_trials": 5, "bins": 12, "bins_forward": 3, "heldin":
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def default(request) -> spikes.SpikeData:
+def default(request) -> hdf5.SpikeData:
     return synthetic.make(request.param, seed=3)
 
 
 @pytest.fixture(scope="module")
-def reach() -> spikes.SpikeData:
+def reach() -> hdf5.SpikeData:
     return synthetic.reach(seed=3)
 
 
-def small(kind: str, **options: Any) -> spikes.SpikeData:
+def small(kind: str, **options: Any) -> hdf5.SpikeData:
     return synthetic.make(kind, **(SHAPE | SMALL[kind] | options))
 
 
-def together(data: spikes.SpikeData) -> tuple[np.ndarray, np.ndarray]:
+def together(data: hdf5.SpikeData) -> tuple[np.ndarray, np.ndarray]:
     """Counts and true rates of all trials."""
     parts = (data.train, data.eval)
     counts = [trials.counts(data.bins_forward, data.heldout) for trials in parts]
     return np.concatenate(counts), np.concatenate([trials.rates for trials in parts])
 
 
-def co_bps(rates: Any, data: spikes.SpikeData) -> float:
+def co_bps(rates: Any, data: hdf5.SpikeData) -> float:
     """Bits per spike of rates of held-out neurons, as the benchmark counts them."""
     assert data.eval.heldout is not None
     return evaluation.bits_per_spike(rates.astype(float), data.eval.heldout.astype(float))
@@ -100,9 +100,9 @@ def test_conditions_are_balanced_in_both_splits(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_files_hold_all_of_it(kind, tmp_path):
     data = small(kind, trials=40, bin_ms=20)
-    spikes.write(data, tmp_path / "in.h5")
-    spikes.write_targets(data, tmp_path / "out.h5")
-    again = spikes.read(tmp_path / "in.h5", tmp_path / "out.h5")
+    hdf5.write(data, tmp_path / "in.h5")
+    hdf5.write_targets(data, tmp_path / "out.h5")
+    again = hdf5.read(tmp_path / "in.h5", tmp_path / "out.h5")
     assert again.fingerprint() == data.fingerprint()
 
 
@@ -362,7 +362,7 @@ def test_nlb_tools_scores_true_rates(reach):
         "eval_rates_heldin_forward": data.eval.rates[:, bins:, :n],
         "eval_rates_heldout_forward": data.eval.rates[:, bins:, n:],
     }
-    [found] = evaluation.evaluate({"mc_maze": spikes.targets_of(data)}, {"mc_maze": rates})
+    [found] = evaluation.evaluate({"mc_maze": hdf5.targets_of(data)}, {"mc_maze": rates})
     scores = found["mc_maze_split"]
     assert scores["co-bps"] == pytest.approx(co_bps(rates["eval_rates_heldout"].copy(), data))
     assert scores["psth R2"] > 0.8 and scores["vel R2"] > 0.9 and scores["fp-bps"] > 0.05

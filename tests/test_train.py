@@ -9,13 +9,16 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from recordings import small_reach
+from helpers.recordings import small_reach
 
-from stndt_jax import configfile, evaluate, log, train, workdir
-from stndt_jax.config import Config
-from stndt_jax.data.spikes import SpikeData
+from stndt_jax.config import loading
+from stndt_jax.config.schema import Config
+from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import Diverged, Interrupted, UserError
-from stndt_jax.lock import Lock
+from stndt_jax.evaluation import evaluate
+from stndt_jax.runs import directory, log
+from stndt_jax.runs.lock import Lock
+from stndt_jax.training import loop
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,7 @@ def _config(files: Path, **keys: object) -> Config:
         "population": 2,
     }
     settings |= {name.replace("__", "."): value for name, value in keys.items()}
-    return configfile.load(["--config=tiny", *(f"--config.{k}={v}" for k, v in settings.items())])
+    return loading.load(["--config=tiny", *(f"--config.{k}={v}" for k, v in settings.items())])
 
 
 def _data(config: Config) -> SpikeData:
@@ -41,7 +44,7 @@ def _data(config: Config) -> SpikeData:
 
 
 def _train(config: Config, path: Path, *, extend: bool = False) -> list[str]:
-    return train.train(config, _data(config), path, quiet=True, extend=extend)
+    return loop.train(config, _data(config), path, quiet=True, extend=extend)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +83,7 @@ def test_terminated_and_started_again_is_the_same_run(
             signal.raise_signal(signal.SIGTERM)
         return 1
 
-    monkeypatch.setattr(train, "_next_size", one)
+    monkeypatch.setattr(loop, "_next_size", one)
     config, path = _config(files), tmp_path / "run"
     with pytest.raises(Interrupted, match="saved; the same command goes on") as caught:
         _train(config, path)
@@ -127,10 +130,10 @@ def test_an_old_run_is_set_aside_not_deleted(tmp_path: Path) -> None:
     for _ in range(2):
         run.mkdir()
         (run / "file").touch()
-        old = workdir.set_aside(run)
+        old = directory.set_aside(run)
         assert old is not None and (old / "file").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run.old1", "run.old2"]
-    assert workdir.set_aside(run) is None
+    assert directory.set_aside(run) is None
 
 
 @pytest.mark.long

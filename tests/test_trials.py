@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stndt_jax
-from stndt_jax.data import spikes
+from stndt_jax.data import hdf5
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 
@@ -84,25 +84,25 @@ def test_nan_counts_are_gaps_and_survive_a_file(tmp_path):
     x[6, 1, 0] = np.nan
     data = SpikeData.from_arrays(x, bin_ms=5, heldout=[4], evaluated=[5, 6], starts=np.arange(R))
     assert data.gaps
-    spikes.write(data, tmp_path / "in.h5")
-    spikes.write_targets(data, tmp_path / "out.h5")
-    again = spikes.read(tmp_path / "in.h5", tmp_path / "out.h5")
+    hdf5.write(data, tmp_path / "in.h5")
+    hdf5.write_targets(data, tmp_path / "out.h5")
+    again = hdf5.read(tmp_path / "in.h5", tmp_path / "out.h5")
     assert again.fingerprint() == data.fingerprint()
-    alone = spikes.read(tmp_path / "in.h5")
+    alone = hdf5.read(tmp_path / "in.h5")
     assert alone.gaps
     np.testing.assert_array_equal(alone.eval.valid, data.eval.valid)
-    assert np.isnan(spikes.targets_of(data)["eval_spikes_heldout"]).sum() == 0
+    assert np.isnan(hdf5.targets_of(data)["eval_spikes_heldout"]).sum() == 0
 
 
 def test_a_file_with_gaps_must_fit_its_counts(tmp_path):
     rows = [counts(length, N) for length in (4, 6, 6, 6)]
-    spikes.write(SpikeData.from_arrays(rows, bin_ms=5, evaluated=[3]), tmp_path / "in.h5")
+    hdf5.write(SpikeData.from_arrays(rows, bin_ms=5, evaluated=[3]), tmp_path / "in.h5")
     with h5py.File(tmp_path / "in.h5", "r+") as file:
         valid = file["train_valid"][:, :-1]
         del file["train_valid"]
         file["train_valid"] = valid
     with pytest.raises(UserError, match=r"train_valid has shape .*5 bins, but the counts has 6"):
-        spikes.read(tmp_path / "in.h5")
+        hdf5.read(tmp_path / "in.h5")
 
 
 def test_fractions_are_drawn_by_the_seed():

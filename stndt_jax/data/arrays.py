@@ -13,8 +13,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from stndt_jax.data.checks import Group, load_numpy, open_hdf5
 from stndt_jax.data.trials import SpikeData
+from stndt_jax.data.validation import Group, load_numpy, open_hdf5
 from stndt_jax.errors import UserError
 from stndt_jax.types import Float, Int, NDArray, Shaped
 

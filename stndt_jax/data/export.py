@@ -18,8 +18,8 @@ import numpy as np
 
 from stndt_jax import __version__
 from stndt_jax.data.arrays import merge
-from stndt_jax.data.checks import write_group
-from stndt_jax.data.spikes import SpikeData
+from stndt_jax.data.trials import SpikeData
+from stndt_jax.data.validation import write_group
 from stndt_jax.errors import UserError
 from stndt_jax.types import Bool, Float, Int, NDArray
 

@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from stndt_jax.data.checks import open_hdf5
+from stndt_jax.data.validation import open_hdf5
 from stndt_jax.errors import UserError
 from stndt_jax.types import Float, Int, NDArray
 

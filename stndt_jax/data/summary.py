@@ -7,9 +7,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from stndt_jax.data.checks import damage_told, open_hdf5
 from stndt_jax.data.nwb import NWB, open_nwb
 from stndt_jax.data.trials import SpikeData, Trials
+from stndt_jax.data.validation import damage_told, open_hdf5
 from stndt_jax.errors import UserError
 from stndt_jax.types import Float, NDArray
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stndt_jax.data.checks import checked_counts
+from stndt_jax.data.validation import checked_counts
 from stndt_jax.errors import UserError
 from stndt_jax.types import Bool, Float, Int, NDArray, UInt
 

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from stndt_jax import config as configs
-from stndt_jax import configfile, workdir
-from stndt_jax.config import Config
+from stndt_jax.config import loading
+from stndt_jax.config import schema as configs
+from stndt_jax.config.schema import Config
 from stndt_jax.data import summary
-from stndt_jax.data.spikes import SpikeData
+from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
-from stndt_jax.loaded import Run
 from stndt_jax.report import tables
 from stndt_jax.report.markup import Child, Html, join, tag
+from stndt_jax.run import Run
+from stndt_jax.runs import directory
 
 # Where the files lie: told elsewhere, and another one for everybody.
 _PATHS = ("data.path", "data.targets")
@@ -30,14 +31,14 @@ def kind(config: Config) -> str:
 def shipped(run: Run) -> tuple[str, Config]:
     """The shipped configuration that a run began from, as its command tells, else the default."""
     words = [word for sitting in run.record.get("sittings", []) for word in _command(sitting)]
-    _, settings = configfile.split(words)
+    _, settings = loading.split(words)
     names = [settings[0].removeprefix("--config=")] if settings[:1] and "=" in settings[0] else []
     names += [run.config.data.name] if "demo" in words[1:2] else []
     for name in [*names, "default"]:
-        if name.partition(":")[0] not in configfile.shipped():
+        if name.partition(":")[0] not in loading.shipped():
             continue
         try:
-            return name, configfile.load([f"--config={name}"])
+            return name, loading.load([f"--config={name}"])
         except UserError:
             continue
     raise UserError("the shipped configuration default is missing; install stndt_jax again")
@@ -47,7 +48,7 @@ def differences(run: Run) -> tuple[str, list[tuple[str, str, str]]]:
     """The shipped configuration's name, and key, its value and the run's where they differ."""
     name, base = shipped(run)
     found = []
-    for line in workdir.differences(base, run.config):
+    for line in directory.differences(base, run.config):
         key, _, values = line.partition(": ")
         old, _, new = values.partition(" -> ")
         if key not in _PATHS:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from stndt_jax import __version__
-from stndt_jax.config import to_mapping
+from stndt_jax.config.schema import to_mapping
 from stndt_jax.errors import UserError
-from stndt_jax.loaded import Run, load_run
 from stndt_jax.report import about, charts, page, tables
 from stndt_jax.report.markup import Child, Html, document, tag
+from stndt_jax.run import Run, load_run
 
 # Where files lie is everybody's own and no difference between runs.
 _PATHS = ("data.path", "data.targets")

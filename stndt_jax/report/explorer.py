@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from stndt_jax.loaded import Run
 from stndt_jax.report.markup import Html, data_script, tag
+from stndt_jax.run import Run
 from stndt_jax.types import Float, NDArray, Shaped, UInt
 
 # Values of one array that travel; recordings with more show some of their trials.

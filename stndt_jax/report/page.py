@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from stndt_jax import __version__, baselines, evaluate, others, scoring, workdir
-from stndt_jax.data import spikes
-from stndt_jax.loaded import Run, load_run
+from stndt_jax import __version__, files
+from stndt_jax.data import hdf5
+from stndt_jax.evaluation import baselines, evaluate, method_scores, scoring
 from stndt_jax.report import about, charts, explorer, pictures, published, tables
 from stndt_jax.report.markup import Child, Html, document, tag
+from stndt_jax.run import Run, load_run
 from stndt_jax.types import NDArray
 
 TRUTH, PSTH = "true rates", "psth (knows the condition)"
@@ -55,7 +56,7 @@ def write(
         run = load_run(path, data=data_path, targets=targets_path)
     _score_others(run, say)
     shown = pictures.draw(run, say) if figures else pictures.Pictures([], None, None)
-    workdir.write_text(out, build(run, shown), "choose another with --out")
+    files.write_text(out, build(run, shown), "choose another with --out")
     return out
 
 
@@ -121,7 +122,7 @@ def _lead(run: Run) -> str:
     return " ".join(words)
 
 
-def _ordered(methods: Mapping[str, others.Scores]) -> dict[str, others.Scores]:
+def _ordered(methods: Mapping[str, method_scores.Scores]) -> dict[str, method_scores.Scores]:
     """The run's own first, what knows more than any method may, last."""
     last = [name for name in (PSTH, TRUTH) if name in methods]
     return {n: methods[n] for n in [*(n for n in methods if n not in last), *last]}
@@ -131,7 +132,7 @@ def _ours(methods: Mapping[str, Any]) -> list[str]:
     return [name for name in ("ensemble", "this run") if name in methods][:1]
 
 
-def _cards(methods: Mapping[str, others.Scores]) -> Html | None:
+def _cards(methods: Mapping[str, method_scores.Scores]) -> Html | None:
     ours = _ours(methods)
     if not ours:
         return None
@@ -181,7 +182,7 @@ def _scale(value: float, marks: Sequence[float]) -> Html:
     )
 
 
-def _scores(run: Run, methods: Mapping[str, others.Scores]) -> list[Child]:
+def _scores(run: Run, methods: Mapping[str, method_scores.Scores]) -> list[Child]:
     ours = _ours(methods)
     if not ours:
         return [
@@ -254,7 +255,7 @@ def _look(run: Run) -> list[Child]:
     return list(explorer.section(explorer.payload(run), len(run.data.eval)))
 
 
-def _training(run: Run, methods: Mapping[str, others.Scores]) -> list[Child]:
+def _training(run: Run, methods: Mapping[str, method_scores.Scores]) -> list[Child]:
     parts: list[Child] = []
     plots = training_charts(run, methods)
     if plots:
@@ -277,7 +278,7 @@ def _training(run: Run, methods: Mapping[str, others.Scores]) -> list[Child]:
     return [*parts, members] if members else parts
 
 
-def training_charts(run: Run, methods: Mapping[str, others.Scores]) -> list[Html]:
+def training_charts(run: Run, methods: Mapping[str, method_scores.Scores]) -> list[Html]:
     """Loss and co-bps of every member over epochs; nothing where nothing was logged."""
     best = best_member(run)
     plots = []
@@ -377,15 +378,15 @@ def _score_others(run: Run, say: Say) -> None:
     """Scores what needs no training and has not been scored: smoothing, PSTHs, true rates."""
     if "ensemble" not in run.scores:
         return
-    data, there = run.data, others.read(run.path)
+    data, there = run.data, method_scores.read(run.path)
     targets = (
-        spikes.read_targets(path, run.config.data.name or None)
+        hdf5.read_targets(path, run.config.data.name or None)
         if (path := run.targets_path or run.config.data.targets)
-        else spikes.targets_of(data)
+        else hdf5.targets_of(data)
     )
     knows = data.train.conditions is not None and data.eval.conditions is not None
     simulated = data.train.rates is not None and data.eval.rates is not None
-    methods: list[tuple[str, bool, Callable[[spikes.SpikeData], dict[str, NDArray]]]] = [
+    methods: list[tuple[str, bool, Callable[[hdf5.SpikeData], dict[str, NDArray]]]] = [
         ("smoothing", data.heldout > 0, baselines.smoothing),
         (PSTH, knows, baselines.psth),
         (TRUTH, simulated, baselines.truth),
@@ -395,4 +396,4 @@ def _score_others(run: Run, say: Say) -> None:
             continue
         say(f"scoring {name}")
         kind = scoring.kind_of(targets)
-        others.add(run.path, name, scoring.score(infer(data), targets, kind=kind))
+        method_scores.add(run.path, name, scoring.score(infer(data), targets, kind=kind))

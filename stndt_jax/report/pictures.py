@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stndt_jax import dropping, importance
-from stndt_jax.interpret import Interpretation
-from stndt_jax.loaded import Run
+from stndt_jax.interpret import ablation, rankings
+from stndt_jax.interpret.summary import Interpretation
 from stndt_jax.report import tables
 from stndt_jax.report.markup import Child, Html, join, tag
+from stndt_jax.run import Run
 
 if TYPE_CHECKING:
-    from stndt_jax.figures import Figure
+    from stndt_jax.plotting.run_figures import Figure
 
 # The page draws these by itself.
 _OWN = ("training",)
@@ -45,12 +45,12 @@ class Pictures(NamedTuple):
 def draw(run: Run, say: Say) -> Pictures:
     """Draws all figures of a run into its folder ``figures``."""
     try:
-        from stndt_jax import figures
+        from stndt_jax.plotting import run_figures as figures
     except ModuleNotFoundError as error:
         why = f"There are no figures, for {error.name} is missing: pip install 'stndt_jax[plots]'."
         return Pictures([], None, None, why)
     say("looking at attention" if not run.was_interpreted else "reading what was interpreted")
-    found, dropped = run.interpretation, dropping.read(run.path / "interpret")
+    found, dropped = run.interpretation, ablation.read(run.path / "interpret")
     say("drawing")
     drawn = figures.draw_all(
         run.path,
@@ -126,7 +126,7 @@ def _sentences(found: Interpretation, dropped: Mapping[str, Any] | None) -> list
     if "spatial" in told:
         words.append(f"{str(told['spatial']).capitalize()}.")
     if "top share" in told:
-        even = importance.top_count(found.heldin) / found.heldin
+        even = rankings.top_count(found.heldin) / found.heldin
         words.append(
             f"The top tenth of held-in neurons receives {told['top share']:.0%} of their attention "
             f"(an even share would be {even:.0%})."
@@ -142,7 +142,7 @@ def _sentences(found: Interpretation, dropped: Mapping[str, Any] | None) -> list
             "would say little more than how much a neuron fires."
         )
     for name in dropped["models"] if dropped is not None else ():
-        cost = dropping.separation(dropped, name) if dropped is not None else math.nan
+        cost = ablation.separation(dropped, name) if dropped is not None else math.nan
         if math.isfinite(cost):
             words.append(
                 f"Silencing the most important neurons first cost {name} {cost:.1%} of its co-bps "
@@ -157,7 +157,7 @@ def _neurons(found: Interpretation) -> Html:
     digits = {"mean rate (spikes/s)": 2}
     if found.importance is not None:
         parts = (found.importance[:n], found.importance[n:])
-        ranks = [int(place) for part in parts for place in importance.ranks(part)]
+        ranks = [int(place) for part in parts for place in rankings.ranks(part)]
         even = (found.importance * N).tolist()
         values |= {"rank": ranks, "importance (1 is even)": even}
         digits |= {"rank": 0, "importance (1 is even)": 3}

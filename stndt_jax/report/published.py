@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from stndt_jax import published
+from stndt_jax.evaluation import leaderboard
 
 # Fewer trials than the whole recordings have: what has other neurons or fewer trials is a part of
 # one, and no published number is comparable with it.
@@ -15,7 +15,7 @@ def scores(
     name: str, *, bin_ms: float, neurons: int, trials: int
 ) -> dict[str, Mapping[str, float]]:
     """Published scores by method; none for a recording that is not a whole data set of these."""
-    whole = published.SIZES.get(name)
+    whole = leaderboard.SIZES.get(name)
     if whole is None or (bin_ms, neurons) != (5, whole.neurons) or trials < _LEAST[name]:
         return {}
-    return {row.method: row.scores for row in published.rows(name)}
+    return {row.method: row.scores for row in leaderboard.rows(name)}

@@ -1,0 +1,1 @@
+"""Ensembles: choosing members, averaging their rates, extracting and retraining them."""

@@ -1,0 +1,80 @@
+"""Chosen members of a population, as a run directory of their own.
+
+The new directory goes on training as those members would have, and everything that takes a run
+takes it. Nothing in it points at the old one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from stndt_jax import files
+from stndt_jax.config import schema as configs
+from stndt_jax.config.schema import Config
+from stndt_jax.errors import UserError
+from stndt_jax.runs import directory, log
+from stndt_jax.runs.checkpoint import Checkpoints
+from stndt_jax.training import restore
+
+
+def of_config(config: Config, members: Sequence[int]) -> Config:
+    """The configuration of some members; each keeps its seed and hyperparameters."""
+    given = {"seed": tuple(int(s) for s in configs.hyper(config).seed), **config.members}
+    kept = {name: tuple(values[k] for k in members) for name, values in given.items()}
+    return dataclasses.replace(config, population=len(members), members=kept)
+
+
+def cut(source: Path, members: Sequence[int], out: Path) -> None:
+    """Writes a run directory that holds some members of another, which stays as it is.
+
+    Args:
+      source: a run directory; its recording is not needed.
+      members: their numbers, in the order they are to have.
+      out: the new directory, empty or not there.
+
+    Raises:
+      UserError: ``source`` is no run directory or holds no such members, or ``out`` is taken.
+    """
+    config, run, _, at, whole = restore.read(source)
+    wrong = [k for k in members if not 0 <= k < config.population]
+    if wrong or not members or len(set(members)) < len(members):
+        raise UserError(
+            f"members {', '.join(map(str, members)) or '(none)'} of {source}: name each once, from "
+            f"0 to {config.population - 1}"
+        )
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out} is not empty; choose another --out")
+    directory.make(out)
+    kept = jax.tree.map(lambda leaf: leaf[np.asarray(members)], whole)
+    Checkpoints(out / "checkpoints").save(at, kept)
+    smaller = of_config(config, members)
+    origin = {"source": source.name, "members": list(members)}
+    sittings = [*run["sittings"], directory.sitting() | {"how": "cut", "cut": origin}]
+    files.write_json(
+        out / "run.json", run | {"config": configs.to_mapping(smaller), "sittings": sittings}
+    )
+    _metrics(source / "metrics.jsonl", out / "metrics.jsonl", config.population, members)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copyfile(source / "init.json", out / "init.json")
+    # Last, because a directory without it is no run yet.
+    files.write_json(out / "config.json", configs.to_mapping(smaller))
+
+
+def _metrics(source: Path, out: Path, population: int, members: Sequence[int]) -> None:
+    """Copies the rows that can be read, with the entries of the chosen members."""
+    if not source.exists():
+        return
+    rows, _ = log.read_rows(source)
+    for row in rows:
+        for name, values in row.items():
+            if isinstance(values, list) and len(values) == population:
+                row[name] = [values[k] for k in members]
+    out.write_text("".join(json.dumps(row) + "\n" for row in rows))

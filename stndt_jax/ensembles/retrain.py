@@ -1,0 +1,161 @@
+"""Chosen models trained again on all trials whose counts are known: for a benchmark's test phase.
+
+An output directory is an ensemble like any other, with
+
+``retrain.json``     which models are trained again, on what, and for how long
+``trained/00, ...``  the new runs, one for each of the old
+
+Started again, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stndt_jax import files
+from stndt_jax.config.schema import Config
+from stndt_jax.data.trials import SpikeData
+from stndt_jax.ensembles import build
+from stndt_jax.errors import UserError
+from stndt_jax.evaluation import evaluate
+from stndt_jax.evaluation.evaluate import Model, Trained
+from stndt_jax.runs import directory, places
+from stndt_jax.training import batches
+from stndt_jax.training import loop as training
+from stndt_jax.types import Int, NDArray
+
+FILE = "retrain.json"
+TRAINED = "trained"
+
+
+def retrain(
+    source: Path,
+    data_path: str,
+    out: Path,
+    *,
+    old_data: str = "",
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Trains the models of a run or an ensemble again, from scratch, on another recording.
+
+    Every model has its old settings and its old share of the mean rate, and trains for as many
+    epochs as gave its best weights, under the whole of its schedule. No trial selects: all train.
+
+    Args:
+      source: the run or ensemble.
+      data_path: recording of the same neurons and bins; its evaluated trials are only inferred.
+      out: directory to write, or to go on in.
+      old_data: the recording of ``source``, where it has moved.
+      say: is told what is trained.
+
+    Returns:
+      What ``retrain.json`` says.
+
+    Raises:
+      UserError: the recording is of other neurons or bins, or ``out`` holds something else.
+      Interrupted: as ``train.train``; the same call goes on.
+    """
+    models = evaluate.models(source, old_data)
+    runs = list({model.trained.path: model.trained for model in models}.values())
+    path = str(Path(data_path).absolute())
+    configs = [_on(run.config, path) for run in runs]
+    data = evaluate.read_data(configs[0])
+    _check(data, path, runs[0])
+    about = _about(models, runs, data)
+    _begin(out, source, about)
+    for number, (run, config) in enumerate(zip(runs, configs, strict=True)):
+        say(f"training run {number} of {len(runs)} again, on all trials")
+        folder = out / TRAINED / f"{number:02}"
+        training.train(config, data, folder, judge=_until(_epochs(run)))
+    if not places.is_ensemble(out):
+        _write(out, about, say)
+    return about
+
+
+def _on(config: Config, path: str) -> Config:
+    """The same setting on another recording, in which every known trial trains."""
+    data = dataclasses.replace(config.data, path=path, targets="", validation_fraction=0.0)
+    return dataclasses.replace(config, data=data)
+
+
+def _check(data: SpikeData, path: str, old: Trained) -> None:
+    new, dims = batches.dims_of(data), old.arch.dims
+    for name in ("heldin", "heldout", "bins_observed", "bins_forward"):
+        if getattr(new, name) != getattr(dims, name):
+            raise UserError(
+                f"{path} has {name} {getattr(new, name)}, {old.path} {getattr(dims, name)}; models "
+                f"are trained again on a recording of the same neurons and bins"
+            )
+
+
+def _epochs(run: Trained) -> Int[NDArray, " K"]:
+    """Up to which epoch each member of a run is to train."""
+    return np.asarray(run.members.selection.cobps.epoch)
+
+
+def _until(last_K: Int[NDArray, " K"]) -> training.Judge:
+    """Lets every member train up to an epoch of its own."""
+
+    def judge(epoch: int, _: np.ndarray) -> np.ndarray:
+        return epoch < last_K
+
+    return judge
+
+
+def _about(models: list[Model], runs: list[Trained], data: SpikeData) -> dict[str, Any]:
+    names = {run.path: f"{number:02}" for number, run in enumerate(runs)}
+    members = [
+        {
+            "run": names[model.trained.path],
+            "member": model.member,
+            "weight": model.weight,
+            "epochs": int(_epochs(model.trained)[model.member]),
+        }
+        for model in models
+    ]
+    return {"members": members, "data_fingerprint": data.fingerprint()}
+
+
+def _begin(out: Path, source: Path, about: dict[str, Any]) -> None:
+    """Makes the directory, or checks that it is of the same models and data.
+
+    Raises:
+      UserError: it is of others.
+    """
+    path = out / FILE
+    if path.exists():
+        old = files.read_json(path, "restore it, or choose another --out")
+        if any(old.get(key) != value for key, value in about.items()):
+            raise UserError(
+                f"{out} holds models of {old.get('source')} that were chosen or trained otherwise "
+                f"than those of {source}, or other data; choose another --out"
+            )
+        return
+    build.check_free(out, (f"{FILE}.partial",))
+    directory.make(out)
+    files.write_json(path, {"source": str(source), **about})
+
+
+def _write(out: Path, about: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Makes an ensemble of the new runs, in the old shares."""
+    # Of `out` itself only what is going to be the ensemble's own is no source.
+    pool = build.candidates([out / TRAINED], out / "parts", say=say)
+    weights = {(row["run"], row["member"]): row["weight"] for row in about["members"]}
+    mine = {
+        m: weights[one.run.name, one.member]
+        for m, one in enumerate(pool.found)
+        if (one.run.name, one.member) in weights
+    }
+    if len(mine) != len(weights):
+        raise UserError(
+            f"{len(weights) - len(mine)} of the models that were trained again have no weights "
+            f"({'; '.join(pool.left_out)}); remove {out / TRAINED}, then start the same command "
+            f"again"
+        )
+    chosen = build.Chosen(mine, len(mine), None, None, None)
+    build.write(out, pool, chosen, (FILE, TRAINED), select="trained again")

@@ -1,0 +1,172 @@
+"""Rates of any other method, read from the file it wrote, as a submission.
+
+=====================  ===========================================================================
+file                   what it holds
+=====================  ===========================================================================
+submission (HDF5)      nlb_tools' keys, at the top or in the recording's group
+lfads-torch (HDF5)     ``train_output_params``, ``valid_output_params`` (and ``test_...``): means
+                       over posterior samples, held-in then held-out neurons; ``*_inds`` where the
+                       training trials were shuffled between train and valid
+plain (.npz or HDF5)   ``eval`` and, for decoding, ``train``: (trials, bins, neurons)
+plain (.npy)           the same of the evaluated trials alone
+=====================  ===========================================================================
+
+Rates are expected counts per bin; bins are the observed ones, or with the forward ones behind
+them; neurons are held-in then held-out.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from stndt_jax.data.hdf5 import group_name
+from stndt_jax.data.trials import SpikeData
+from stndt_jax.data.validation import load_numpy
+from stndt_jax.errors import UserError
+from stndt_jax.evaluation import scoring
+from stndt_jax.types import NDArray
+
+Arrays = Mapping[str, NDArray]
+
+
+def read(path: Path, data: SpikeData) -> dict[str, NDArray]:
+    """Rates from a file, under the benchmark's keys.
+
+    Raises:
+      UserError: the file is missing or damaged, is in none of the formats above, or does not fit
+        the recording.
+
+    Warns:
+      UserWarning: the rates are so high that they seem to be spikes per second.
+    """
+    arrays = _arrays(path, data)
+    if any(key in arrays for key in scoring.KEYS):
+        rates = {key: arrays[key] for key in scoring.KEYS if key in arrays}
+    elif "valid_output_params" in arrays or "test_output_params" in arrays:
+        rates = _cut(_lfads_torch(arrays, data, path), data, path)
+    elif "eval" in arrays:
+        rates = _cut({split: arrays[split] for split in ("train", "eval") if split in arrays}, data,
+                     path)  # fmt: skip
+    else:
+        raise UserError(
+            f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}, in which no rates are "
+            f"recognised; give nlb_tools' keys, lfads-torch's, or arrays named eval and train"
+        )
+    _warn_hz(rates, data, path)
+    return rates
+
+
+def _arrays(path: Path, data: SpikeData) -> dict[str, NDArray]:
+    """All arrays of a file by name, those of the recording's group as if they stood at the top."""
+    try:
+        if path.suffix in (".npy", ".npz"):
+            found = load_numpy(path)
+            return found if isinstance(found, dict) else {"eval": found}
+        with h5py.File(path, "r") as file:
+            groups = [name for name, item in file.items() if isinstance(item, h5py.Group)]
+            source: Any = file
+            if groups:
+                name = group_name(data.name, data.bin_ms)
+                name = name if name in groups else data.name
+                if name not in groups and len(groups) > 1:
+                    raise UserError(
+                        f"{path} holds the groups {', '.join(sorted(groups))} but none named "
+                        f"{data.name}; rename the one that is meant"
+                    )
+                source = file[name if name in groups else groups[0]]
+            items = {n: item for n, item in source.items() if isinstance(item, h5py.Dataset)}
+            return {name: np.asarray(item[()]) for name, item in items.items() if item.ndim}
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; name a file of rates") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); give .h5, .npz or .npy") from error
+
+
+def _lfads_torch(arrays: Arrays, data: SpikeData, path: Path) -> dict[str, NDArray]:
+    """The trials of an lfads-torch output as the recording's two splits.
+
+    With ``test_output_params`` the evaluated trials are lfads-torch's test trials, and its train
+    and valid trials are the recording's training trials, in the places that ``train_inds`` and
+    ``valid_inds`` give; otherwise its valid trials are the evaluated ones.
+    """
+    if "test_output_params" not in arrays:
+        found = {"eval": arrays["valid_output_params"]}
+        if "train_output_params" in arrays:
+            found["train"] = arrays["train_output_params"]
+        return found
+    found = {"eval": arrays["test_output_params"]}
+    parts = [s for s in ("train", "valid") if f"{s}_output_params" in arrays]
+    if not parts:
+        return found
+    whole = np.concatenate([arrays[f"{s}_output_params"] for s in parts])
+    if len(whole) != len(data.train):
+        raise UserError(
+            f"{path} holds {len(whole)} train and valid trials, but {data.name} has "
+            f"{len(data.train)} training trials; give the output of a run on the same recording"
+        )
+    if all(f"{s}_inds" in arrays for s in parts):
+        place = np.concatenate([arrays[f"{s}_inds"] for s in parts]).astype(int)
+        if not np.array_equal(np.sort(place), np.arange(len(whole))):
+            raise UserError(f"train_inds and valid_inds of {path} do not number every trial once")
+        found["train"] = whole[np.argsort(place)]
+    elif len(parts) == 1:
+        found["train"] = whole
+    return found
+
+
+def _cut(rates: Arrays, data: SpikeData, path: Path) -> dict[str, NDArray]:
+    """Arrays (R, T, N) by split under the benchmark's keys."""
+    found: dict[str, NDArray] = {}
+    T, N = data.bins_observed, data.heldin
+    for split, rates_RTN in rates.items():
+        if rates_RTN.ndim == 4 and rates_RTN.shape[-1] == 1:
+            rates_RTN = rates_RTN[..., 0]
+        trials = len(data.train if split == "train" else data.eval)
+        wanted = [(trials, bins, data.neurons) for bins in sorted({T, data.bins}, reverse=True)]
+        if rates_RTN.shape not in wanted:
+            raise UserError(
+                f"the {split} rates of {path} have shape {rates_RTN.shape}; {data.name} demands "
+                f"{' or '.join(map(str, wanted))}: trials, bins, held-in then held-out neurons"
+            )
+        found[f"{split}_rates_heldin"] = rates_RTN[:, :T, :N]
+        found[f"{split}_rates_heldout"] = rates_RTN[:, :T, N:]
+        if rates_RTN.shape[1] > T:
+            found[f"{split}_rates_heldin_forward"] = rates_RTN[:, T:, :N]
+            found[f"{split}_rates_heldout_forward"] = rates_RTN[:, T:, N:]
+    return found
+
+
+def _warn_hz(rates: Arrays, data: SpikeData, path: Path) -> None:
+    """Warns where the held-in rates are nearer to spikes per second than to counts per bin."""
+    if "eval_rates_heldin" not in rates or not data.eval.heldin.any():
+        return
+    ratio = float(np.mean(rates["eval_rates_heldin"]) / np.mean(data.eval.heldin))
+    if ratio > np.sqrt(1000.0 / data.bin_ms):
+        warnings.warn(
+            f"the rates of {path} are {ratio:.0f} times the counts; rates are expected counts per "
+            f"bin: if these are spikes per second, multiply them by {data.bin_ms / 1000:g}",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def score(rates: Mapping[str, NDArray], targets: Mapping[str, Any]) -> dict[str, float]:
+    """Scores such rates; behaviour is decoded only where training trials have rates too.
+
+    Returns:
+      As ``scoring.score`` does.
+
+    Raises:
+      UserError: rates are missing or misshapen.
+    """
+    kind = scoring.kind_of(targets)
+    fitted = all(f"train_rates_{block}" in rates for block in ("heldin", "heldout"))
+    if kind == "velocity" and not fitted:
+        kind = "none"
+    return scoring.score(rates, targets, kind=kind)

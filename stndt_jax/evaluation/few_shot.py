@@ -1,0 +1,138 @@
+"""Few-shot co-smoothing: how well held-out neurons are read from a model's latents.
+
+A decoder from the latents to the held-out neurons is fitted on k training trials and scored by
+co-bps on the evaluated ones. Latents that hold what the population does and little else need few
+trials; latents that carry more than that need many, at the same co-bps of the model's own.
+
+The latents are what the model's decoder reads, its last layer after the final norm. The model
+was itself trained on the held-out neurons; a score free of that takes a model trained on a
+recording in which they are missing.
+
+Source: K. Dabholkar and O. Barak, When predict can also explain: few-shot prediction to select
+better neural latents, 2024.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stndt_jax.config.schema import Hyper
+from stndt_jax.data.trials import Trials
+from stndt_jax.errors import UserError
+from stndt_jax.evaluation import baselines
+from stndt_jax.evaluation.evaluate import Select, Trained
+from stndt_jax.models.stndt import LayerNorm, ScaleNorm
+from stndt_jax.training import masking, step
+from stndt_jax.training.metrics import BitsPerSpike
+from stndt_jax.types import Array, Bool, Float, NDArray, Params, UInt
+
+
+def latents(
+    arch: step.Arch,
+    params: Params,
+    hyper: Hyper,
+    counts: UInt[Array, "B T N"],
+    known: Bool[Array, "B T N"],
+) -> Float[Array, "B T N"]:
+    """The last layer after the final norm, from held-in neurons' observed bins, no dropout."""
+    x_BTN = jnp.where(known, masking.clean(counts, arch.dims), 0)
+    seen_BT = step.seen(known, arch.dims)
+    _, out = arch.network.apply({"params": params}, x_BTN, step.knobs(hyper), seen_BT)
+    norm = LayerNorm if arch.model.final_norm == "layer" else ScaleNorm
+    final = norm(arch.dims.neurons).apply({"params": params["final_norm"]}, out["layers"][-1])
+    return jnp.asarray(final)
+
+
+def score(
+    trained: Trained,
+    shots: Sequence[int],
+    *,
+    draws: int = 5,
+    alpha: float = 1e-2,
+    select: Select = "cobps",
+    seed: int = 0,
+) -> dict[str, dict[str, float]]:
+    """Co-bps of held-out neurons read from the best member's latents after k trials.
+
+    Args:
+      trained: a run directory, read, with the held-out counts of the evaluated trials known.
+      shots: numbers of trials, k.
+      draws: choices of k training trials, over which the score is averaged.
+      alpha: L2 penalty of the Poisson regression on standardised latents.
+      select: which weights of the member.
+      seed: of the choices.
+
+    Returns:
+      By k: ``co-bps``, the mean over draws, and ``sd``, its standard deviation, bits a spike.
+
+    Raises:
+      UserError: more trials are asked for than there are, or nothing is known to score against.
+    """
+    data, dims = trained.data, trained.arch.dims
+    if data.eval.heldout is None or not dims.heldout:
+        raise UserError(
+            f"few-shot co-smoothing needs the held-out counts of {data.name}'s evaluated trials; "
+            f"give --targets"
+        )
+    for k in shots:
+        if not 0 < k <= len(data.train):
+            raise UserError(
+                f"--shots {k} is not between 1 and the {len(data.train)} training trials of "
+                f"{data.name}"
+            )
+    values = np.asarray(trained.members.selection.cobps.value)
+    best = max(trained.usable, key=lambda k: np.nan_to_num(values[k], nan=-np.inf))
+    z_train, z_eval = (_latents(trained, best, t, select) for t in (data.train, data.eval))
+    T, N = dims.bins_observed, dims.heldin
+    place = np.s_[:, :T, N:]
+    y_train, y_eval = (
+        t.counts(dims.bins_forward, dims.heldout)[place].astype(float)
+        for t in (data.train, data.eval)
+    )
+    known_train, known_eval = (
+        t.known(dims.bins_forward, dims.heldout)[place] for t in (data.train, data.eval)
+    )
+    rng = np.random.default_rng(seed)
+    found = {}
+    for k in shots:
+        reached = []
+        for _ in range(draws):
+            rows = rng.choice(len(z_train), k, replace=False)
+            centre, spread = z_train[rows].mean(axis=(0, 1)), z_train[rows].std(axis=(0, 1)) + 1e-6
+            x_train, x_eval = ((z - centre) / spread for z in (z_train[rows], z_eval))
+            decoder = baselines.regress(x_train, y_train[rows], known_train[rows], alpha)
+            sums = BitsPerSpike.of(
+                *(jnp.asarray(v) for v in (decoder.rates(x_eval), y_eval, known_eval))
+            )
+            reached.append(float(sums.value()))
+        found[str(k)] = {"co-bps": float(np.mean(reached)), "sd": float(np.std(reached))}
+    return found
+
+
+def _latents(trained: Trained, member: int, trials: Trials, select: Select) -> NDArray:
+    """Latents of observed bins, (R, T_obs, N), a batch at a time."""
+    dims = trained.arch.dims
+    params = trained.params(member, select)
+    hyper = jax.tree.map(lambda leaf: leaf[member], trained.hyper)
+    run = jax.jit(functools.partial(latents, trained.arch))
+    rest = dims.bins_forward, dims.heldout
+    both = trials.counts(*rest), trials.known(*rest)
+    size = trained.config.train.batch
+    parts = [
+        np.asarray(run(params, hyper, *(jnp.asarray(x[first : first + size]) for x in both)))
+        for first in range(0, len(trials), size)
+    ]
+    return np.concatenate(parts)[:, : dims.bins_observed].astype(np.float64)
+
+
+def table(found: dict[str, dict[str, float]]) -> str:
+    """One line a number of trials."""
+    lines = [f"{'trials':>8}{'co-bps':>10}{'sd':>9}"]
+    for k, row in found.items():
+        lines.append(f"{k:>8}{row['co-bps']:10.4f}{row['sd']:9.4f}")
+    return "\n".join(lines)

@@ -1,0 +1,151 @@
+"""An interpretation in words and as ``attention.h5``, ``neurons.csv`` and ``interpret.json``."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from stndt_jax import files
+from stndt_jax.data.validation import write_group
+from stndt_jax.errors import UserError
+from stndt_jax.interpret import rankings
+from stndt_jax.interpret.summary import Interpretation
+from stndt_jax.runs import directory
+from stndt_jax.types import NDArray
+
+ARRAYS, TABLE, SUMMARY = "attention.h5", "neurons.csv", "interpret.json"
+COLUMNS = (
+    *("neuron", "unit", "kind", "rate_hz", "importance", "importance_sd", "rank"),
+    "gradient_importance",
+)
+
+
+def write(found: Interpretation, folder: Path) -> list[Path]:
+    """Writes the three files; returns their paths.
+
+    ``neurons.csv`` has a row a neuron, held-in first. ``importance_sd`` is over members, empty for
+    one; ``rank`` counts from 1 among the held-in or the held-out neurons. What is not known is
+    empty.
+
+    Raises:
+        UserError: a file cannot be written there.
+    """
+    directory.make(folder)
+    values = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    arrays = {name: x for name, x in values.items() if isinstance(x, np.ndarray)}
+    attributes = {name: x for name, x in values.items() if isinstance(x, (str, int, float))}
+    write_group(folder / ARRAYS, None, arrays, attributes)
+    files.write_text(folder / TABLE, table(found))
+    files.write_json(
+        folder / SUMMARY, {"labels": found.labels, "summary": found.summary, "format": 1}
+    )
+    return [folder / name for name in (ARRAYS, TABLE, SUMMARY)]
+
+
+def read(folder: Path) -> Interpretation:
+    """Reads what `write` wrote.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    again = "start stndt interpret again"
+    told = files.read_json(folder / SUMMARY, again)
+    names = {field.name for field in dataclasses.fields(Interpretation)}
+    values: dict[str, Any] = dict.fromkeys(names)
+    try:
+        values |= {"labels": list(told["labels"]), "summary": dict(told["summary"])}
+        with h5py.File(folder / ARRAYS, "r") as file:
+            values |= {name: item[()] for name, item in file.items() if name in names}
+            for name, value in file.attrs.items():
+                if name in names:
+                    values[name] = value.item() if isinstance(value, np.generic) else value
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder / ARRAYS} cannot be read ({error}); {again}") from error
+    needed = [name for name in ("rate_hz", "heldin", "by_lag", "name") if values[name] is None]
+    if needed:
+        raise UserError(f"{folder / ARRAYS} holds no {', '.join(needed)}; {again}")
+    return Interpretation(**values)
+
+
+def table(found: Interpretation) -> str:
+    """``neurons.csv`` as text."""
+    n, N = found.heldin, len(found.rate_hz)
+    rank: list[Any] = [""] * N
+    deviation: list[Any] = [""] * N
+    if found.importance is not None:
+        assert found.importance_by_member is not None
+        parts = (found.importance[:n], found.importance[n:])
+        rank = [int(place) for part in parts for place in rankings.ranks(part)]
+        if np.isfinite(found.importance_by_member[:, 0]).sum() > 1:
+            deviation = _numbers(np.nanstd(found.importance_by_member, axis=0, ddof=1))
+    columns = (
+        range(N),
+        [""] * N if found.units is None else [int(unit) for unit in found.units],
+        ["held-in"] * n + ["held-out"] * (N - n),
+        _numbers(found.rate_hz),
+        _numbers(found.importance, N),
+        deviation,
+        rank,
+        _numbers(found.gradient_importance, N),
+    )
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(zip(*columns, strict=True))
+    return out.getvalue()
+
+
+def text(found: Interpretation) -> str:
+    """The summary as lines of text."""
+    s = found.summary
+    lines = [
+        f"{s['members']} model{'s' * (s['members'] > 1)}, {s['trials']} trials of {s['data']}, "
+        f"{s['heldin']} held-in and {s['heldout']} held-out neurons"
+    ]
+    if "spatial" in s:
+        lines.append(str(s["spatial"]))
+    if "agreement" in s:
+        lines += [
+            f"the top tenth of held-in neurons receives {s['top share']:.0%} of their attention",
+            "",
+            f"{'importance agrees over':28}{'rankings':>9}{'Spearman':>10}"
+            f"{'top tenth shared':>18}{'by chance':>11}",
+        ]
+        lines += [_row(name, found) for name, found in s["agreement"].items()]
+    if "gradients" in s:
+        lines.append(_row("members, by gradients", s["gradients"]["members"]))
+    rows = {
+        "attention and mean rate": s.get("importance and rate"),
+        "gradients and mean rate": s.get("gradients", {}).get("and rate"),
+        "attention and gradients": s.get("gradients", {}).get("and attention"),
+        "the same, rate taken out": s.get("gradients", {}).get("and attention, rate taken out"),
+    }
+    lines += ["", "Spearman's correlation of held-in neurons'"]
+    lines += [
+        f"  {name:26}{_number(value):>9}" for name, value in rows.items() if value is not None
+    ]
+    return "\n".join(lines)
+
+
+def _row(name: str, found: dict[str, Any]) -> str:
+    return (
+        f"  {name:26}{found['rankings']:9.0f}{_number(found['spearman']):>10}"
+        f"{_number(found['overlap']):>18}{_number(found['chance']):>11}"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or not np.isfinite(value) else f"{value:.3f}"
+
+
+def _numbers(values: NDArray | None, length: int = 0) -> list[Any]:
+    """Numbers as a CSV holds them: six digits, empty where unknown."""
+    if values is None:
+        return [""] * length
+    return [f"{value:.6g}" if np.isfinite(value) else "" for value in values]

@@ -1,0 +1,1 @@
+"""The network: attention, layers, the whole, and the operations they are written in."""

@@ -1,0 +1,1 @@
+"""Lifts of a pure step to many steps, members, devices and hosts."""

@@ -1,0 +1,58 @@
+"""The other engine: ``jax.pmap`` over the devices, where ``parallel.py`` has jit on a mesh.
+
+Either the members are spread over the devices, which then have nothing to say to one another, or,
+for a model that is large, the trials of every batch (see ``shares.py``); then every device holds
+all members. All devices are of one process: inside jit, pmap counts no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from stndt_jax.parallel import lifts
+from stndt_jax.parallel.batch_shard import WHOLE, Share
+
+_AXIS = "device"
+
+
+def share(grid: Mesh) -> Share:
+    """What a device has of a batch."""
+    parts = grid.shape["data"]
+    return WHOLE if parts == 1 else Share(_AXIS, parts)
+
+
+def over_members(fn: Callable, grid: Mesh, shared: int = 0) -> Callable:
+    """Lifts a function of one member to a population on several devices.
+
+    Args:
+      fn: a pure function of one member; if ``grid`` spreads trials, of this device's share.
+      grid: devices, as ``parallel.mesh`` lays them out, along one of its sides only.
+      shared: as in ``parallel.over_members``, like all else.
+    """
+    devices = list(grid.devices.flat)
+    here = lifts.over_members(fn, shared)
+
+    def one(_: Any, *args: Any) -> Any:
+        return here(*args)
+
+    def of_trials(*args: Any) -> Any:
+        # pmap needs something that differs between the devices.
+        axes = (0, *[None] * len(args))
+        spread = jax.pmap(one, _AXIS, in_axes=axes, out_axes=None, devices=devices)
+        return spread(jnp.arange(len(devices)), *args)
+
+    def of_members(*args: Any) -> Any:
+        split = len(args) - shared
+        own = jax.tree.map(lambda x: x.reshape(len(devices), -1, *x.shape[1:]), args[:split])
+        axes = (*[0] * split, *[None] * shared)
+        result = jax.pmap(here, _AXIS, in_axes=axes, devices=devices)(*own, *args[split:])
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), result)
+
+    lifted = of_members if grid.shape["data"] == 1 else of_trials
+    lifted.__name__ = getattr(fn, "__name__", lifted.__name__)
+    return lifted

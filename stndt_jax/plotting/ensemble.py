@@ -1,0 +1,56 @@
+"""Many models as a picture: how the score of their mean rate grows with their number.
+
+Like `plots.py`: arrays to a `matplotlib.figure.Figure`, which `plots.save` writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from stndt_jax.plotting.style import BEST, OTHERS, SMOOTHED, TRUE, styled
+
+
+@styled
+def ensemble_curve(
+    curve: Mapping[str, Any], chosen: tuple[int, float], each: Sequence[float]
+) -> Figure:
+    """Validation co-bps of the mean rate against the number of models.
+
+    The best n models, the way of greedy selection where it was asked for, and random sets with
+    their mean and 95% range; what was chosen is marked. A strip on the left shows every model by
+    itself.
+
+    Args:
+        curve: `curve` of `ensemble.json`.
+        chosen: number of chosen models and their co-bps.
+        each: co-bps of every candidate.
+    """
+    fig = Figure(figsize=(4.4, 2.7), layout="constrained")
+    ax = fig.subplots()
+    size, random = np.asarray(curve["size"]), curve["random"]
+    ax.fill_between(
+        size, random["2.5%"], random["97.5%"], color=OTHERS, alpha=0.35, linewidth=0,
+        label="random sets, 95%",
+    )  # fmt: skip
+    ax.plot(size, random["mean"], color=OTHERS, label="random sets, mean")
+    ax.plot(size, curve["top"], color=TRUE, linewidth=1.0, label="best n")
+    if curve["greedy"] is not None:
+        path = curve["greedy"]
+        ax.plot(np.arange(1, len(path) + 1), path, color=SMOOTHED, label="greedy")
+    ax.plot(*chosen, "o", color=BEST, markersize=5, label="chosen", zorder=4)
+    jitter = np.random.default_rng(0).uniform(0.35, 0.65, len(each))
+    ax.plot(jitter, each, ".", color=OTHERS, markersize=2.5, zorder=1)
+    # Models far below the others would flatten everything else.
+    lowest = min(random["2.5%"][0], min(curve["top"]))
+    highest = max([chosen[1], *curve["top"], *random["97.5%"]])
+    margin = 0.08 * max(highest - lowest, 1e-4)
+    ax.set_ylim(lowest - margin, highest + margin)
+    ax.set_xlim(0, None)
+    ax.set_xlabel("models in the mean")
+    ax.set_ylabel("validation co-bps (bits/spike)")
+    ax.legend(loc="lower right")
+    return fig

@@ -1,0 +1,261 @@
+"""Checkpoints of a run, through Orbax; nothing else imports it.
+
+A checkpoint is a folder named by its number and, beside it, ``NUMBER.sha256``, which lists the
+digest of every file. The list is written last: a checkpoint without one was never finished, and
+one that does not match it has been damaged since. Neither is ever loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from stndt_jax.errors import UserError
+from stndt_jax.parallel import multihost
+
+KEPT = 2
+# As str() writes it, for the folder is found by that name again.
+_NUMBER = re.compile(r"0|[1-9][0-9]*")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+logger = logging.getLogger("stndt_jax")
+
+
+class Checkpoints:
+    """The numbered checkpoints in a folder; the two newest are kept.
+
+    Attributes:
+      latest: number of the newest good checkpoint, or None.
+      found: sentences about what was damaged or unfinished.
+    """
+
+    def __init__(self, folder: Path, repair: bool = True) -> None:
+        """Finds the newest checkpoint that is whole.
+
+        Args:
+          folder: where the checkpoints are; made if need be.
+          repair: move what is damaged into ``damaged/`` and remove what was never finished.
+        """
+        self._folder = folder
+        self.found: list[str] = []
+        self.latest: int | None = None
+        with multihost.together():
+            if multihost.first():
+                self._look(repair)
+        found = int(multihost.gathered([-1 if self.latest is None else self.latest])[0, 0])
+        self.latest = None if found < 0 else found
+
+    def _look(self, repair: bool) -> None:
+        """Finds the newest whole checkpoint, and mends what can be."""
+        folder = self._folder
+        for number in self._numbers():
+            wrong = damage(folder, number)
+            if wrong is None:
+                self.latest = number
+                break
+            where = f"checkpoint {number} in {folder} {wrong}"
+            self.found.append(f"{where}; it was moved to damaged/" if repair else where)
+            if repair:
+                self._set_aside(number)
+        if repair:
+            self._clear()
+            if folder.exists() and not folder.is_dir():
+                raise UserError(f"{folder} is no folder; move it away, or choose another --workdir")
+
+    def _numbers(self) -> list[int]:
+        """Numbers of all checkpoints, newest first."""
+        if not self._folder.is_dir():
+            return []
+        # Whatever has a number for a name: a file would be in the way of the next save.
+        names = [path.name for path in self._folder.iterdir()]
+        return sorted((int(name) for name in names if _NUMBER.fullmatch(name)), reverse=True)
+
+    def _clear(self) -> None:
+        """Removes what a save left that was not finished."""
+        for leftover in self._folder.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in self._folder.glob("*.sha256.partial"):
+            if leftover.is_file():
+                leftover.unlink(missing_ok=True)
+
+    def _set_aside(self, number: int) -> None:
+        folder = self._folder.parent / "damaged"
+        try:
+            folder.mkdir(exist_ok=True)
+            free = next(i for i in range(1, 10**6) if not (folder / f"{number}.{i}").exists())
+            (self._folder / str(number)).rename(folder / f"{number}.{free}")
+            digests = _digests(self._folder, number)
+            if digests.exists():
+                digests.rename(folder / f"{number}.{free}.sha256")
+        except OSError as error:
+            raise UserError(
+                f"{self.found[-1].partition(';')[0]}, and cannot be moved to {folder} "
+                f"({error.strerror}); move it away by hand"
+            ) from error
+
+    def save(self, number: int, tree: Any) -> None:
+        """Saves ``tree`` under ``number``, unless it is there already.
+
+        Raises:
+          UserError: the folder cannot be written, for example because the disk is full; the
+            checkpoints before it stand.
+        """
+        if number == self.latest:
+            return
+        path = (self._folder / str(number)).absolute()
+        with multihost.together():
+            self._write(number, path, tree)
+        self.latest = number
+        for old in self._numbers()[KEPT:] if multihost.first() else ():
+            _digests(self._folder, old).unlink(missing_ok=True)
+            shutil.rmtree(self._folder / str(old), ignore_errors=True)
+
+    def _write(self, number: int, path: Path, tree: Any) -> None:
+        """Every process writes its arrays, the first one then their digests."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with _unlogged():
+                ocp.save(path, tree)
+            if not multihost.first():
+                return
+            lines = [f"{digest}  {name}" for name, digest in sorted(_hash(path).items())]
+            digests = _digests(self._folder, number)
+            partial = digests.with_name(digests.name + ".partial")
+            partial.write_text("\n".join(lines) + "\n")
+            partial.replace(digests)
+        except (OSError, ValueError, RuntimeError) as error:
+            # What Orbax raises for a full disk depends on which of its writers met it.
+            if not _is_of_the_disk(error):
+                raise
+            for name in _LOUD:
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+            shutil.rmtree(path, ignore_errors=True)
+            self._clear()
+            stands = "none was written before it"
+            if self.latest is not None:
+                stands = f"checkpoint {self.latest} stands"
+            raise UserError(
+                f"no checkpoint could be written to {self._folder} ({_reason(error)}), {stands}; "
+                f"free some space, then start the same command again to go on"
+            ) from error
+
+    def load(self, like: Any, sharding: Any = None) -> tuple[int, Any]:
+        """The newest good checkpoint as (number, tree), shaped like ``like``.
+
+        Args:
+          like: arrays or ``jax.ShapeDtypeStruct``.
+          sharding: where the arrays go, whatever devices they were saved from; by default to
+            the first device.
+
+        Raises:
+          UserError: there is none, or it is not of this shape.
+        """
+        number = self.latest
+        if number is None:
+            damaged = f" ({'; '.join(self.found)})" if self.found else ""
+            raise UserError(f"{self._folder} holds no whole checkpoint{damaged}; train first")
+        here = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        like = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like
+        )
+        try:
+            return number, ocp.load((self._folder / str(number)).absolute(), like)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"checkpoint {number} in {self._folder} is whole but of another model or of "
+                f"another version ({_reason(error)}); train into another --workdir"
+            ) from error
+
+
+def damage(folder: Path, number: int) -> str | None:
+    """What is wrong with a checkpoint, in words; None if nothing is."""
+    try:
+        lines = _digests(folder, number).read_text().splitlines()
+        wanted = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    except FileNotFoundError:
+        return "was never finished"
+    except (OSError, ValueError):
+        return "has an unreadable list of digests"
+    try:
+        found = _hash(folder / str(number))
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if missing := sorted(set(wanted) - set(found)):
+        return f"lacks {missing[0]}" if _listed(wanted) else "has a damaged list of digests"
+    if extra := sorted(set(found) - set(wanted)):
+        return f"holds {extra[0]}, which its list of digests lacks"
+    if not found:
+        return "is empty"
+    changed = [name for name in sorted(wanted) if found[name] != wanted[name]]
+    return f"has a damaged {changed[0]}" if changed else None
+
+
+def _listed(wanted: dict[str, str]) -> bool:
+    """Whether a list of digests looks like one."""
+    return all(_DIGEST.fullmatch(digest) for digest in wanted.values())
+
+
+def _digests(folder: Path, number: int) -> Path:
+    return folder / f"{number}.sha256"
+
+
+def _hash(path: Path) -> dict[str, str]:
+    """SHA-256 of every file below ``path``, by relative name."""
+    found = {}
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            with file.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            found[file.relative_to(path).as_posix()] = digest
+    return found
+
+
+# Who logs, with tracebacks and in threads that may outlive a save, what the save raises.
+_LOUD = ("absl", "asyncio", "concurrent.futures")
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Holds a save, whose failure is raised and told in one sentence, not in ten tracebacks."""
+    disabled, hook = logging.root.manager.disable, sys.excepthook
+
+    def hushed(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        # A callback of tensorstore comes too late, after the save has failed, and prints so.
+        if "Event loop is closed" not in str(error):
+            hook(kind, error, trace)
+
+    logging.disable(logging.CRITICAL)
+    sys.excepthook = hushed
+    try:
+        yield
+        sys.excepthook = hook
+    finally:
+        logging.disable(disabled)
+
+
+_DISK = re.compile(
+    "no space left on device|disk quota exceeded|read-only file system|permission denied|"
+    "file too large",
+    re.IGNORECASE,
+)
+
+
+def _is_of_the_disk(error: BaseException) -> bool:
+    return isinstance(error, OSError) or _DISK.search(str(error)) is not None
+
+
+def _reason(error: BaseException) -> str:
+    if told := _DISK.search(str(error)):
+        return told.group()
+    text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+    return text[:200]

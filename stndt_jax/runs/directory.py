@@ -1,0 +1,221 @@
+"""The files of a run directory other than its checkpoints.
+
+``config.json``   the configuration, as ``config.to_mapping`` gives it
+``run.json``      data fingerprint and sizes, and of every process that worked on the run:
+                  versions, commit, devices, command line, times, how it ended
+``metrics.jsonl`` one row a validation
+``log.txt``       what was printed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.metadata
+import platform
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from stndt_jax import files
+from stndt_jax.config.schema import Config, from_mapping, to_mapping, with_later
+from stndt_jax.data.trials import SpikeData
+from stndt_jax.errors import UserError
+
+# Sizes of a trial, in run.json under sizes.
+_SIZES = ("bins_observed", "bins_forward", "heldin", "heldout")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "h5py", "nlb_tools")
+
+
+def make(path: Path) -> None:
+    """Makes the directory.
+
+    Raises:
+      UserError: it cannot be made or written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"--workdir {path} cannot be written ({error.strerror}); choose another"
+        ) from error
+
+
+_RESTORE = "restore it from a backup, or train with --fresh, which sets the run aside"
+
+
+def read_config(path: Path) -> Config:
+    """The configuration of the run in a directory.
+
+    Raises:
+      UserError: its file is missing or damaged.
+    """
+    copy = f"restore it, {path / 'run.json'} has a copy under config"
+    values = files.read_json(path / "config.json", copy)
+    if not isinstance(values, dict):
+        raise UserError(f"{path / 'config.json'} holds no configuration; {copy}")
+    try:
+        return from_mapping(with_later(values))
+    except UserError as error:
+        raise UserError(f"{path / 'config.json'} is damaged: {error}; {copy}") from error
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """The keys in which two configurations differ, as ``key: old -> new``."""
+
+    def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in values.items():
+            if isinstance(value, dict):
+                found |= flat(value, f"{prefix}{name}.")
+            else:
+                found[prefix + name] = list(value) if isinstance(value, tuple) else value
+        return found
+
+    a, b = flat(to_mapping(old)), flat(to_mapping(new))
+    return [
+        f"{key}: {a.get(key)} -> {b.get(key)}" for key in {**a, **b} if a.get(key) != b.get(key)
+    ]
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in ("stndt_jax", *_PACKAGES):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+# Where the recording lies, how often a checkpoint is written and on which devices change nothing
+# that is computed.
+FREE = (
+    *("data.path", "data.targets", "train.save_every_s", "model.remat"),
+    *("parallel.devices", "parallel.data", "parallel.engine"),
+)
+
+
+def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = False) -> None:
+    """Begins a run in a directory, or checks that it is the same run that goes on.
+
+    Raises:
+      UserError: the directory holds another configuration, was trained on other data, or lacks
+        the files that would tell.
+    """
+    fingerprint = data.fingerprint()
+    if not (path / "config.json").exists():
+        # A run that has run.json alone was killed, or met a full disk, before it had begun.
+        if any((path / "checkpoints").glob("[0-9]*")) or (path / "metrics.jsonl").exists():
+            raise UserError(
+                f"{path} holds a run without its config.json; restore that file (run.json has a "
+                f"copy under config), or give --fresh to set the run aside and begin anew"
+            )
+        trials = {"train_trials": len(data.train), "eval_trials": len(data.eval)}
+        sizes = trials | {name: getattr(data, name) for name in _SIZES}
+        new = {"config": to_mapping(config), "data_fingerprint": fingerprint, "sizes": sizes}
+        files.write_json(path / "run.json", new | {"sittings": [sitting()]})
+        files.write_json(path / "config.json", to_mapping(config))
+        return
+    old, run = read_config(path), read_run(path)
+    changed = [d for d in differences(old, config) if d.split(":")[0] not in FREE]
+    longer = [d for d in changed if d.startswith("train.epochs:")]
+    if extend and longer and config.train.epochs > old.train.epochs:
+        changed = [d for d in changed if d not in longer]
+    if changed:
+        hint = ", give --extend to train longer," if longer and changed == longer else ""
+        raise UserError(
+            f"{path} holds a run with another configuration ({'; '.join(changed)}); repeat the old "
+            f"settings to go on with it{hint} or choose another --workdir"
+        )
+    if run["data_fingerprint"] != fingerprint:
+        raise UserError(
+            f"{path} was trained on other data than {config.data.path} holds now (fingerprints "
+            f"{run['data_fingerprint'][:12]} and {fingerprint[:12]}); give the same recording or "
+            f"choose another --workdir"
+        )
+    run["sittings"] = [*run["sittings"], sitting()]
+    files.write_json(path / "run.json", run)
+    if longer:
+        files.write_json(path / "config.json", to_mapping(config))
+
+
+def note_end(path: Path, ending: str) -> None:
+    """Writes into ``run.json`` when and how this sitting ended, if that can be written."""
+    # What ended it may be a full disk, and is what the user must hear of.
+    with contextlib.suppress(UserError):
+        run = read_run(path)
+        run["sittings"][-1] |= {"ended": _now(), "how": ending}
+        files.write_json(path / "run.json", run)
+
+
+def set_aside(path: Path) -> Path | None:
+    """Moves a run directory to a free name beside it; what was there is never deleted."""
+    if not path.is_dir() or not any(path.iterdir()):
+        return None
+    free = next(i for i in range(1, 10**6) if not Path(f"{path}.old{i}").exists())
+    try:
+        return path.rename(f"{path}.old{free}")
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be moved aside ({error.strerror}); do so by hand"
+        ) from error
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """The ``run.json`` of a run directory.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    run = files.read_json(path / "run.json")
+    fine = (
+        isinstance(run, dict)
+        and isinstance(run.get("data_fingerprint"), str)
+        and isinstance(run.get("sizes"), dict)
+        and all(isinstance(run["sizes"].get(name), int) for name in _SIZES)
+        and isinstance(run.setdefault("sittings", []), list)
+        and all(isinstance(sitting, dict) for sitting in run["sittings"])
+    )
+    if not fine:
+        raise UserError(
+            f"{path / 'run.json'} does not say what the run was trained on, or by whom; {_RESTORE}"
+        )
+    return run
+
+
+def sitting() -> dict[str, Any]:
+    """One process's part of a run, as it begins."""
+    return {
+        "began": _now(),
+        "command": sys.argv,
+        "host": socket.gethostname(),
+        "machine": platform.machine(),
+        "devices": [f"{d.platform}:{d.device_kind}" for d in jax.devices()],
+        "versions": versions(),
+        "commit": _commit(),
+    }
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _commit() -> str | None:
+    """The commit of the source tree, where the package runs from one."""
+    folder = Path(__file__).resolve().parents[1]
+    if not (folder / ".git").exists():
+        return None
+    ask = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(ask, capture_output=True, text=True, timeout=5).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None

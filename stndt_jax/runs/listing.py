@@ -1,0 +1,189 @@
+"""All runs and ensembles below a folder as one table.
+
+It reads what stands beside the weights, never the weights or the data, so that it is quick; and
+nothing that is damaged, missing or half written stops it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from stndt_jax import files
+from stndt_jax.errors import UserError
+from stndt_jax.runs import directory, log, places
+
+COLUMNS = (
+    *("path", "kind", "config", "data", "epochs", "planned", "members", "validation co-bps"),
+    *("co-bps", "vel R2", "tp corr", "psth R2", "fp-bps", "how", "date"),
+)
+_SCORES = ("co-bps", "vel R2", "tp corr", "psth R2", "fp-bps")
+Row = dict[str, Any]
+
+
+def table(folder: Path) -> list[Row]:
+    """One row for every run and ensemble at or below a folder, ``COLUMNS`` as keys.
+
+    What is not known is None. A run in a bad state has, under ``how``, what is wrong.
+
+    Raises:
+      UserError: there is no such folder, or nothing in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder; name one with runs of stndt train in it")
+    rows = []
+    for path in places.find(folder):
+        row: Row = dict.fromkeys(COLUMNS)
+        row["path"] = str(path.relative_to(folder)) if path != folder else path.name
+        row["kind"] = "ensemble" if places.is_ensemble(path) else "run"
+        read = _ensemble if places.is_ensemble(path) else _run
+        problems = []
+        for part in (*read, _scores):
+            try:
+                row |= part(path)
+            except UserError as error:
+                problems.append(str(error))
+            except (KeyError, ValueError, TypeError, AttributeError, IndexError, OSError) as error:
+                # Whatever a file holds that is not what we write; the sentence says of what.
+                problems.append(f"{part.__name__.strip('_')} ({type(error).__name__}: {error})")
+        if problems:
+            row["how"] = f"damaged: {problems[0]}"
+        rows.append(row)
+    if not rows:
+        raise UserError(f"no run of stndt train is at or below {folder}; name another folder")
+    return rows
+
+
+def _settings(path: Path) -> Row:
+    config = directory.read_config(path)
+    data = config.data.name or Path(config.data.path).stem
+    return {"data": data, "planned": config.train.epochs, "members": config.population}
+
+
+def _history(path: Path) -> Row:
+    """When it was last worked on, how that ended, and under what name it was configured."""
+    sittings = directory.read_run(path)["sittings"]
+    if not sittings:
+        return {}
+    last = sittings[-1]
+    how = last.get("how") or ("at work" if _at_work(path) else "killed")
+    date = last.get("ended") or last.get("began")
+    names = [_configured(sitting.get("command")) for sitting in sittings]
+    config = next((name for name in names if name), None)
+    return {"how": str(how), "date": None if date is None else str(date), "config": config}
+
+
+def _configured(command: Any) -> str | None:
+    """The name of the configuration in a command line."""
+    words = [str(word) for word in command] if isinstance(command, list) else []
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        flag, equals, value = word.lstrip("-").partition("=")
+        if word.startswith("-") and flag == "config":
+            return Path(value if equals else after).stem
+    return None
+
+
+def _at_work(path: Path) -> bool:
+    return (path / "lock").exists()
+
+
+def _progress(path: Path) -> Row:
+    file = path / "metrics.jsonl"
+    if not file.exists():
+        return {"epochs": 0}
+    rows, _ = log.read_rows(file)
+    best = [value for row in rows for value in _numbers(row.get("best_cobps"))]
+    return {
+        "epochs": rows[-1]["epoch"] if rows else 0,
+        "validation co-bps": max(best, default=None),
+    }
+
+
+def _members(path: Path) -> Row:
+    found = places.read_ensemble(path)
+    config = places.read_config(path)
+    return {
+        "data": found.get("data"),
+        "members": len(found["members"]),
+        "validation co-bps": next(_numbers([found.get("validation co-bps")]), None),
+        "config": found.get("select"),
+        "planned": config.train.epochs,
+        "how": "chosen",
+    }
+
+
+def _scores(path: Path) -> Row:
+    """The scores of the mean rate, if it has been evaluated."""
+    if not (path / "scores.json").exists():
+        return {}
+    found = files.read_json(path / "scores.json", "evaluate it again").get("ensemble", {})
+    return {name: next(_numbers([found.get(name)]), None) for name in _SCORES}
+
+
+_run = (_settings, _history, _progress)
+_ensemble = (_members,)
+
+
+def _numbers(values: Any) -> Iterator[float]:
+    """Those of some values that are finite numbers."""
+    for value in values if isinstance(values, list) else [values]:
+        if isinstance(value, (int, float)) and math.isfinite(value):
+            yield float(value)
+
+
+def ordered(rows: Sequence[Row], key: str) -> list[Row]:
+    """Rows by a column: numbers from the highest, texts from the first; unknown ones last.
+
+    Raises:
+      UserError: there is no such column.
+    """
+    if key not in COLUMNS:
+        raise UserError(f"--sort={key} is no column; choose one of {', '.join(COLUMNS)}")
+    known = [row for row in rows if row[key] is not None]
+    numbers = all(isinstance(row[key], (int, float)) for row in known)
+    known.sort(key=lambda row: -row[key] if numbers else str(row[key]))
+    return known + [row for row in rows if row[key] is None]
+
+
+def text(rows: Sequence[Row]) -> str:
+    """Rows as lines; columns of which nothing is known are left out."""
+    names = [name for name in COLUMNS if any(row[name] is not None for row in rows)]
+    cells = [names, *([_cell(name, row[name]) for name in names] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if _right(name) else cell.ljust(width)
+            for name, cell, width in zip(names, line, widths, strict=True)
+        ).rstrip()
+        for line in cells
+    )
+
+
+def _right(name: str) -> bool:
+    return name in ("epochs", "planned", "members", "validation co-bps", *_SCORES)
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:g}" if name == "epochs" else f"{value:.4f}"
+    line = " ".join(str(value).split())
+    return line if len(line) <= 60 else f"{line[:57]}..."
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    """Writes all columns, empty where nothing is known; a whole file or none.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    lines = io.StringIO(newline="")
+    writer = csv.DictWriter(lines, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_text(path, lines.getvalue(), "choose another")

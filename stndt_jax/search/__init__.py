@@ -1,0 +1,1 @@
+"""Searches for hyperparameters: space, study, workers, executors."""

@@ -1,0 +1,101 @@
+"""What a search found: its trials as JSON and CSV, and as pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stndt_jax import files
+from stndt_jax.errors import UserError
+from stndt_jax.runs.lock import turn
+from stndt_jax.search import study
+from stndt_jax.search.study import Study, Trial
+
+RESULTS, TABLE = "search.json", "trials.csv"
+
+
+def write(folder: Path, opened: Study) -> dict[str, Any]:
+    """Writes ``search.json``, ``trials.csv`` and, with matplotlib, the figures.
+
+    Args:
+      folder: the search directory.
+      opened: its study.
+
+    Returns:
+      What ``search.json`` holds.
+    """
+    # Workers that wait for the last trial end at the same moment, and all write.
+    with turn(folder / "turn"):
+        return _write(folder, opened)
+
+
+def _write(folder: Path, opened: Study) -> dict[str, Any]:
+    trials = opened.trials()
+    best = study.best(trials)
+    found: dict[str, Any] = {
+        "study": opened.name,
+        "best": None if best is None else _row(best),
+        "importance": opened.importances(),
+        "trials": [_row(t) for t in trials],
+    }
+    files.write_json(folder / RESULTS, found)
+    _write_text(folder / TABLE, _table(trials))
+    _draw(folder, trials, found["importance"])
+    return found
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "state": trial.state,
+        "value": trial.value,
+        "run": f"trials/{trial.run}",
+        "member": trial.member,
+        "params": trial.params,
+    }
+
+
+def _table(trials: list[Trial]) -> str:
+    names = sorted({name for t in trials for name in t.params})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["number", "state", "value", "run", "member", *names])
+    for t in trials:
+        value = "" if t.value is None else repr(t.value)
+        row = [t.number, t.state, value, f"trials/{t.run}", t.member]
+        writer.writerow([*row, *(t.params.get(name, "") for name in names)])
+    return text.getvalue()
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(f"{path} cannot be written ({error.strerror}); free some space") from error
+
+
+def _draw(folder: Path, trials: list[Trial], shares: dict[str, float]) -> None:
+    try:
+        from stndt_jax.plotting import search, style
+    except ImportError:
+        return
+    ended = [t for t in trials if t.state not in ("running", "lost")]
+    if not ended:
+        return
+    history = search.history(
+        np.array([t.number for t in ended]),
+        np.array([np.nan if t.value is None else t.value for t in ended]),
+        np.array([t.state == "pruned" for t in ended]),
+    )
+    figures = {"history": history}
+    if shares:
+        figures["importance"] = search.importance(shares)
+    for name, figure in figures.items():
+        style.save(figure, folder / f"{name}.png", svg=True)

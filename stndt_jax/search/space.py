@@ -1,0 +1,219 @@
+"""What a search may change, and how far: the ``get_search_space()`` of a configuration file.
+
+Such a function returns a dictionary of name -> range, for example::
+
+    {
+        "dropout": ("uniform", 0.0, 0.4),
+        "learning_rate": ("log", 1e-5, 1e-2),
+        "context_forward": ("int", 1, 100),
+        "model.layers": ("choice", 2, 4),
+    }
+
+A hyperparameter that may differ between the members of a population goes by its name under
+``config.members``. Everything else is static, goes by its dotted key, and is a choice: all
+trials that train together share it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stndt_jax.config import schema as configs
+from stndt_jax.config.schema import Config
+from stndt_jax.errors import UserError
+from stndt_jax.types import Dims
+
+KINDS = ("uniform", "log", "int", "choice")
+# Set by a search itself, or of no use to choose.
+_NOT_SEARCHED = ("seed", "population", "members", "data", "parallel")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from ``low`` to ``high``, both included; ``log``: uniform in the logarithm."""
+
+    low: float
+    high: float
+    log: bool
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values."""
+
+    values: tuple[Any, ...]
+
+
+Dimension = Range | Choice
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A checked search space.
+
+    Attributes:
+      own: dimensions in which every trial has its own value, by hyperparameter.
+      shared: dimensions that all trials of a population share, by dotted key.
+    """
+
+    own: Mapping[str, Dimension]
+    shared: Mapping[str, Choice]
+
+    def plain(self) -> dict[str, list[Any]]:
+        """As a file can hold it, to be compared."""
+        found: dict[str, list[Any]] = {}
+        for name, one in {**self.shared, **self.own}.items():
+            if isinstance(one, Choice):
+                found[name] = ["choice", *one.values]
+            else:
+                kind = "log" if one.log else "int" if one.whole else "uniform"
+                found[name] = [kind, one.low, one.high]
+        return found
+
+
+def check(given: Any, config: Config) -> Space:
+    """Checks every name and range of a search space.
+
+    Args:
+      given: what ``get_search_space()`` returned.
+      config: that the space stands beside.
+
+    Raises:
+      UserError: a name or a value is not one that the configuration can have.
+    """
+    if not isinstance(given, Mapping) or not given:
+        raise UserError("get_search_space() must return a dictionary of name -> range")
+    own: dict[str, Dimension] = {}
+    shared: dict[str, Choice] = {}
+    for name, entry in given.items():
+        one = _dimension(name, entry)
+        ends = one.values if isinstance(one, Choice) else (one.low, one.high)
+        for value in ends:
+            _try(name, value, config)
+        if name in configs.HYPER_FIELDS:
+            own[name] = one
+        elif isinstance(one, Choice):
+            shared[name] = one
+        else:
+            raise UserError(
+                f"search space: {name} changes the compiled program, so all trials of a "
+                f'population share it; give a choice, for example ("choice", 1, 2)'
+            )
+    return Space(own, shared)
+
+
+def _dimension(name: Any, entry: Any) -> Dimension:
+    shape = "a kind and its values, for example ('log', 1e-4, 1e-2)"
+    if not isinstance(entry, Sequence) or isinstance(entry, str) or len(entry) < 2:
+        raise UserError(f"search space: {name} is {entry!r}; give {shape}")
+    kind, *values = entry
+    if kind not in KINDS:
+        raise UserError(f"search space: {name} is of kind {kind!r}; {', '.join(KINDS)} are known")
+    if kind == "choice":
+        return Choice(tuple(dict.fromkeys(values)))
+    number = all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
+    if len(values) != 2 or not number or values[0] > values[1]:
+        raise UserError(f"search space: {name} is {entry!r}; give the lowest and highest value")
+    low, high = values
+    if kind == "log" and low <= 0:
+        raise UserError(f"search space: {name} begins at {low}; a logarithm needs more than 0")
+    if kind == "int" and not (float(low).is_integer() and float(high).is_integer()):
+        raise UserError(f"search space: {name} is {entry!r}; give whole numbers")
+    return Range(low, high, kind == "log", kind == "int")
+
+
+def _try(name: Any, value: Any, config: Config) -> None:
+    """Refuses a value that the configuration would refuse."""
+    values = copy.deepcopy(configs.to_mapping(config)) | {"population": 1, "members": {}}
+    if name in configs.HYPER_FIELDS:
+        values["members"] = {name: [value]}
+    else:
+        _put(values, str(name), value)
+    try:
+        configs.from_mapping(values)
+    except UserError as error:
+        raise UserError(f"search space: {name} may be {value!r}, but {error}") from error
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key of a nested mapping."""
+    section, _, leaf = key.partition(".")
+    known = {
+        f"{name}.{inner}"
+        for name, inside in values.items()
+        if name not in _NOT_SEARCHED
+        for inner in inside
+    } - {inner for inner, _ in configs.HYPER_FIELDS.values()}
+    if key not in known:
+        names = [*configs.HYPER_FIELDS, *sorted(known)]
+        raise UserError(f"{key} cannot be searched; {configs.suggest(key, names)}")
+    values[section][leaf] = value
+
+
+def without(space: Space, keys: Iterable[str]) -> Space:
+    """The space without what the user has set: dotted keys of the configuration."""
+    fixed = set(keys)
+    own = {n: d for n, d in space.own.items() if configs.HYPER_FIELDS[n][0] not in fixed}
+    return Space(own, {key: d for key, d in space.shared.items() if key not in fixed})
+
+
+def fit(space: Space, config: Config, dims: Dims) -> Space:
+    """The space without numbers of heads that do not divide this recording's sizes.
+
+    Raises:
+      UserError: no number of heads is left, or nothing at all.
+    """
+    heads = space.shared.get("model.heads")
+    shared = dict(space.shared)
+    if heads is not None:
+        sizes = [dims.neurons, dims.bins] if config.model.spatial else [dims.neurons]
+        fitting = tuple(h for h in heads.values if not any(size % h for size in sizes))
+        if not fitting:
+            raise UserError(
+                f"none of the heads {list(heads.values)} of the search space divides the "
+                f"{' and '.join(map(str, sizes))} neurons and bins of this recording; give "
+                f"--config.model.heads=1"
+            )
+        shared["model.heads"] = Choice(fitting)
+    if not space.own and not shared:
+        raise UserError("everything is set and nothing is left to search; set fewer --config keys")
+    return Space(space.own, shared)
+
+
+def of_config(config: Config, space: Space) -> Params:
+    """The configuration's own values of what a space changes, where the space holds them."""
+    values = configs.to_mapping(config)
+    found: Params = {}
+    for name, one in {**space.shared, **space.own}.items():
+        key = configs.HYPER_FIELDS[name][0] if name in configs.HYPER_FIELDS else name
+        section, leaf = key.split(".")
+        value = values[section][leaf]
+        if value in one.values if isinstance(one, Choice) else one.low <= value <= one.high:
+            found[name] = value
+    return found
+
+
+def population(
+    config: Config, space: Space, params: Sequence[Params], seeds: Sequence[int]
+) -> Config:
+    """The configuration of a population, one member a trial.
+
+    Args:
+      config: what the search keeps as it is.
+      space: what ``params`` are of.
+      params: of every trial; all agree in what the space says is shared.
+      seeds: of every trial.
+    """
+    values = copy.deepcopy(configs.to_mapping(config))
+    values["population"] = len(params)
+    for key in space.shared:
+        _put(values, key, params[0][key])
+    values["members"] = {name: [p[name] for p in params] for name in space.own}
+    values["members"]["seed"] = list(seeds)
+    return configs.from_mapping(values)

@@ -1,0 +1,1 @@
+"""Training: masks, losses, the step, populations, the loop."""

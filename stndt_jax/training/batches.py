@@ -1,0 +1,57 @@
+"""From a recording to what a model is trained on and what selects it."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stndt_jax.config.schema import Config
+from stndt_jax.data.trials import SpikeData, Trials
+from stndt_jax.errors import UserError
+from stndt_jax.training.step import Batch
+from stndt_jax.types import Dims
+
+
+def dims_of(data: SpikeData) -> Dims:
+    """Sizes of a trial of this data."""
+    return Dims(data.bins_observed, data.bins_forward, data.heldin, data.heldout, data.gaps)
+
+
+def batch_of(trials: Trials, dims: Dims) -> Batch:
+    """All counts of some trials, and where they are known."""
+    return Batch(
+        jnp.asarray(trials.counts(dims.bins_forward, dims.heldout)),
+        jnp.asarray(trials.known(dims.bins_forward, dims.heldout)),
+    )
+
+
+def split(config: Config, data: SpikeData) -> tuple[Batch, Batch | None, str]:
+    """Training trials, the trials that select the best model, and a sentence about them.
+
+    The evaluated trials select where their held-out counts are known; otherwise a fraction
+    of the training trials does, drawn by ``config.seed``; with fraction 0, none do.
+    """
+    dims = dims_of(data)
+    train = batch_of(data.train, dims)
+    R, fraction = len(data.train), config.data.validation_fraction
+    if data.eval.heldout is not None:
+        how = f"the {len(data.eval)} evaluated trials, whose held-out counts are known, select"
+        return train, batch_of(data.eval, dims), how
+    if fraction == 0:
+        return train, None, "no trial selects: the last weights are kept"
+    held = round(R * fraction)
+    if not 0 < held < R:
+        raise UserError(
+            f"config.data.validation_fraction is {fraction}, {held} of {R} training trials; "
+            f"choose a fraction that leaves at least one trial on either side"
+        )
+    order = np.random.default_rng(config.seed).permutation(R)
+    chosen, rest = np.sort(order[:held]), np.sort(order[held:])
+    pick = lambda trials: jax.tree.map(lambda leaf: leaf[trials], train)  # noqa: E731
+    return pick(rest), pick(chosen), f"{held} of the {R} training trials select"
+
+
+def batch_size(config: Config, trials: int) -> int:
+    """Trials in a batch: as configured, or all of them where there are fewer."""
+    return min(config.train.batch, trials)

@@ -1,0 +1,227 @@
+"""Training that begins with the weights of another run.
+
+What is taken over, for a run with the same architecture:
+
+* **the same neurons** (further data): everything.
+* **other neurons**: what reads and writes neurons, the embedder, the decoder and a learned table
+  of neurons' positions, is drawn anew; the rest is kept where its shape allows.
+
+A parameter keeps its shape where its axes do: the temporal parts and all norms of x have the
+neurons as their width, the spatial parts (embedder, queries and keys, their norm) have the bins.
+The rule for spatial parts follows: their weights act on the bins of one neuron and are shared by
+all, so they fit any neurons, as many as there are, and are kept unless the number of bins
+differs. Where the number of neurons differs, the temporal parts are drawn anew.
+
+``init.json`` in the run directory says where the run began and what is frozen, so that a resumed
+run needs no flags for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stndt_jax import files
+from stndt_jax.config import schema as configs
+from stndt_jax.config.schema import Config
+from stndt_jax.errors import UserError
+from stndt_jax.parallel import multihost
+from stndt_jax.runs import directory
+from stndt_jax.training import best_weights, population, restore, step
+from stndt_jax.types import Dims, Params
+
+_FILE = "init.json"
+# Beginnings of the names of what belongs to particular neurons.
+_OF_NEURONS = ("embedder", "decoder", "spatial_position")
+# Options of one meaning each: weights trained under another value mean something else.
+_MEANING = ("spatial", "heads", "norm", "final_norm", "activation", "position", "position_offset")
+
+
+class Source(NamedTuple):
+    """Another run: its configuration, sizes and best weights, best member first."""
+
+    path: Path
+    config: Config
+    dims: Dims
+    params: list[Params]
+
+
+def source(path: Path) -> Source:
+    """Reads a run directory's weights; its recording is not needed.
+
+    Raises:
+      UserError: it is no run directory, or no member was ever validated.
+    """
+    found = restore.read(path)
+    best = found.members.selection.cobps
+    usable = np.flatnonzero(np.asarray(best.epoch) > 0)
+    if not usable.size:
+        raise UserError(f"no member of {path} has been validated yet; train it further")
+    ranked = usable[np.argsort(-np.nan_to_num(np.asarray(best.value))[usable], kind="stable")]
+    params = [jax.tree.map(lambda x, k=k: np.asarray(x[k]), best.params) for k in ranked]
+    return Source(path, found.config, found.dims, params)
+
+
+def names(params: Params) -> dict[str, Any]:
+    """Parameters by name: the keys on the way to them, joined by dots."""
+    leaves, _ = jax.tree.flatten_with_path(params)
+    return {".".join(str(k.key) for k in path): leaf for path, leaf in leaves}
+
+
+def frozen(params: Params, parts: tuple[str, ...]) -> Params:
+    """A tree like ``params``, true where a parameter is of a named part.
+
+    Args:
+      params: parameters or their shapes.
+      parts: names of parameters, or beginnings of names up to a dot.
+
+    Raises:
+      UserError: a part names nothing, or the parts name everything.
+    """
+    known = names(params)
+    for part in parts:
+        if not any(_within(name, part) for name in known):
+            tops = sorted({name.partition(".")[0] for name in known})
+            raise UserError(f"--freeze {part} names no part; {configs.suggest(part, tops)}")
+    chosen = [any(_within(name, part) for part in parts) for name in known]
+    if all(chosen):
+        raise UserError("--freeze names every part, so that nothing would train; leave some out")
+    return jax.tree.unflatten(jax.tree.structure(params), chosen)
+
+
+def _within(name: str, part: str) -> bool:
+    return name == part or name.startswith(part + ".")
+
+
+def transplant(theirs: Params, fresh: Params, same_neurons: bool) -> tuple[Params, list[str]]:
+    """Fresh parameters with what can be kept of others.
+
+    Args:
+      theirs: parameters of another run's member.
+      fresh: freshly drawn ones.
+      same_neurons: whether both are of the same neurons.
+
+    Returns:
+      Parameters like ``fresh``, and the names of those that were kept.
+    """
+    given, kept, leaves = names(theirs), [], []
+    for name, leaf in names(fresh).items():
+        own = not same_neurons and name.startswith(_OF_NEURONS)
+        if not own and name in given and np.shape(given[name]) == np.shape(leaf):
+            kept.append(name)
+            leaves.append(jnp.asarray(given[name], leaf.dtype))
+        else:
+            leaves.append(leaf)
+    return jax.tree.unflatten(jax.tree.structure(fresh), leaves), kept
+
+
+def start(
+    path: Path, config: Config, dims: Dims, *, init: str, neurons: str, parts: tuple[str, ...]
+) -> population.Start | None:
+    """Where a run directory's training begins.
+
+    Args:
+      path: the run directory, new or one to go on with.
+      config: what is to be trained.
+      dims: sizes of its recording.
+      init: run directory to take weights from; empty: as the run directory says.
+      neurons: ``same`` or ``other``; empty: the same where there are as many of them.
+      parts: what to freeze, by name.
+
+    Returns:
+      What ``train.train`` takes, or None for a run from scratch.
+
+    Raises:
+      UserError: the run began otherwise, the other run has another architecture, nothing of it
+        fits, or a frozen part is unknown.
+    """
+    begun = (path / "config.json").exists()
+    if not init and not parts and not neurons and not (path / _FILE).exists():
+        return None
+    told: dict[str, Any] = {"init": init, "neurons": neurons, "frozen": list(parts)}
+    if begun:
+        before = files.read_json(path / _FILE) if (path / _FILE).exists() else {}
+        if init and told != before:
+            raise UserError(
+                f"{path} holds a run that began otherwise ({before or 'from scratch'}); choose "
+                f"another --workdir, or repeat its --init, --neurons and --freeze to go on"
+            )
+        told = before
+    if not told["init"]:
+        raise UserError("--freeze and --neurons need weights to begin with; give --init=DIR")
+    fresh = jax.eval_shape(
+        population.make_init(step.arch(config, dims, 1)),
+        jax.tree.map(jnp.asarray, configs.hyper(config)),
+    )
+    still = frozen(fresh.state.params, tuple(told["frozen"]))
+    if begun:
+        # Needed only where the run was interrupted before its first checkpoint.
+        words = f"starting from {told['init']} again"
+        return population.Start(lambda members: _again(members, told, config, dims), still, words)
+    found = source(Path(told["init"]))
+    same = _same(found, told["neurons"], config, dims)
+    one = jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:], leaf.dtype), fresh.state.params)
+    _, kept = transplant(found.params[0], one, same)
+    if not kept:
+        raise UserError(f"nothing of {found.path} fits these neurons and bins; train from scratch")
+    if multihost.first():
+        directory.make(path)
+        files.write_json(path / _FILE, told)
+    anew = sorted({name.partition(".")[0] for name in set(names(one)) - set(kept)})
+    words = (
+        f"starting with {len(kept)} of {len(names(one))} parameters from {found.path}; drawn "
+        f"anew: {', '.join(anew) or 'nothing'}"
+    )
+    if told["frozen"]:
+        words += f"; frozen: {', '.join(told['frozen'])}"
+    return population.Start(lambda members: _begin(members, found, same), still, words)
+
+
+def _again(members: population.Member, told: Mapping[str, Any], config: Config, dims: Dims) -> Any:
+    found = source(Path(told["init"]))
+    return _begin(members, found, _same(found, told["neurons"], config, dims))
+
+
+def _same(found: Source, neurons: str, config: Config, dims: Dims) -> bool:
+    """Whether another run is of the same neurons.
+
+    Raises:
+      UserError: it cannot be, or is of another architecture.
+    """
+    theirs: Mapping[str, Any] = vars(found.config.model)
+    ours: Mapping[str, Any] = vars(config.model)
+    differing = [f"{k}: {theirs[k]} -> {ours[k]}" for k in _MEANING if theirs[k] != ours[k]]
+    if differing:
+        raise UserError(
+            f"{found.path} has another architecture (config.model.{'; '.join(differing)}); set "
+            f"the same to begin with its weights"
+        )
+    as_many = (dims.heldin, dims.heldout) == (found.dims.heldin, found.dims.heldout)
+    if neurons == "same" and not as_many:
+        raise UserError(
+            f"--neurons=same, but {found.path} has {found.dims.heldin} + {found.dims.heldout} "
+            f"neurons and this recording {dims.heldin} + {dims.heldout}; give --neurons=other"
+        )
+    return as_many and neurons != "other"
+
+
+def _begin(members: population.Member, found: Source, same: bool) -> population.Member:
+    """Member k begins as the other run's k-th best member, from the first again after the last."""
+    fresh = members.state.params
+    K = jax.tree.leaves(fresh)[0].shape[0]
+    each = [
+        transplant(
+            found.params[k % len(found.params)],
+            jax.tree.map(lambda x, k=k: x[k], fresh),
+            same,
+        )[0]
+        for k in range(K)
+    ]
+    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    chosen = jax.jit(jax.vmap(best_weights.init))(params)
+    return members._replace(state=members.state._replace(params=params), selection=chosen)

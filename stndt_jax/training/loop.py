@@ -1,0 +1,358 @@
+"""The training loop, and nothing but the loop.
+
+Where a run finds its start, in this order:
+
+1. the newest whole checkpoint of its own run directory, if the configuration and the data are
+   the same ones;
+2. the weights of another run, where ``finetune`` names one;
+3. freshly drawn weights.
+
+However often a run is stopped, killed and started again, its weights, metrics and selection are
+those of a run left alone, bit for bit: a step is a function of its number, and portions of steps
+may be cut anywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from stndt_jax.config import schema as configs
+from stndt_jax.config.schema import Config
+from stndt_jax.data.trials import SpikeData
+from stndt_jax.errors import Diverged, Interrupted, UserError
+from stndt_jax.parallel import lifts, multihost
+from stndt_jax.runs import directory
+from stndt_jax.runs.checkpoint import Checkpoints
+from stndt_jax.runs.lock import Lock
+from stndt_jax.runs.log import RunLog, Silent
+from stndt_jax.runs.signals import Stop
+from stndt_jax.training import compaction, population, step
+from stndt_jax.training.batches import batch_size, dims_of, split
+from stndt_jax.training.population import Member, Start
+
+# A portion of training should take about this long: a signal waits for it, so does the progress.
+PORTION_S = 1.0
+
+# After a validation: given its epoch and each member's best co-bps so far, who goes on. It must
+# answer the same when it is asked again of the same run.
+Judge = Callable[[int, np.ndarray], np.ndarray]
+
+
+def train(
+    config: Config,
+    data: SpikeData,
+    path: Path,
+    *,
+    quiet: bool = False,
+    extend: bool = False,
+    start: Start | None = None,
+    judge: Judge | None = None,
+) -> list[str]:
+    """Trains a population and leaves a run directory.
+
+    Args:
+      config: what to train.
+      data: what to train it on.
+      path: the run directory, new or one to go on with.
+      quiet: print nothing.
+      extend: go on with a run of fewer epochs.
+      start: weights to begin with and parts to freeze; None draws all and freezes nothing.
+      judge: says after each validation which members go on; None lets all.
+
+    Returns:
+      How each member ended: ``finished``, ``stopped`` or ``diverged``.
+
+    Raises:
+      UserError: the configuration does not fit the data, the directory holds another run, is
+        in use or cannot be written.
+      Diverged: every member diverged, or one did and ``train.on_divergence`` is ``stop``.
+      Interrupted: a signal asked to stop; the run is saved.
+    """
+    configs.check_dims(config, dims_of(data))
+    with contextlib.ExitStack() as held:
+        with multihost.together():
+            if multihost.first():
+                directory.make(path)
+                held.enter_context(Lock(path))
+        stop = held.enter_context(Stop())
+        with multihost.together():
+            if multihost.first():
+                directory.open_run(path, config, data, extend=extend)
+        ending = "failed"
+        try:
+            endings = _train(config, data, path, stop, quiet, start, judge)
+            ending = "finished"
+            return endings
+        except (Diverged, Interrupted, UserError) as error:
+            ending = str(error)
+            raise
+        finally:
+            if multihost.first():
+                directory.note_end(path, ending)
+
+
+def _train(
+    config: Config,
+    data: SpikeData,
+    path: Path,
+    stop: Stop,
+    quiet: bool,
+    start: Start | None,
+    judge: Judge | None,
+) -> list[str]:
+    dims = dims_of(data)
+    trainable, valid, how = split(config, data)
+    R = trainable.counts.shape[0]
+    batch = batch_size(config, R)
+    arch = step.arch(config, dims, R // batch)
+    grid = _grid(config, batch)
+    hyper = multihost.placed(configs.hyper(config), lifts.of_members(grid))
+    sets = multihost.placed((trainable, valid), lifts.of_all(grid))
+    init = population.make_init(arch, grid)
+    checkpoints = Checkpoints(path / "checkpoints")
+    if checkpoints.latest is None:
+        if start is None:
+            at, members = 0, init(hyper)
+        else:
+            # Chosen one by one, which takes them all in one place.
+            fresh = population.make_init(arch)(jax.device_put(configs.hyper(config)))
+            at, members = 0, multihost.placed(start.begin(fresh), lifts.of_members(grid))
+    else:
+        like = jax.eval_shape(init, hyper)
+        at, members = checkpoints.load(like, lifts.of_members(grid))
+    began = at / arch.steps_per_epoch
+    with multihost.together():
+        log = RunLog(path, config.train.epochs, began, quiet) if multihost.first() else Silent()
+    try:
+        for sentence in checkpoints.found:
+            log.say(sentence)
+        log.say(
+            f"{config.population} x {'STNDT' if config.model.spatial else 'NDT'} on {data.name}: "
+            f"{R} training trials in batches of {batch}, {dims.bins_observed} + "
+            f"{dims.bins_forward} bins, {dims.heldin} + {dims.heldout} neurons; {how}"
+        )
+        if grid is not None:
+            log.say(
+                f"on {grid.size} devices, {grid.shape['member']} for members x "
+                f"{grid.shape['data']} for the trials of a batch"
+                + f", of {jax.process_count()} processes" * (jax.process_count() > 1)
+                + ", under pmap" * (config.parallel.engine == "pmap")
+            )
+        done = f"{at / arch.steps_per_epoch:g} of {config.train.epochs}"
+        new = start.words if start else "starting from scratch"
+        log.say(f"going on from the checkpoint at epoch {done}" if at else new)
+        frozen = start.frozen if start else None
+
+        def lowered(size: int, *given: Any) -> Any:
+            some = dataclasses.replace(config, population=size)
+            portion = population.make_portion(some, arch, batch, valid is not None, grid, frozen)
+            return portion.lower(*given)
+
+        def smaller(size: int, *given: Any) -> Any:
+            log.say(f"{size} of {config.population} members go on in a program of their own")
+            return lowered(size, *given).compile()
+
+        scalars = (np.int32(0), np.int32(0), np.bool_(False))
+        portion = lowered(config.population, members, hyper, *sets, *scalars)
+        run = stop.while_waiting(portion.compile)
+        if compaction.helps(config, grid, valid is not None):
+            again = config.train.restarts if config.train.on_divergence == "restart" else 0
+            run = compaction.Compacted(run, smaller, grid, again)
+
+        def go_on(members: Member, at: int, steps: int, report: bool) -> Any:
+            return run(members, hyper, *sets, np.int32(at), np.int32(steps), np.bool_(report))
+
+        loop = _Loop(config, arch, batch, checkpoints, log, stop, judge)
+        members = loop.run(go_on, members, at)
+        return _endings(members, log)
+    except Interrupted as error:
+        log.say(str(error))
+        raise
+    finally:
+        log.close()
+
+
+def _grid(config: Config, batch: int) -> Any:
+    """The devices this run is spread over.
+
+    Raises:
+      UserError: there are not so many, or they cannot share a batch.
+    """
+    data, members = config.parallel.data, config.population
+    if batch % data:
+        raise UserError(
+            f"config.parallel.data is {data}, which does not divide the {batch} trials of a batch; "
+            f"choose a divisor, or change config.train.batch"
+        )
+    try:
+        if config.parallel.engine == "pmap" and data > 1:
+            # Every device has all members then.
+            grid = lifts.mesh(1, data, data)
+        else:
+            grid = lifts.mesh(members, data, config.parallel.devices)
+    except ValueError as error:
+        raise UserError(
+            f"{error}; lower config.parallel.devices or config.parallel.data"
+        ) from error
+    if jax.process_count() > 1 and config.parallel.engine == "pmap":
+        raise UserError(
+            "config.parallel.engine is pmap, which is for the devices of one process; take mesh "
+            "on several, or one process for all devices of a machine"
+        )
+    used = grid.size if grid is not None else 1
+    if jax.process_count() > 1 and used != jax.device_count():
+        raise UserError(
+            f"{members} members x config.parallel.data={data} take {used} of the "
+            f"{jax.device_count()} devices of {jax.process_count()} processes, which must all be "
+            f"used; choose a config.population that {jax.device_count()} / config.parallel.data "
+            f"divides, or fewer processes"
+        )
+    return grid
+
+
+class _Loop:
+    """Portions until the last epoch, or until no member is active."""
+
+    def __init__(
+        self,
+        config: Config,
+        arch: step.Arch,
+        batch: int,
+        checkpoints: Checkpoints,
+        log: RunLog | Silent,
+        stop: Stop,
+        judge: Judge | None,
+    ) -> None:
+        self.config, self.arch, self.batch = config, arch, batch
+        self.checkpoints, self.log, self.stop, self.judge = checkpoints, log, stop, judge
+        self.said: set[tuple[int, int]] = set()
+
+    def run(self, portion: Callable, members: Member, at: int) -> Member:
+        """Trains on from step number ``at``."""
+        per_epoch = self.arch.steps_per_epoch
+        last = self.config.train.epochs * per_epoch
+        every = self.config.train.validate_every * per_epoch
+        size, since, trials = 1, time.monotonic(), 0
+        saved = time.monotonic()
+        active = multihost.whole(members.state.active)
+        # Members end or begin again at validations only, so that is where the run may end.
+        while at < last and (at % every or active.any()):
+            end = min((at // every + 1) * every, last)
+            steps = min(size, end - at)
+            report = at + steps == end
+            began = time.monotonic()
+            trials += int(active.sum()) * steps * self.batch
+            members, metrics = portion(members, at, steps, report)
+            values = {name: np.asarray(value) for name, value in metrics.items()}
+            active, now = values["active"], time.monotonic()
+            due = now - saved >= self.config.train.save_every_s
+            size, due = self._agreed(_next_size(size, steps, now - began), due)
+            at += steps
+            if report:
+                row = {name: [float(v) for v in value] for name, value in values.items()}
+                speed = trials / (now - since)
+                self.log.metrics({"epoch": at // per_epoch, **row}, _words(values, speed))
+                since, trials = now, 0
+                self._say_who_stopped(values, at // per_epoch)
+                if self.judge is not None:
+                    keep = self._judged(at // per_epoch, values)
+                    members, active = population.only(members, keep), active & keep
+            else:
+                self.log.progress(at / per_epoch)
+            if self.stop.signal is not None or due:
+                self.checkpoints.save(at, members)
+                saved = time.monotonic()
+            diverged = np.flatnonzero(~values["healthy"])
+            if self.config.train.on_divergence == "stop" and diverged.size:
+                self.checkpoints.save(at, members)
+                raise Diverged(_advice(f"member {diverged[0]} diverged"))
+            self.stop.check(
+                f"stopped at epoch {at / per_epoch:g} of {self.config.train.epochs} and saved; the "
+                f"same command goes on from there"
+            )
+        self.checkpoints.save(at, members)
+        return members
+
+    def _judged(self, epoch: int, metrics: dict[str, np.ndarray]) -> np.ndarray:
+        """Which members are worth going on with; says who is not."""
+        assert self.judge is not None
+        keep = self.judge(epoch, metrics["best_cobps"])
+        out = [int(k) for k in np.flatnonzero(~keep & metrics["active"].astype(bool))]
+        if out:
+            self.said |= {(k, -1) for k in out}
+            self.log.say(f"member(s) {', '.join(map(str, out))} end after epoch {epoch}, as judged")
+        return keep
+
+    def _agreed(self, size: int, due: bool) -> tuple[int, bool]:
+        """The next portion and whether to save, as process 0 has it; anybody's signal is all's."""
+        everyone = multihost.gathered([self.stop.signal or 0, size, due])
+        self.stop.signal = int(everyone[:, 0].max()) or None
+        return int(everyone[0, 1]), bool(everyone[0, 2])
+
+    def _say_who_stopped(self, metrics: dict[str, np.ndarray], epoch: int) -> None:
+        for k, restarts in enumerate(metrics["restarts"]):
+            if restarts and (k, int(restarts)) not in self.said:
+                self.said.add((k, int(restarts)))
+                self.log.say(
+                    f"member {k} diverged by epoch {epoch}; it begins again from its best weights "
+                    f"at {0.5**restarts:g} of its learning rate"
+                )
+        for k in map(int, np.flatnonzero(~metrics["active"])):
+            if (k, -1) not in self.said:
+                self.said.add((k, -1))
+                why = "stopped improving" if self.judge is None else "has stopped"
+                why = why if metrics["healthy"][k] else "diverged and is frozen"
+                self.log.say(f"member {k} {why} by epoch {epoch}; the others go on")
+
+
+def _next_size(size: int, steps: int, seconds: float) -> int:
+    """Steps of the next portion, towards ``PORTION_S``, at most doubling."""
+    if steps < size and seconds < PORTION_S:
+        return size
+    return max(1, min(2 * steps, round(steps * PORTION_S / max(seconds, 1e-6))))
+
+
+def _words(metrics: dict[str, np.ndarray], trials_per_s: float) -> str:
+    """One validation in words: over members, the mean losses and the range of co-bps."""
+
+    def mean(name: str) -> str:
+        values = metrics[name][np.isfinite(metrics[name])]
+        return f"{values.mean():.4f}" if values.size else "-"
+
+    words = f"loss {mean('train_masked_loss')}"
+    if "valid_cobps" in metrics:
+        words += f"  valid {mean('valid_masked_loss')}  co-bps {mean('valid_cobps')}"
+        words += f"  best {np.max(metrics['best_cobps']):.4f}"
+    return f"{words}  {trials_per_s:.0f} trials/s"
+
+
+def _endings(members: Member, log: RunLog | Silent) -> list[str]:
+    healthy, active = multihost.whole((members.state.healthy, members.state.active))
+    chosen = members.selection.cobps
+    best, epochs = multihost.whole((chosen.value, chosen.epoch))
+    endings = [
+        "diverged" if not h else "finished" if a else "stopped"
+        for h, a in zip(healthy, active, strict=True)
+    ]
+    if not healthy.any():
+        raise Diverged(_advice("every member diverged"))
+    for k, ending in enumerate(endings):
+        where = f"best co-bps {best[k]:.4f} after epoch {int(epochs[k])}"
+        log.say(f"member {k} {ending}" + (f", {where}" if np.isfinite(best[k]) else ""))
+    return endings
+
+
+def _advice(what: str) -> str:
+    return (
+        f"{what}: the loss, its gradient or a weight was not finite; lower "
+        f"config.optimizer.learning_rate, lengthen config.optimizer.warmup_epochs, or set "
+        f"config.train.on_divergence=restart, in another --workdir"
+    )

@@ -1,0 +1,119 @@
+"""How many members fit into a device's memory, measured on the compiled program itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from stndt_jax.config import schema as configs
+from stndt_jax.config.schema import Config
+from stndt_jax.data.trials import SpikeData
+from stndt_jax.errors import UserError
+from stndt_jax.parallel import multihost
+from stndt_jax.runs import directory
+from stndt_jax.training import batches, population, step
+from stndt_jax.training.step import Batch
+from stndt_jax.types import Dims
+
+# What is left to the rest: the checkpoint on its way to the disk, fragments, other programs.
+USED = 0.8
+MOST = 2**16
+
+
+def members(
+    config: Config, dims: Dims, train: Batch, valid: Batch | None, free: int | None = None
+) -> int:
+    """The largest population whose training fits into the memory of the devices.
+
+    The memory that a population's program needs is a constant (the recording, and, where members
+    train one after another, the working memory of one) and so much for each member; two programs,
+    of two members and of three, tell both. A program of one is simpler than others, and smaller.
+
+    Args:
+      config: of the run; its ``population`` is taken no notice of.
+      dims: sizes of a trial.
+      train: trials to train on.
+      valid: trials that select.
+      free: bytes that may be used on a device; by default, four fifths of what is free now.
+
+    Raises:
+      UserError: not one member fits, or the members have values of their own.
+    """
+    if config.members:
+        raise UserError(
+            f"--population=auto chooses how many members there are, but config.members."
+            f"{next(iter(config.members))} lists them; give a number, or no such lists"
+        )
+    free = int(USED * available()) if free is None else free
+    two, three = (needed(config, dims, train, valid, K) for K in (2, 3))
+    fitting = min(2 + (free - two) // max(three - two, 1), MOST)
+    one = needed(config, dims, train, valid, 1) if fitting < 2 else 0
+    fitting = max(fitting, 1)
+    if one > free:
+        raise UserError(
+            f"one member needs {one / 2**30:.2f} GiB and {free / 2**30:.2f} GiB are free; lower "
+            f"config.train.batch, set config.model.remat=true, or take a device with more memory"
+        )
+    if config.parallel.engine == "pmap" and config.parallel.data > 1:
+        return fitting  # every device holds all members
+    devices = config.parallel.devices or jax.device_count()
+    side = max(devices // config.parallel.data, 1)
+    return min(fitting, MOST // side) * side
+
+
+def filled(config: Config, data: SpikeData, run: Path) -> Config:
+    """The configuration with as many members as fit, or as the run that goes on has.
+
+    Args:
+      config: of the run.
+      data: what it is trained on.
+      run: its directory, new or one to go on with.
+
+    Raises:
+      UserError: as :func:`members`.
+    """
+    if (run / "config.json").exists():
+        return dataclasses.replace(config, population=directory.read_config(run).population)
+    with multihost.together():
+        train, valid, _ = batches.split(config, data)
+        count = members(config, batches.dims_of(data), train, valid)
+    return dataclasses.replace(config, population=int(multihost.gathered([count]).min()))
+
+
+def needed(config: Config, dims: Dims, train: Batch, valid: Batch | None, members: int) -> int:
+    """Bytes that the training of so many members takes on one device."""
+    config = dataclasses.replace(config, population=members)
+    trials = train.counts.shape[0]
+    batch = min(config.train.batch, trials)
+    arch = step.arch(config, dims, trials // batch)
+    hyper = configs.hyper(config)
+    state = jax.eval_shape(population.make_init(arch), hyper)
+    portion = population.make_portion(config, arch, batch, valid is not None)
+    shapes: Any = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (hyper, train, valid)
+    )
+    scalars = (np.int32(0), np.int32(0), np.bool_(False))
+    found = portion.lower(state, *shapes, *scalars).compile().memory_analysis()
+    own = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    return int(own + found.temp_size_in_bytes + found.generated_code_size_in_bytes)
+
+
+def available() -> int:
+    """Bytes free on a device; of a CPU, the machine's memory that is free now."""
+    device = jax.local_devices()[0]
+    told = device.memory_stats() if device.platform != "cpu" else None
+    if told and "bytes_limit" in told:
+        return int(told["bytes_limit"] - told.get("bytes_in_use", 0))
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        raise UserError(
+            "this system does not say how much memory is free; give --population a number"
+        ) from None
+    free = next(line for line in lines if line.startswith("MemAvailable:"))
+    # The devices that a CPU is divided into share it.
+    return int(free.split()[1]) * 1024 // jax.local_device_count()

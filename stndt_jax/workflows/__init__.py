@@ -1,0 +1,1 @@
+"""Several commands in one: the demo, reproduction of published scores, seeds."""

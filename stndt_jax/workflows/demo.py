@@ -1,0 +1,89 @@
+"""The whole road in a few minutes: data with known rates, training, scores, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stndt_jax import files
+from stndt_jax.config import loading
+from stndt_jax.data import hdf5, synthetic
+from stndt_jax.evaluation import baselines, evaluate, scoring
+from stndt_jax.plotting import run_figures, style
+from stndt_jax.runs import directory
+from stndt_jax.training import loop
+
+
+def demo(out: Path, *, seed: int = 0, settings: Sequence[str] = ()) -> dict[str, dict[str, float]]:
+    """Makes reaches, trains a population on them, and says what came of it.
+
+    Args:
+      out: folder for the data, the run and the figures. A demo that was interrupted there
+        goes on where it was; a finished one is only scored and drawn again.
+      seed: of the data and of the models.
+      settings: ``--config.KEY=VALUE`` flags that change the configuration ``reach``.
+
+    Returns:
+      The scores by method: smoothing, the best member, the ensemble, and the true rates.
+    """
+    data_path, targets_path = out / f"reach_{seed}.h5", out / f"reach_{seed}_target.h5"
+    directory.make(out)
+    data = synthetic.make("reach", seed=seed)
+    hdf5.write(data, data_path)
+    hdf5.write_targets(data, targets_path)
+    config = loading.load(
+        [
+            "--config=reach",
+            f"--config.seed={seed}",
+            *settings,
+            f"--config.data.path={data_path}",
+            f"--config.data.targets={targets_path}",
+        ]
+    )
+    run = out / f"run_{seed}"
+    loop.train(config, evaluate.read_data(config), run)
+    found = evaluate.evaluate(run)
+    smoothed = baselines.smoothing(data)
+    targets = hdf5.targets_of(data)
+    scores = {
+        "smoothing": scoring.score(smoothed, targets, kind="velocity"),
+        "best member": found.scores["best member"],
+        f"ensemble of {config.population}": found.scores["ensemble"],
+        "true rates": scoring.score(baselines.truth(data), targets, kind="velocity"),
+    }
+    files.write_json(out / "scores.json", scores)
+    drawn = _draw(out / "figures", scores, run)
+    print("\n" + _table(scores))
+    reached = found.scores["ensemble"]["co-bps / oracle"]
+    print(
+        f"\nThe ensemble reaches {reached:.0%} of the co-bps of the true rates, the best possible."
+    )
+    print("Figures:\n" + "\n".join(f"  {path}" for path in drawn))
+    return scores
+
+
+def _draw(folder: Path, scores: Mapping[str, Mapping[str, Any]], run: Path) -> list[Path]:
+    """What is drawn of any run, with the scores of the other methods."""
+    bars = style.score_bars(
+        scores,
+        metrics=("co-bps", "fp-bps", "vel R2", "psth R2"),
+        highlight=next(name for name in scores if name.startswith("ensemble")),
+    )
+    others = {name: scores[name]["co-bps"] for name in ("smoothing", "true rates")}
+    drawn = (
+        *run_figures.of_rates(evaluate.models(run)),
+        *run_figures.of_training(run, others),
+        ("scores", "Scores", "Every method's scores.", bars),
+    )
+    return [figure.file for figure in run_figures.save(drawn, folder)]
+
+
+def _table(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """Methods down, scores across."""
+    columns = ("co-bps", "fp-bps", "vel R2", "psth R2", "rate R2")
+    lines = [" " * 16 + "".join(f"{name:>10}" for name in columns)]
+    for method, found in scores.items():
+        cells = (f"{found[name]:10.3f}" if name in found else f"{'-':>10}" for name in columns)
+        lines.append(f"{method:16}" + "".join(cells))
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""What several tests share: recordings, trained runs, files of other programs, oracles."""

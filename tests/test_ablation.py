@@ -1,0 +1,126 @@
+"""Neuron dropping with rates that a formula gives, so that what is silenced can be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import small_models
+
+from stndt_jax.data.trials import Trials
+from stndt_jax.errors import UserError
+from stndt_jax.evaluation import evaluate
+from stndt_jax.interpret import ablation, attention
+
+IMPORTANCE = np.array([0.1, 0.4, 0.2, 0.3])
+HALVES = (0.25, 0.5)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, set[int]]]:
+    """Trials and silenced neurons of every question; the rates are a mean over neurons."""
+    questions: list[tuple[int, set[int]]] = []
+
+    def rates(models: Any, trials: Trials, select: str) -> np.ndarray:
+        silent = {n for n in range(4) if not trials.heldin[:, :, n].any()}
+        questions.append((len(trials), silent))
+        active = trials.heldin.astype(float) * (np.arange(4) == 1)
+        rate = 0.2 + active.mean(axis=(1, 2))[:, None, None]
+        return np.broadcast_to(rate, (len(trials), 8, 6)).astype(np.float32)
+
+    monkeypatch.setattr(attention, "rates", rates)
+    return questions
+
+
+def drop(**options: Any) -> dict[str, Any]:
+    models = small_models.models(small_models.recording())
+    return ablation.drop(models, IMPORTANCE, fractions=HALVES, repeats=3, **options)
+
+
+def test_orders_silence_the_neurons_they_name(asked: list[tuple[int, set[int]]]) -> None:
+    told: list[tuple[int, int]] = []
+    found = drop(note=lambda done, total: told.append((done, total)))
+    of_eval = [silent for trials, silent in asked if trials == 7]
+    assert of_eval[:3] == [set(), {1}, {1, 3}]  # the most important first
+    assert of_eval[-2:] == [{0}, {0, 2}]
+    for repeat in range(3):
+        few, more = of_eval[3 + 2 * repeat : 5 + 2 * repeat]
+        assert len(few) == 1 and len(more) == 2 and few < more
+    assert told == [(i, 11) for i in range(1, 12)]
+    assert found["fractions"] == [0.0, 0.25, 0.5] and found["silenced"] == [0, 1, 2]
+    # Behaviour is decoded for all orders but the third random one, from the same silence.
+    assert len([1 for trials, _ in asked if trials == 11]) == 9
+    orders = found["models"]["this"]
+    assert list(orders) == [ablation.IMPORTANT, ablation.RANDOM, ablation.LEAST]
+    assert [len(orders[order]["co-bps"]) for order in orders] == [1, 3, 1]
+    assert None not in orders[ablation.RANDOM]["vel R2"][1]
+    assert orders[ablation.RANDOM]["vel R2"][2][1:] == [None, None]
+    fulls = {row[0] for scores in orders.values() for row in scores["co-bps"]}
+    assert len(fulls) == 1
+
+
+def test_behaviour_can_be_left_out(asked: list[tuple[int, set[int]]]) -> None:
+    found = drop(decode=False)
+    assert all(trials == 7 for trials, _ in asked)
+    scores = found["models"]["this"][ablation.IMPORTANT]
+    assert "vel R2" not in scores and "co-bps" in scores
+
+
+def test_a_second_importance_has_an_order_of_its_own(asked: list[tuple[int, set[int]]]) -> None:
+    found = drop(second=np.array([1.0, 2.0, 4.0, 3.0]))
+    assert [silent for trials, silent in asked if trials == 7][-2:] == [{2}, {2, 3}]
+    assert list(found["models"]["this"])[-1] == ablation.SECOND
+
+
+def test_scores_are_those_of_the_silenced_rates(asked: list[tuple[int, set[int]]]) -> None:
+    from nlb_tools.evaluation import bits_per_spike
+
+    found = drop()
+    data = small_models.recording()
+    rates = attention.rates([], attention.silence(data.eval, [1]), "cobps")[:, :6, 4:]
+    assert data.eval.heldout is not None
+    expected = bits_per_spike(rates.astype(float), data.eval.heldout.astype(float))
+    orders = found["models"]["this"]
+    assert orders[ablation.IMPORTANT]["co-bps"][0][1] == pytest.approx(expected)
+
+
+def test_another_model_loses_the_same_neurons(asked: list[tuple[int, set[int]]]) -> None:
+    other = small_models.models(small_models.recording())
+    found = drop(against=other, names=("stndt", "ndt"))
+    assert list(found["models"]) == ["stndt", "ndt"]
+    of_eval = [silent for trials, silent in asked if trials == 7]
+    assert of_eval[:11] == of_eval[11:]
+    with pytest.raises(UserError, match="another recording"):
+        drop(against=small_models.models(small_models.recording(seed=1)))
+
+
+def test_without_targets_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "targets_for", lambda trained, path: None)
+    with pytest.raises(UserError, match="--nodrop"):
+        drop()
+
+
+def test_relative_and_separation() -> None:
+    important, random = [[0.4, 0.2, 0.1]], [[0.4, 0.4, 0.2], [0.4, 0.3, 0.1]]
+    np.testing.assert_allclose(ablation.relative(important), [[0, -0.5, -0.75]])
+    assert np.isnan(ablation.relative([[0.4, None]])[0, 1])
+    scores = {ablation.IMPORTANT: important, ablation.RANDOM: random, ablation.LEAST: important}
+    orders = {order: {"co-bps": rows} for order, rows in scores.items()}
+    found = {"fractions": [0, 0.1, 0.5], "models": {"a": orders}}
+    assert ablation.separation(found, "a") == pytest.approx(0.625 - (0 + 0.5 + 0.25 + 0.75) / 4)
+    lines = ablation.text(found).splitlines()
+    assert lines[2].split() == ["random", "0.4000", "0.3500", "0.1500"]
+    assert lines[-1] == "most important first: costs a 25.0% of co-bps more than random, on average"
+    assert ablation.separation(found, "a", order=ablation.RANDOM) == 0
+
+
+def test_it_is_read_as_it_was_written(tmp_path: Path, asked: list[tuple[int, set[int]]]) -> None:
+    found = drop()
+    ablation.write(found, tmp_path / "new")
+    assert ablation.read(tmp_path / "new") == found
+    assert ablation.read(tmp_path) is None
+    (tmp_path / "dropping.json").write_text("[1]")
+    with pytest.raises(UserError, match=r"dropping\.json holds no scores"):
+        ablation.read(tmp_path)

@@ -1,0 +1,94 @@
+"""Few-shot co-smoothing against latents whose answer is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.imported_runs import imported, one
+
+from stndt_jax.cli import main
+from stndt_jax.data import hdf5
+from stndt_jax.errors import UserError
+from stndt_jax.evaluation import evaluate, few_shot
+from stndt_jax.training import step
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    return imported(folder, one(folder / "a.pth"), f"--targets={folder / 'target.h5'}")
+
+
+def test_latents_are_what_the_decoder_reads(run: Path) -> None:
+    """Latents times the decoder are the log-rates, which other code computes."""
+    trained = evaluate.load(run)
+    params = trained.params(0, "cobps")
+    hyper = jax.tree.map(lambda leaf: leaf[0], trained.hyper)
+    dims = trained.arch.dims
+    counts = jnp.asarray(trained.data.eval.counts(dims.bins_forward, dims.heldout))
+    known = jnp.asarray(trained.data.eval.known(dims.bins_forward, dims.heldout))
+    z = np.asarray(few_shot.latents(trained.arch, params, hyper, counts, known))
+    decoder = params["decoder"]
+    found = z @ np.asarray(decoder["kernel"]) + np.asarray(decoder["bias"])
+    expected = step.log_rates(trained.arch, params, hyper, counts)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_more_trials_and_true_latents_reach_the_oracle(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Latents that are the true log-rates need few trials; noise never gets anywhere."""
+    trained = evaluate.load(run)
+    rng = np.random.default_rng(0)
+    rates = {n: np.exp(rng.normal(0, 1, (n, 5, 2))) for n in (200, 100)}
+
+    def with_counts(rate):
+        heldin = np.zeros((len(rate), 5, 4), "u1")
+        none = dict.fromkeys(("behavior", "conditions", "rates", "valid"))
+        forward = dict.fromkeys(("heldin_forward", "heldout_forward"))
+        return hdf5.Trials(heldin, rng.poisson(rate).astype("u1"), **forward, **none)
+
+    data = dataclasses.replace(
+        trained.data, train=with_counts(rates[200]), eval=with_counts(rates[100])
+    )
+    trained = trained._replace(data=data)
+    assert data.eval.heldout is not None
+    y = data.eval.heldout.astype(float)
+    null = y.mean(axis=(0, 1))
+    oracle = np.sum((null - y * np.log(null)) - (rates[100] - y * np.log(rates[100])))
+    oracle /= y.sum() * np.log(2)
+    monkeypatch.setattr(few_shot, "_latents", lambda t, m, trials, s: np.log(rates[len(trials)]))
+    found = few_shot.score(trained, [1, 200], draws=4)
+    assert found["200"]["co-bps"] == pytest.approx(oracle, abs=0.02)
+    assert found["1"]["co-bps"] < found["200"]["co-bps"]
+    assert found["200"]["sd"] == pytest.approx(0, abs=1e-6)  # all trials: one choice
+    assert found["1"]["sd"] > 0
+    monkeypatch.setattr(
+        few_shot, "_latents", lambda t, m, trials, s: rng.normal(size=rates[len(trials)].shape)
+    )
+    assert few_shot.score(trained, [200], draws=1)["200"]["co-bps"] < 0.1 * oracle
+
+
+def test_it_needs_targets_and_enough_trials(run: Path) -> None:
+    trained = evaluate.load(run)
+    with pytest.raises(UserError, match="between 1 and the 8"):
+        few_shot.score(trained, [9])
+    hidden = dataclasses.replace(trained.data.eval, heldout=None)
+    data = dataclasses.replace(trained.data, eval=hidden)
+    with pytest.raises(UserError, match="--targets"):
+        few_shot.score(trained._replace(data=data), [2])
+
+
+def test_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("nlb_tools")
+    assert main.main(["evaluate", str(run), "--shots=2,4"]) == 0
+    assert "few-shot" in capsys.readouterr().out
+    scores = json.loads((run / "scores.json").read_text())
+    assert set(scores["few-shot"]) == {"2", "4"} and "ensemble" in scores
+    assert main.main(["evaluate", str(run), "--shots=many"]) == 2

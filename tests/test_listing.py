@@ -1,0 +1,126 @@
+"""The table of runs, of files written by hand: whole ones, damaged ones, none."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stndt_jax.configs import tiny
+
+from stndt_jax.cli import main
+from stndt_jax.config import schema
+from stndt_jax.errors import UserError
+from stndt_jax.runs import listing
+
+SIZES = {"bins_observed": 6, "bins_forward": 2, "heldin": 4, "heldout": 2}
+
+
+def make(
+    path: Path, best: float | None = None, co_bps: float | None = None, **sitting: Any
+) -> Path:
+    """The files of a run that trained for 4 of 10 epochs."""
+    path.mkdir(parents=True)
+    values = tiny.get_config()
+    values.data.path, values.population = "folder/reach.h5", 2
+    whole = schema.to_mapping(schema.from_mapping(values.to_dict()))
+    (path / "config.json").write_text(json.dumps(whole))
+    sittings = [
+        {"command": ["stndt", "train", "--config=a/mine.py"], "began": "2026-01-01", "how": "cut"},
+        {"command": ["stndt", "train"], "began": "2026-01-02", **sitting},
+    ]
+    told = {"data_fingerprint": "f" * 64, "sizes": SIZES, "sittings": sittings}
+    (path / "run.json").write_text(json.dumps(told))
+    rows = [{"epoch": 2, "best_cobps": [None, None]}, {"epoch": 4, "best_cobps": [best, None]}]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"ep')
+    if co_bps is not None:
+        (path / "scores.json").write_text(json.dumps({"ensemble": {"co-bps": co_bps}}))
+    return path
+
+
+def row_of(folder: Path, path: str) -> dict[str, Any]:
+    (found,) = (row for row in listing.table(folder) if row["path"] == path)
+    return found
+
+
+def test_a_row_says_what_the_files_say(tmp_path: Path) -> None:
+    make(tmp_path / "deep" / "a", 0.25, 0.2, ended="2026-01-03", how="finished")
+    assert row_of(tmp_path, "deep/a") == {
+        **dict.fromkeys(listing.COLUMNS),
+        "path": "deep/a", "kind": "run", "config": "mine", "data": "reach", "epochs": 4,
+        "planned": 10, "members": 2, "validation co-bps": 0.25, "co-bps": 0.2,
+        "how": "finished", "date": "2026-01-03",
+    }  # fmt: skip
+    killed = make(tmp_path / "b")
+    assert row_of(tmp_path, "b")["how"] == "killed"
+    assert row_of(tmp_path, "b")["validation co-bps"] is None
+    (killed / "lock").write_text("{}")
+    assert row_of(tmp_path, "b")["how"] == "at work"
+
+
+def test_an_ensemble_is_one_row(tmp_path: Path) -> None:
+    make(tmp_path / "e" / "parts" / "00", 0.3)
+    rows = [{"part": "00", "member": k, "weight": 0.5} for k in (0, 1)]
+    told = {"members": rows, "validation co-bps": 0.31, "data": "reach", "select": "greedy"}
+    (tmp_path / "e" / "ensemble.json").write_text(json.dumps(told))
+    (row,) = listing.table(tmp_path)
+    assert (row["kind"], row["members"], row["validation co-bps"]) == ("ensemble", 2, 0.31)
+    (tmp_path / "e" / "ensemble.json").write_text("[]")
+    assert row_of(tmp_path, "e")["how"].startswith("damaged: ")
+
+
+JUNK = ("", "{", "[]", "null", "7", '"x"', '{"sittings": [null]}', '{"ensemble": 3}', "\x00\xff")
+
+
+@pytest.mark.parametrize("file", ["config.json", "run.json", "metrics.jsonl", "scores.json"])
+def test_nothing_damaged_stops_it(tmp_path: Path, file: str) -> None:
+    make(tmp_path / "good", 0.1, 0.1, how="finished")
+    for number, content in enumerate(JUNK):
+        path = make(tmp_path / f"bad{number}", 0.1, 0.1, how="finished")
+        (path / file).write_bytes(content.encode("latin-1"))
+    folder = make(tmp_path / "folder", 0.1, 0.1, how="finished")
+    if (folder / file).exists():
+        (folder / file).unlink()
+    (folder / file).mkdir()
+    rows = {row["path"]: row for row in listing.table(tmp_path)}
+    assert len(rows) == len(JUNK) + 2
+    assert rows["good"]["how"] == "finished"
+    assert rows["folder"]["how"].startswith("damaged: ")
+    if file != "metrics.jsonl":
+        assert all(rows[f"bad{n}"]["how"].startswith("damaged: ") for n in range(5))
+    assert all(row["data"] == "reach" for row in rows.values() if file != "config.json")
+    listing.text(list(rows.values()))
+
+
+def test_a_run_that_never_began_is_a_row(tmp_path: Path) -> None:
+    (tmp_path / "new" / "checkpoints").mkdir(parents=True)
+    assert row_of(tmp_path, "new")["how"].startswith("damaged: ")
+
+
+def test_sorted_and_as_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, best in (("a", 0.1), ("b", None), ("c", 0.3)):
+        make(tmp_path / "runs" / name, best, how='stopped, "politely"')
+    out = tmp_path / "table.csv"
+    argv = ["runs", str(tmp_path / "runs"), "--sort=validation co-bps", f"--csv={out}"]
+    assert main.main(argv) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["path", "c", "a", "b"]
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == ["c", "a", "b"]
+    assert [row["validation co-bps"] for row in rows] == ["0.3", "0.1", ""]
+    assert rows[0]["how"] == 'stopped, "politely"' and tuple(rows[0]) == listing.COLUMNS
+
+
+def test_mistakes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run of stndt train is at or below"):
+        listing.table(tmp_path)
+    with pytest.raises(UserError, match="is no folder"):
+        listing.table(tmp_path / "no")
+    make(tmp_path / "a")
+    with pytest.raises(UserError, match="no column"):
+        listing.ordered(listing.table(tmp_path), "cobps")
+    with pytest.raises(UserError, match="cannot be written"):
+        listing.write_csv(listing.table(tmp_path), tmp_path / "no" / "x.csv")

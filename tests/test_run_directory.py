@@ -1,0 +1,54 @@
+"""The files of a run directory."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from stndt_jax import files
+from stndt_jax.config import loading, schema
+from stndt_jax.errors import UserError
+from stndt_jax.runs import directory
+
+
+def test_json_is_whole_and_strict(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    files.write_json(path, {"a": [1.5, float("nan")], "b": (float("inf"), "text")})
+    assert json.loads(path.read_text()) == {"a": [1.5, None], "b": [None, "text"]}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_configuration_survives_its_json(tmp_path: Path) -> None:
+    before = loading.load(
+        ["--config=reach", "--config.members.learning_rate=(1e-3, 2e-3, 3e-3, 4e-3)"]
+    )
+    files.write_json(tmp_path / "config.json", schema.to_mapping(before))
+    assert directory.read_config(tmp_path) == before
+
+
+def test_differences_name_key_and_values() -> None:
+    old = loading.load(["--config=tiny"])
+    new = loading.load(["--config=tiny", "--config.train.epochs=11"])
+    assert directory.differences(old, old) == []
+    assert directory.differences(old, new) == ["train.epochs: 10 -> 11"]
+    varied = dataclasses.replace(old, members={"dropout": (0.1,)})
+    assert directory.differences(old, varied) == ["members.dropout: None -> [0.1]"]
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"seed": 0}'])
+def test_damaged_configurations_are_one_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match="config"):
+        directory.read_config(tmp_path)
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run directory"):
+        directory.read_config(tmp_path)
+
+
+def test_versions_name_what_numbers_depend_on() -> None:
+    assert {"python", "jax", "flax", "numpy", "stndt_jax"} <= set(directory.versions())

@@ -1,0 +1,308 @@
+"""The inputs of fuzz.py: from a random stream, a place and an empty folder to a command line.
+
+Every maker returns the words of the command line and a sentence about what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from fuzz_files import ODD_TEXTS, spoil_bytes, spoil_file
+
+from stndt_jax.config import schema as configs
+
+Made = tuple[list[str], str]
+ODD_VALUES = (
+    *("", "0", "-1", "1", "2", "1.5", "nan", "inf", "-inf", "1e400", "1e-400", "1e39", "-0.0"),
+    *("9" * 5000, "2147483648", "4294967296", "0x10", "1_000", "True", "false", "None", "[]", "()"),
+    *("(1,", "((((((", "(" * 500, "{}", "{'a': 1}", "(1, 2)", "(0.1,)", "('a',)", "lambda: 0"),
+    *("__import__('os')", "1+1", "1j", "b'x'", "...", "1 2", "\u0663", "¹", "0" * 50, "1e5"),
+)
+ODD_JSON: tuple[Any, ...] = (
+    *(None, True, -1, 0, 1.5, 10**400, float("nan"), float("inf"), "", "x", "\u0000", "\ud800"),
+    *([], {}, [[]], {"": {}}, [1, "a", None], {"a": 1}, "9" * 3000, -(2**63), 1e300, "2"),
+)
+
+
+class Place(NamedTuple):
+    """Where the whole files are that inputs are made from."""
+
+    folder: Path
+    source: Path
+    targets: Path
+    run: Path
+    submission: Path
+
+    def settings(self, source: Path, targets: Path | None) -> list[str]:
+        """The configuration of the run."""
+        flags = ["--config=tiny", "--config.train.epochs=4", f"--config.data.path={source}"]
+        return flags + ([f"--config.data.targets={targets}"] if targets else [])
+
+
+def recording(draw: random.Random, place: Place, folder: Path) -> Made:
+    """A recording that something is wrong with, or its targets."""
+    files = {"in.h5": place.source, "in_target.h5": place.targets}
+    for name, path in files.items():
+        shutil.copy(path, folder / name)
+    notes = []
+    for _ in range(draw.choice((1, 1, 1, 2, 3))):
+        path = folder / draw.choice(("in.h5", "in.h5", "in_target.h5"))
+        notes.append(f"{path.name}: {spoil_file(draw, path)}")
+    targets = folder / "in_target.h5" if draw.random() < 0.7 else None
+    if draw.random() < 0.3:
+        argv = ["evaluate", str(place.run), f"--data={folder / 'in.h5'}"]
+        return argv + ([f"--targets={targets}"] if targets else []), "; ".join(notes)
+    argv = ["train", *place.settings(folder / "in.h5", targets), f"--workdir={folder / 'run'}"]
+    return argv, "; ".join(notes)
+
+
+def submission(draw: random.Random, place: Place, folder: Path) -> Made:
+    """A submission that something is wrong with, or its recording, looked at and exported."""
+    source, rates = folder / "in.h5", folder / "submission.h5"
+    shutil.copy(place.source, source)
+    shutil.copy(place.submission, rates)
+    notes = []
+    for _ in range(draw.choice((1, 1, 2))):
+        path = draw.choice((source, rates, rates))
+        notes.append(f"{path.name}: {spoil_file(draw, path)}")
+    out = folder / draw.choice(("out.h5", "out.nc", "out.x", "absent/out.h5", "in.h5"))
+    argv = draw.choice(
+        (
+            ["inspect", str(draw.choice((source, rates)))],
+            ["check-submission", str(rates), f"--data={source}"],
+            ["export", str(rates), f"--data={source}", f"--out={out}"],
+        )
+    )
+    return argv, "; ".join(notes)
+
+
+def arrays(draw: random.Random, place: Place, folder: Path) -> Made:
+    """Arrays that make no recording."""
+    path = folder / draw.choice(("x.npy", "x.npy", "x.npz", "x.txt"))
+    shape = draw.choice(((6, 5, 4), (40, 4), (0, 5, 4), (6,), (), (1, 1, 1), (2, 3, 4, 5)))
+    x: Any = np.ones(shape, draw.choice(("u1", "f4", "i8", "f8", "c8", "S3", "?", "O")))
+    if x.dtype.kind in "if" and x.size:
+        odd = draw.choice((0, 0, 0, -1, 70000, 0.5, np.nan, np.inf))
+        with np.errstate(all="ignore"):
+            x.reshape(-1)[0] = np.asarray(odd).astype(x.dtype)
+    if path.suffix == ".npz":
+        np.savez(path, *draw.choice(((x,), (x, x), (x, x[:1] if x.ndim else x), ())))
+    else:
+        with path.open("wb") as file:
+            np.save(file, x)
+    note = f"{x.dtype} {shape}"
+    if draw.random() < 0.3:
+        note += f" {spoil_bytes(draw, path)}"
+    flags = ["--bin-ms=5", f"--out={folder / 'out'}"]
+    for name in ("bin-ms", "window-ms", "overlap-ms", "split", "heldout-fraction", "bins-forward",
+                 "behavior", "conditions", "seed", "name"):  # fmt: skip
+        if draw.random() < 0.2:
+            value = draw.choice((str(path), ".5/.5", "20", "10", "2", *ODD_VALUES[:20]))
+            flags.append(f"--{name}={value}")
+    return ["prepare", "arrays", f"--spikes={path}", *flags], note
+
+
+def settings(draw: random.Random, place: Place, folder: Path) -> Made:
+    """Odd values under known and unknown keys."""
+    known = [name for name, _, _ in configs.documentation()]
+    known += [f"members.{name}" for name in configs.Hyper._fields]
+    words = []
+    for _ in range(draw.choice((1, 1, 2, 5))):
+        key = draw.choice(known)
+        if draw.random() < 0.15:
+            key = draw.choice(
+                (key + "x", key.upper(), key.split(".")[0], key + ".x", "", ".", "a.")
+            )
+        if draw.random() < 0.05:
+            key = draw.choice(ODD_TEXTS)
+        # A path is no number: these would be written where they say.
+        value = draw.choice(ODD_TEXTS if draw.random() < 0.2 else ODD_VALUES)
+        words.append(f"--config.{key}={value}")
+    flags = place.settings(place.source, place.targets)
+    argv = ["train", *flags, *words, f"--workdir={folder / 'run'}"]
+    return argv, "settings"
+
+
+_START = "from stndt_jax.configs import tiny\nimport ml_collections\n\ndef get_config(arg=None):\n"
+BODIES = (
+    *("raise ValueError('no')", "raise ValueError('two\\nlines')", "raise KeyError", "1/0"),
+    *("raise OSError(28, 'No space left')", "open('absent')", "import absent", "assert False"),
+    *("raise SystemExit", "raise SystemExit(7)", "raise SystemExit('bye')", "exit(0)"),
+    *("return None", "return 5", "return {}", "return 'x'", "return ml_collections.ConfigDict()"),
+    *("return ml_collections.FrozenConfigDict(tiny.get_config())", "return get_config(arg)"),
+    *("return get_config", "return (1,)", "return [tiny.get_config()]", "pass", "return tiny"),
+    *("raise RuntimeError('\\x1b[31m' + 'x' * 10000)", "raise MemoryError", "raise StopIteration"),
+    *("raise UnicodeDecodeError('utf-8', b'', 0, 1, 'x')", "raise KeyboardInterrupt"),
+    *("import warnings; warnings.warn('odd'); return tiny.get_config()", "return lambda: 0"),
+    "import stndt_jax.errors as e; raise e.UserError('mine')",
+)
+EDITS = (
+    *("c.KEY = VALUE", "del c.KEY", "c.KEY = c", "c.lock()", "c.unlock(); c.new = 1", "c = None"),
+    *("c.model = ml_collections.ConfigDict()", "c.members = ml_collections.ConfigDict()"),
+    *("c.KEY = ml_collections.FieldReference(3)", "c.KEY = ml_collections.placeholder(int)"),
+    *("c.unlock(); c['a.b'] = 1", "c.members.dropout = (0.1,) * 10**5", "c.KEY = lambda: 0"),
+    *("c.data.path = 'a\\0b'", "c.data.targets = 'a\\0b'", "c.data.name = 'a\\0b'"),
+    *("c = ml_collections.ConfigDict({1: 2})", "c.members.seed = (True,)", "c.KEY = 10**5000"),
+)
+
+
+def config_file(draw: random.Random, place: Place, folder: Path) -> Made:
+    """A configuration file that raises, returns something else or sets odd values."""
+    keys = [name for name, _, _ in configs.documentation() if "NAME" not in name]
+    if draw.random() < 0.4:
+        body = f"    {draw.choice(BODIES)}\n"
+    else:
+        edit = draw.choice(EDITS[:1] * 10 + EDITS).replace("KEY", draw.choice(keys))
+        values = ("None", "-1", "'x'", "1e400", "float('nan')", "2**40", "[]", "{}", "10**400",
+                  "b'x'", "True", "1j", "'x' * 10**5", "(1,)", "object()", "'\\udcff'")  # fmt: skip
+        edit = edit.replace("VALUE", draw.choice(values))
+        path = f"    c.data.path = {str(place.source)!r}\n"
+        body = f"    c = tiny.get_config()\n{path}    {edit}\n    return c\n"
+    source = _START + body
+    file = folder / draw.choice(("mine.py", "a b.py", "ä.py", "tiny.py"))
+    file.write_text(source, encoding="utf-8")
+    note = body
+    if draw.random() < 0.2:
+        note = f"{body} {spoil_bytes(draw, file)}"
+    name = str(file) + draw.choice(("", "", "", ":", ":x", ":x:y"))
+    return ["train", f"--config={name}", f"--workdir={folder / 'run'}"], note
+
+
+def run_directory(draw: random.Random, place: Place, folder: Path) -> Made:
+    """A run directory that was damaged, gone on with or evaluated."""
+    run = folder / "run"
+    shutil.copytree(place.run, run)
+    notes = [_spoil_run(draw, run) for _ in range(draw.choice((1, 1, 2, 3)))]
+    if draw.random() < 0.4:
+        select = draw.choice(((), ("--select=loss",), ("--select=last",)))
+        return ["evaluate", str(run), *select], "; ".join(notes)
+    more = draw.choice(((), (), (), ("--extend",), ("--fresh",), ("--config.train.epochs=6",)))
+    flags = place.settings(place.source, place.targets)
+    return ["train", *flags, f"--workdir={run}", *more], "; ".join(notes)
+
+
+def _spoil_run(draw: random.Random, run: Path) -> str:
+    files = [path for path in sorted(run.rglob("*")) if path.is_file() and not path.is_symlink()]
+    how = draw.choice(("bytes", "bytes", "json", "json", "line", "lock", "odd", "folder"))
+    if how == "bytes" and files:
+        # The files at the top as often as all those of the checkpoints.
+        top = [path for path in files if path.parent == run or path.suffix == ".sha256"]
+        path = draw.choice(top if top and draw.random() < 0.6 else files)
+        return f"{path.relative_to(run)}: {spoil_bytes(draw, path)}"
+    if how == "json":
+        path = run / draw.choice(("config.json", "run.json"))
+        return f"{path.name}: {_spoil_json(draw, path)}"
+    if how == "line" and (run / "metrics.jsonl").is_file():
+        odd = (
+            *("", "{", "[]", "null", '{"epoch": "x"}', '{"epoch": null}', '{"epoch": NaN}'),
+            *("[" * 10**5, '{"epoch": 1e999}', "\x00", '{"epoch": [4]}', '{"epoch": 2}', '{"epo'),
+            "9" * 5000,
+        )
+        lines = (run / "metrics.jsonl").read_bytes().split(b"\n")
+        line = draw.choice(odd)
+        lines.insert(draw.randrange(len(lines) + 1), line.encode())
+        (run / "metrics.jsonl").write_bytes(b"\n".join(lines))
+        return f"metrics.jsonl: a line {line[:20]}"
+    if how == "lock" and not (run / "lock").exists():
+        holder = {"host": draw.choice(ODD_JSON), "pid": draw.choice(ODD_JSON)}
+        text = draw.choice((json.dumps(holder), "", "{", "\x00" * 9, "[]", "[" * 9**5, "null"))
+        (run / "lock").write_text(text)
+        if draw.random() < 0.5:
+            os.utime(run / "lock", (0, 0))
+        return f"a lock {text[:50]}"
+    if how == "odd":
+        return _add(draw, run)
+    folders = [path for path in sorted(run.rglob("*")) if path.is_dir() and not path.is_symlink()]
+    if not folders:
+        return "nothing left"
+    path = draw.choice(folders)
+    shutil.rmtree(path)
+    if draw.random() < 0.4:
+        path.write_bytes(b"")
+        return f"{path.relative_to(run)}: a file"
+    return f"{path.relative_to(run)}: removed"
+
+
+def _add(draw: random.Random, run: Path) -> str:
+    names = ("lock", "damaged", "tensorboard", "log.txt", ".writable", "run.json.partial",
+             "metrics.partial", "checkpoints/9", "checkpoints/007", "checkpoints/٣",
+             "checkpoints/4.sha256.partial", "checkpoints/8.orbax-checkpoint-tmp-1",
+             "checkpoints/" + "9" * 200, "scores.json", "submission.h5")  # fmt: skip
+    path = run / draw.choice(names)
+    if path.exists() or not path.parent.is_dir():
+        return "nothing added"
+    if draw.random() < 0.6:
+        path.mkdir()
+        return f"{path.relative_to(run)}: a folder"
+    path.write_bytes(draw.randbytes(20))
+    return f"{path.relative_to(run)}: a file"
+
+
+def _spoil_json(draw: random.Random, path: Path) -> str:
+    """Replaces, removes or renames one value somewhere in a JSON file."""
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return spoil_bytes(draw, path)
+    node, trail = values, []
+    while isinstance(node, dict) and node:
+        key = draw.choice(sorted(node))
+        trail.append(key)
+        if not isinstance(node[key], dict) or draw.random() < 0.3:
+            break
+        node = node[key]
+    how = draw.choice(("replace", "replace", "replace", "remove", "rename", "whole", "deep"))
+    if how == "whole" or not isinstance(node, dict) or not node:
+        values = draw.choice(ODD_JSON)
+    elif how == "deep":
+        path.write_text("[" * 10**5)
+        return "a deep nest"
+    elif how == "replace":
+        node[key] = draw.choice(ODD_JSON)
+    else:
+        value = node.pop(key)
+        if how == "rename":
+            node[draw.choice(ODD_TEXTS)] = value
+    path.write_text(json.dumps(values))
+    return f"{'.'.join(trail)}: {how}"
+
+
+def command_line(draw: random.Random, place: Place, folder: Path) -> Made:
+    """Words in any order and number."""
+    (folder / "text").write_text("--workdir=x\n--config=tiny\n")
+    (folder / "noise").write_bytes(draw.randbytes(100))
+    paths = (str(place.source), str(place.run), "text", "noise", "absent", "x.h5", "x" * 300)
+    value = draw.choice((draw.choice(ODD_TEXTS), draw.choice(ODD_VALUES), draw.choice(paths)))
+    names = (
+        *("workdir", "config", "out", "seed", "targets", "data", "select", "extend", "fresh", "v"),
+        *("config.seed", "flagfile", "undefok", "config.data.path", "help", "noextend"),
+    )
+    words = ["train", "evaluate", "synth", "demo", "lorenz", "rnn", "reach", "tiny", *paths]
+    words += [f"{dash}{name}{end}" for dash in ("--", "-") for name in names
+              for end in ("", f"={value}")]  # fmt: skip
+    rest = [draw.choice(words) for _ in range(draw.randrange(8))]
+    first = draw.choice(("train", "train", "evaluate", "synth", "demo", "", value, "--help"))
+    argv = [first, *rest] if draw.random() < 0.9 else rest
+    if draw.random() < 0.3:
+        argv += ["--config=tiny", f"--config.data.path={place.source}"]
+    if draw.random() < 0.1:
+        argv *= 50
+    return argv, "words"
+
+
+KINDS: dict[str, Callable[[random.Random, Place, Path], Made]] = {
+    "recording": recording,
+    "submission": submission,
+    "arrays": arrays,
+    "settings": settings,
+    "configuration file": config_file,
+    "run directory": run_directory,
+    "command line": command_line,
+}
