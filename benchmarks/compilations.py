@@ -1,9 +1,9 @@
-"""Counts what a whole run compiles: the portion of training once, whatever the hyperparameters.
+"""Counts what a whole run compiles: the chunk of training once, whatever the hyperparameters.
 
     python benchmarks/compilations.py
 
 trains a small population on simulated reaches, every hyperparameter another one for each member,
-in portions of growing size, and reads from JAX's log (as JAX_LOG_COMPILES=1 prints it) which
+in chunks of growing size, and reads from JAX's log (as JAX_LOG_COMPILES=1 prints it) which
 programs were compiled. Prints one JSON object: by program, how often and how many seconds in all.
 """
 
@@ -92,7 +92,7 @@ def measure(population: int, epochs: int, folder: Path) -> dict[str, Any]:
     return {
         "population": population,
         "epochs": epochs,
-        "portion_compilations": programs.get("portion", {"times": 0})["times"],
+        "chunk_compilations": programs.get("chunk", {"times": 0})["times"],
         "programs": programs,
     }
 

@@ -150,7 +150,7 @@ def loss(arch: step.Arch, params: Params, hyper: Hyper, batch: step.Batch, noise
     ]
     (x_BTN, masked_BTN), (first_BTN, _), (second_BTN, _) = views
     z_BTN = log_rates(arch, params, hyper, x_BTN, key_drop)
-    targets_BTN = (masked_BTN | masking.predicted(arch.dims)[None]) & batch.known
+    targets_BTN = (masked_BTN | masking.predicted(arch.dims)[None]) & batch.has_count
     nll_BTN = jnp.exp(z_BTN) - batch.counts.astype(jnp.float32) * z_BTN
     total = jnp.sum(jnp.where(targets_BTN, nll_BTN, 0.0)) / jnp.sum(targets_BTN)
     for one, other in zip(embed(params, first_BTN), embed(params, second_BTN), strict=True):

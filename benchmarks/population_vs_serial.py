@@ -48,8 +48,8 @@ class Timed:
         members = jax.block_until_ready(self.init(hyper))
         scalars = (jnp.int32(0), jnp.int32(0), jnp.bool_(False))
         began = time.perf_counter()
-        portion = population.make_portion(config, arch, batch, valid is not None)
-        self.portion = portion.lower(members, hyper, *self.sets, *scalars).compile()
+        chunk = population.make_chunk(config, arch, batch, valid is not None)
+        self.chunk = chunk.lower(members, hyper, *self.sets, *scalars).compile()
         self.compile_s = time.perf_counter() - began
 
     def train(self, config: configs.Config) -> tuple[float, np.ndarray]:
@@ -59,7 +59,7 @@ class Timed:
         began = time.perf_counter()
         for epoch in range(0, self.epochs, self.every):
             first, steps = epoch * self.per_epoch, self.every * self.per_epoch
-            members, metrics = self.portion(
+            members, metrics = self.chunk(
                 members, hyper, *self.sets, jnp.int32(first), jnp.int32(steps), jnp.bool_(True)
             )
         jax.block_until_ready(metrics)

@@ -123,11 +123,11 @@ class Run:
     def counts(self, split: Split = "eval") -> Shaped[NDArray, "R T N"]:
         """Spike counts beside `rates`, as float; NaN where they are not known."""
         counts = self.trials(split).counts(self.data.bins_forward, self.data.heldout)
-        return np.where(self.known(split), counts, np.float32(np.nan))
+        return np.where(self.has_count(split), counts, np.float32(np.nan))
 
-    def known(self, split: Split = "eval") -> Bool[NDArray, "R T N"]:
+    def has_count(self, split: Split = "eval") -> Bool[NDArray, "R T N"]:
         """Where counts are known."""
-        return self.trials(split).known(self.data.bins_forward, self.data.heldout)
+        return self.trials(split).has_count(self.data.bins_forward, self.data.heldout)
 
     def true_rates(self, split: Split = "eval") -> Float[NDArray, "R T N"] | None:
         """True rates of simulated spikes, counts per bin; None of a recording."""

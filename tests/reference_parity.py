@@ -21,7 +21,7 @@ from stndt_jax.configs import default
 
 from stndt_jax.config import schema
 from stndt_jax.interop import torch_params
-from stndt_jax.models.stndt import STNDT, Knobs
+from stndt_jax.models.stndt import STNDT, ForwardHyper
 from stndt_jax.training import losses
 from stndt_jax.types import Dims
 
@@ -50,17 +50,17 @@ def compare(path: str) -> dict[str, Any]:
     params = torch_params.parameters(group("param/"), model, contrast, dims)
     network = STNDT(model, contrast, dims)
     window = (-1, -1) if model.full_context else (model.context_forward, model.context_backward)
-    knobs = Knobs(*window, 0.0, 0.0, 0.0)
+    forward_hyper = ForwardHyper(*window, 0.0, 0.0, 0.0)
     labels = jnp.asarray(fixture["labels"])
 
     def loss(params: Any) -> tuple[Any, Any]:
         z, out = network.apply(
-            {"params": params}, jnp.asarray(fixture["input"], jnp.float32), knobs
+            {"params": params}, jnp.asarray(fixture["input"], jnp.float32), forward_hyper
         )
         nll = losses.poisson_nll(z, labels.astype(jnp.float32))
         poisson = losses.mean(*losses.masked_sum(nll, labels != -100))
         views = jnp.concatenate([jnp.asarray(fixture[v], jnp.float32) for v in ("view1", "view2")])
-        features = network.apply({"params": params}, views, knobs, method="features")
+        features = network.apply({"params": params}, views, forward_hyper, method="features")
         contrastive = jnp.float32(0.0)
         for rows in features:
             per_row = losses.info_nce(jnp.asarray(rows), jnp.float32(contrast.temperature))

@@ -9,26 +9,29 @@ import pytest
 from helpers import small_models
 
 from stndt_jax.data.trials import SpikeData
-from stndt_jax.evaluation.evaluate import Model
+from stndt_jax.evaluation.evaluate import TrainedModel
 from stndt_jax.interpret import attention
 from stndt_jax.training import masking, step
 
 
-def one_by_one(model: Model, data: SpikeData) -> list[dict[str, np.ndarray]]:
+def one_by_one(model: TrainedModel, data: SpikeData) -> list[dict[str, np.ndarray]]:
     """What the network returns of every evaluated trial, alone."""
     arch, (params, hyper) = model.trained.arch, attention.weights(model, "cobps")
     counts = jnp.asarray(data.eval.counts(data.bins_forward, data.heldout))
-    known = jnp.asarray(data.eval.known(data.bins_forward, data.heldout))
+    known = jnp.asarray(data.eval.has_count(data.bins_forward, data.heldout))
     run = jax.jit(
         lambda params, hyper, x, seen: arch.network.apply(
-            {"params": params}, x, step.knobs(hyper), seen
+            {"params": params}, x, step.forward_hyper(hyper), seen
         )
     )
     found = []
     for r in range(len(data.eval)):
         x, seen = masking.clean(counts[r : r + 1], arch.dims), None
         if data.gaps:
-            x, seen = jnp.where(known[r : r + 1], x, 0), step.seen(known[r : r + 1], arch.dims)
+            x, seen = (
+                jnp.where(known[r : r + 1], x, 0),
+                step.attendable(known[r : r + 1], arch.dims),
+            )
         z, out = run(params, hyper, x, seen)
         row = {name: np.asarray(value[:, 0], float) for name, value in out.items()}
         row["rates"] = np.exp(np.asarray(z[0], float))
@@ -75,7 +78,7 @@ def test_silence_is_a_zero_in_the_input_and_nowhere_else() -> None:
 def test_picked_trials_keep_all_they_have():
     data = small_models.recording(gaps=True)
     some = attention.pick(data.eval, np.array([4, 1]))
-    assert len(some) == 2 and some.rates is None and some.valid is not None
+    assert len(some) == 2 and some.rates is None and some.recorded is not None
     np.testing.assert_array_equal(some.heldout[1], data.eval.heldout[1])
     np.testing.assert_array_equal(some.conditions, data.eval.conditions[[4, 1]])
 

@@ -40,7 +40,7 @@ def recording(period_bins: float = 20.0, trials: int = 24, seed: int = 0) -> hdf
             behavior=None,
             conditions=None,
             rates=None,
-            valid=None,
+            recorded=None,
         )
 
     return hdf5.SpikeData(split(trials), split(10), "waves", BIN_MS, None)
@@ -162,10 +162,10 @@ def test_counts_that_are_not_valid_teach_nothing():
     data = recording()
     rng = np.random.default_rng(4)
     shape = (len(data.train), OBSERVED + FORWARD, HELDIN + HELDOUT)
-    valid = rng.random(shape) < 0.9
+    recorded = rng.random(shape) < 0.9
     # Counts that would be extrapolated, so that the largest count seen matters too.
     wild = replace(data.eval, heldin=np.full_like(data.eval.heldin, 250))
-    data = replace(data, train=replace(data.train, valid=valid), eval=wild)
+    data = replace(data, train=replace(data.train, recorded=recorded), eval=wild)
     before = baselines.smoothing(data, sd_ms=30.0, alpha=1e-4)
 
     def spoil(counts: np.ndarray, ok: np.ndarray) -> np.ndarray:
@@ -173,8 +173,8 @@ def test_counts_that_are_not_valid_teach_nothing():
 
     spoilt = replace(
         data.train,
-        heldin=spoil(data.train.heldin, valid[:, :OBSERVED, :HELDIN]),
-        heldout=spoil(data.train.heldout, valid[:, :OBSERVED, HELDIN:]),
+        heldin=spoil(data.train.heldin, recorded[:, :OBSERVED, :HELDIN]),
+        heldout=spoil(data.train.heldout, recorded[:, :OBSERVED, HELDIN:]),
     )
     after = baselines.smoothing(replace(data, train=spoilt), sd_ms=30.0, alpha=1e-4)
     for key, array in before.items():

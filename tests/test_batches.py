@@ -43,7 +43,7 @@ def test_known_targets_select(recording: SpikeData) -> None:
     np.testing.assert_array_equal(valid.counts[:, :T, :N], recording.eval.heldin)
     np.testing.assert_array_equal(valid.counts[:, :T, N:], recording.eval.heldout)
     np.testing.assert_array_equal(valid.counts[:, T:, N:], recording.eval.heldout_forward)
-    assert np.all(valid.known)
+    assert np.all(valid.has_count)
 
 
 def test_a_fraction_selects_where_targets_are_hidden(recording: SpikeData) -> None:
@@ -69,9 +69,9 @@ def test_no_fraction_trains_on_all(recording: SpikeData) -> None:
 def test_hidden_counts_are_not_known(recording: SpikeData) -> None:
     data = _test_phase(recording)
     batch = batches.batch_of(data.eval, batches.dims_of(data))
-    assert np.all(batch.known[:, :6, :4])
-    assert not np.any(batch.known[:, 6:])
-    assert not np.any(batch.known[:, :, 4:])
+    assert np.all(batch.has_count[:, :6, :4])
+    assert not np.any(batch.has_count[:, 6:])
+    assert not np.any(batch.has_count[:, :, 4:])
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.99])

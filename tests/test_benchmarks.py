@@ -85,7 +85,7 @@ def test_another_loss_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.long
 def test_a_run_compiles_its_portion_once(tmp_path: Path) -> None:
     found = compilations.measure(3, 30, tmp_path / "run")
-    assert found["portion_compilations"] == 1
+    assert found["chunk_compilations"] == 1
     rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert len(rows) == 6
     values = json.loads((tmp_path / "run" / "config.json").read_text())["members"]

@@ -30,7 +30,7 @@ def members(active: list[int], diverged: list[int] | None = None) -> Member:
     return jax.tree.map(jnp.copy, given)
 
 
-def portion(given: Member, hyper: Any, seen: list[int], report: bool) -> tuple[Member, Any]:
+def chunk(given: Member, hyper: Any, seen: list[int], report: bool) -> tuple[Member, Any]:
     """Adds its own hyperparameter to the weights of every active member."""
     state, size = given.state, given.state.active.shape[0]
     seen.append(size)
@@ -65,13 +65,13 @@ def test_a_portion_of_the_living_is_that_of_all(active: list[int]) -> None:
     def smaller(size: int, *given: Any) -> Any:
         asked.append(size)
         assert given[0].state.active.shape == (size,)
-        return portion
+        return chunk
 
-    run = compaction.Compacted(portion, smaller, None, 0)
+    run = compaction.Compacted(chunk, smaller, None, 0)
     found, metrics = run(members(active), hyper, seen, True)
     found, metrics = run(found, hyper, seen, True)
-    wanted, _ = portion(members(active), hyper, [], True)
-    wanted, said = portion(wanted, hyper, [], True)
+    wanted, _ = chunk(members(active), hyper, [], True)
+    wanted, said = chunk(wanted, hyper, [], True)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_array_equal(a, b)
     assert metrics.keys() == said.keys()

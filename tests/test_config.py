@@ -65,7 +65,7 @@ def checked(**changes: Any) -> schema.Config:
     return schema.from_mapping(values(**changes))
 
 
-def count_by_hand(model: schema.Model, projector: str, dims: Dims) -> int:
+def count_by_hand(model: schema.ModelConfig, projector: str, dims: Dims) -> int:
     """Weights of an STNDT with an ``embedder`` contrast, one sum a line of the definition."""
     T, N, F = dims.bins, dims.neurons, model.feedforward
 

@@ -60,7 +60,7 @@ def gradients(grid: Any, engine: str = "mesh", layer: str = "embedder") -> Any:
     """Raw gradients of all members, their masks, dropout and contrastive loss included."""
     arch = ARCHS[layer]
     if engine == "pmap":
-        arch = dataclasses.replace(arch, share=pmap.share(grid))
+        arch = dataclasses.replace(arch, shard=pmap.shard(grid))
 
     def one(params: Any, hyper: schema.Hyper, batch: step.Batch) -> Any:
         if grid is not None and engine == "mesh":
@@ -68,7 +68,7 @@ def gradients(grid: Any, engine: str = "mesh", layer: str = "embedder") -> Any:
         noise = step.key(hyper.seed, "train", 3)
         loss = lambda params: step.loss(arch, params, hyper, batch, noise, jnp.float32(0.0))  # noqa: E731
         (total, parts), slopes = jax.value_and_grad(loss, has_aux=True)(params)
-        return arch.share.total((total, parts, slopes))
+        return arch.shard.total((total, parts, slopes))
 
     if engine == "pmap":
         lifted = pmap.over_members(one, shared=1, grid=grid)
@@ -172,12 +172,12 @@ def test_a_run_moves_from_eight_devices_to_one_and_back(
     alone, moved = tmp_path / "alone", tmp_path / "moved"
     assert _run(files, alone, 1) == ["finished"] * 8
     for devices, data, stop_after in ((8, 1, 3), (1, 1, 4), (8, 1, None)):
-        portions = 0
+        chunks = 0
 
         def one(*_: object, stop_after: int | None = stop_after) -> int:
-            nonlocal portions
-            portions += 1
-            if portions == stop_after:
+            nonlocal chunks
+            chunks += 1
+            if chunks == stop_after:
                 signal.raise_signal(signal.SIGTERM)
             return 1
 

@@ -226,7 +226,7 @@ def test_only_held_out_observed_counts_are_looked_at(folder: Path, pool: build.C
     """Neither behaviour nor forward bins of the trials that select are there to be seen."""
     data = hdf5.read(folder / "reach.h5", folder / "reach_target.h5")
     assert data.eval.heldout is not None and pool.spikes is not None
-    assert pool.spikes.known.shape == data.eval.heldout.shape
+    assert pool.spikes.has_count.shape == data.eval.heldout.shape
     places = pool.spikes.places
     np.testing.assert_array_equal(pool.spikes.counts, data.eval.heldout.ravel()[places])
     assert pool.spikes.counts.sum() == data.eval.heldout.sum()

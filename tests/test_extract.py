@@ -42,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _further(path: Path) -> evaluate.Trained:
+def _further(path: Path) -> evaluate.TrainedRun:
     """Two epochs more, told by nothing but the directory."""
     words = ["--extend", "--config.train.epochs=6"]
     assert main.main(["train", f"--workdir={path}", *words]) == 0

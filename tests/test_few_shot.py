@@ -32,7 +32,7 @@ def test_latents_are_what_the_decoder_reads(run: Path) -> None:
     hyper = jax.tree.map(lambda leaf: leaf[0], trained.hyper)
     dims = trained.arch.dims
     counts = jnp.asarray(trained.data.eval.counts(dims.bins_forward, dims.heldout))
-    known = jnp.asarray(trained.data.eval.known(dims.bins_forward, dims.heldout))
+    known = jnp.asarray(trained.data.eval.has_count(dims.bins_forward, dims.heldout))
     z = np.asarray(few_shot.latents(trained.arch, params, hyper, counts, known))
     decoder = params["decoder"]
     found = z @ np.asarray(decoder["kernel"]) + np.asarray(decoder["bias"])

@@ -52,7 +52,7 @@ def test_short_trials_have_the_rates_of_an_unpadded_run(context):
     padded = step.arch(made, DIMS, 1)
     params = step.init(padded, how).params
     short = step.arch(made, Dims(SHORT, 0, 4, 2), 1)
-    found = step.rates(padded, params, how, given.counts, given.known)
+    found = step.rates(padded, params, how, given.counts, given.has_count)
     wanted = step.rates(short, params, how, given.counts[jnp.array([0, 3]), :SHORT])
     np.testing.assert_allclose(found[jnp.array([0, 3]), :SHORT], wanted, rtol=2e-6)
     # Without the mask they are other rates, up to the trial's end and near it above all.
@@ -68,7 +68,7 @@ def test_whole_trials_have_the_rates_of_a_run_without_gaps(spatial):
     padded = step.arch(made, DIMS, 1)
     plain = step.arch(made, dataclasses.replace(DIMS, gaps=False), 1)
     params = step.init(padded, how).params
-    found = step.rates(padded, params, how, given.counts, given.known)
+    found = step.rates(padded, params, how, given.counts, given.has_count)
     wanted = step.rates(plain, params, how, given.counts)
     np.testing.assert_allclose(found[1:3], wanted[1:3], rtol=2e-6)
 
@@ -81,14 +81,14 @@ def test_nothing_attends_to_padding(norm):
     arch = step.arch(made, DIMS, 1)
     params = step.init(arch, how).params
     moved = params | {"position": params["position"].at[SHORT:].add(3.0)}
-    a, b = (step.rates(arch, p, how, given.counts, given.known) for p in (params, moved))
+    a, b = (step.rates(arch, p, how, given.counts, given.has_count) for p in (params, moved))
     np.testing.assert_array_equal(a[0, :SHORT], b[0, :SHORT])
     assert not np.allclose(a[1, :SHORT], b[1, :SHORT], rtol=1e-3)  # a whole trial does
     _, out = arch.network.apply(
         {"params": params},
         given.counts.astype(jnp.float32),
-        step.knobs(how),
-        step.seen(given.known, DIMS),
+        step.forward_hyper(how),
+        step.attendable(given.has_count, DIMS),
     )
     assert np.all(np.asarray(out["temporal_attention"])[:, 0, :SHORT, SHORT:] == 0)
 
@@ -99,7 +99,7 @@ def test_padding_is_in_no_loss_gradient_or_score():
     arch = step.arch(made, DIMS, 1)
     how = hyper(made, mask_ratio=0.5, mask_token_ratio=0.0, mask_random_ratio=1.0)
     params, given = step.init(arch, how).params, batch()
-    other = given._replace(counts=jnp.where(given.known, given.counts, 1))
+    other = given._replace(counts=jnp.where(given.has_count, given.counts, 1))
     grad = jax.jit(jax.value_and_grad(functools.partial(step.loss, arch), has_aux=True))
     noise = jax.random.key(0)
     (a, parts), da = grad(params, how, given, noise, jnp.float32(1.0))
@@ -121,8 +121,8 @@ def test_co_bps_is_that_of_nlb_tools_with_nan():
     arch, how, given = step.arch(made, DIMS, 1), hyper(made), batch()
     params = step.init(arch, how).params
     found = step.evaluate_step(arch, params, how, given, jnp.int32(0)).heldout.value()
-    rates = np.asarray(step.rates(arch, params, how, given.counts, given.known), np.float64)
-    spikes = np.where(given.known, given.counts, np.nan)[..., 4:].astype(np.float64)
+    rates = np.asarray(step.rates(arch, params, how, given.counts, given.has_count), np.float64)
+    spikes = np.where(given.has_count, given.counts, np.nan)[..., 4:].astype(np.float64)
     assert float(found) == pytest.approx(
         evaluation.bits_per_spike(rates[..., 4:], spikes), abs=1e-5
     )

@@ -52,7 +52,7 @@ def test_reads_what_stands_in_the_files(tmp_path):
     assert (data.bins_observed, data.bins_forward, data.bins) == (5, 2, 7)
     assert (data.heldin, data.heldout, data.neurons) == (3, 2, 5)
     assert (len(data.train), len(data.eval)) == (6, 4)
-    assert data.eval.valid is None and data.train.rates is None
+    assert data.eval.recorded is None and data.train.rates is None
 
 
 def test_without_targets_what_is_evaluated_is_unknown(tmp_path):
@@ -60,7 +60,7 @@ def test_without_targets_what_is_evaluated_is_unknown(tmp_path):
     assert data.name == "area2_bump" and data.bins_forward == T_FWD
     assert data.eval.heldout is None and data.eval.heldin_forward is None
     assert data.eval.behavior is None and data.psth is None and data.train.conditions is None
-    known = data.eval.known(data.bins_forward, data.heldout)
+    known = data.eval.has_count(data.bins_forward, data.heldout)
     assert known[:, :T_OBS, :N_IN].all() and known.sum() == R_EVAL * T_OBS * N_IN
 
 
@@ -70,7 +70,7 @@ def test_counts_and_known_put_every_block_in_its_place(tmp_path):
     del targets["eval_spikes_heldin_forward"]
     data = both(tmp_path, targets=targets)
     counts = data.eval.counts(data.bins_forward, data.heldout)
-    known = data.eval.known(data.bins_forward, data.heldout)
+    known = data.eval.has_count(data.bins_forward, data.heldout)
     assert counts.shape == known.shape == (R_EVAL, 7, 5)
     arrays = input_arrays() | targets
     for r, t, n in np.ndindex(counts.shape):
@@ -89,7 +89,7 @@ def test_a_file_without_forward_keys_has_no_forward_bins(tmp_path):
     for trials in (data.train, data.eval):
         assert trials.heldin_forward.shape == (len(trials), 0, N_IN)
         assert trials.heldout_forward.shape == (len(trials), 0, N_OUT)
-        assert trials.known(0, N_OUT).all()
+        assert trials.has_count(0, N_OUT).all()
     assert not any("forward" in key for key in hdf5.targets_of(data))
 
 
@@ -107,8 +107,8 @@ def test_targets_that_are_nan_are_not_valid_and_stay_nan(tmp_path):
     targets["eval_spikes_heldout"][2, :3] = np.nan
     targets["eval_spikes_heldout_forward"][0, 1, 1] = np.nan
     data = both(tmp_path, targets=targets)
-    assert (data.eval.valid.sum(), data.eval.valid.size) == (140 - 7, 140)
-    assert not data.eval.valid[2, :3, N_IN:].any() and not data.eval.valid[0, 6, 4]
+    assert (data.eval.recorded.sum(), data.eval.recorded.size) == (140 - 7, 140)
+    assert not data.eval.recorded[2, :3, N_IN:].any() and not data.eval.recorded[0, 6, 4]
     again = hdf5.targets_of(data)
     for key in ("eval_spikes_heldout", "eval_spikes_heldout_forward"):
         np.testing.assert_array_equal(again[key], targets[key])
@@ -268,9 +268,9 @@ def test_round_trip_of_a_bare_recording(tmp_path):
 
 def test_round_trip_with_unknown_counts_and_behavior(tmp_path):
     data = toy()
-    valid = np.ones((R_EVAL, 7, 5), bool)
-    valid[0, :2, N_IN:] = False
-    valid[1, 6, 0] = False
+    recorded = np.ones((R_EVAL, 7, 5), bool)
+    recorded[0, :2, N_IN:] = False
+    recorded[1, 6, 0] = False
     heldout, forward = data.eval.heldout.copy(), data.eval.heldin_forward.copy()
     heldout[0, :2] = forward[1, 1, 0] = 0
     behavior = data.eval.behavior.copy()
@@ -278,7 +278,7 @@ def test_round_trip_with_unknown_counts_and_behavior(tmp_path):
     conditions = np.array([0, -1, 2, 2], np.int32)
     data = changed(
         data,
-        valid=valid,
+        recorded=recorded,
         heldout=heldout,
         heldin_forward=forward,
         behavior=behavior,
@@ -433,7 +433,7 @@ def test_recorded_data(real_data):
     assert set(made) == set(again)
     for key in set(again) - {"eval_cond_idx", "train_cond_idx"}:
         np.testing.assert_array_equal(made[key], again[key], err_msg=key)
-    assert data.eval.known(20, 40).all() and data.eval.counts(20, 40).dtype == np.uint8
+    assert data.eval.has_count(20, 40).all() and data.eval.counts(20, 40).dtype == np.uint8
 
 
 def test_recorded_test_trials_have_no_targets(real_data):

@@ -15,14 +15,14 @@ from helpers import small_models
 from stndt_jax.cli import main
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import evaluate
-from stndt_jax.evaluation.evaluate import Model
+from stndt_jax.evaluation.evaluate import TrainedModel
 from stndt_jax.interpret import ablation, attention, files, summary
 
 NDT = {"model": {"spatial": False, "layers": 1}}
 
 
 @pytest.fixture(scope="module")
-def models() -> list[Model]:
+def models() -> list[TrainedModel]:
     """Two members with attention over neurons, of unequal weight, and one of NDT."""
     data = small_models.recording()
     first, second = small_models.models(data, members=2)
@@ -35,12 +35,12 @@ def models() -> list[Model]:
 
 
 @pytest.fixture(scope="module")
-def found(models: list[Model]) -> summary.Interpretation:
+def found(models: list[TrainedModel]) -> summary.Interpretation:
     return summary.of_models(models)
 
 
 def test_importance_is_the_attention_received(
-    models: list[Model], found: summary.Interpretation
+    models: list[TrainedModel], found: summary.Interpretation
 ) -> None:
     data = small_models.recording()
     first, second, ndt = (attention.attention(model, data.eval) for model in models)
@@ -77,8 +77,8 @@ def test_rates_are_over_what_is_known() -> None:
         ],
         axis=1,
     )
-    assert data.train.valid is not None
-    seconds = data.train.valid.sum(axis=(0, 1)) * 0.01
+    assert data.train.recorded is not None
+    seconds = data.train.recorded.sum(axis=(0, 1)) * 0.01
     np.testing.assert_allclose(summary.mean_rates(data), counts.sum(axis=(0, 1)) / seconds)
 
 
@@ -130,7 +130,7 @@ def test_the_text_says_what_agrees(found: summary.Interpretation) -> None:
 
 def test_the_command_interprets_drops_and_draws(
     tmp_path: Path,
-    models: list[Model],
+    models: list[TrainedModel],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -151,7 +151,7 @@ def test_the_command_interprets_drops_and_draws(
 
 def test_ndt_is_told_what_it_lacks(
     tmp_path: Path,
-    models: list[Model],
+    models: list[TrainedModel],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -171,7 +171,7 @@ def test_ndt_is_told_what_it_lacks(
 
 def test_figures_draws_what_is_known(
     tmp_path: Path,
-    models: list[Model],
+    models: list[TrainedModel],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

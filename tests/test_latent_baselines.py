@@ -29,7 +29,7 @@ def oscillating(trials: int = 24, bins: int = 40, heldin: int = 20, heldout: int
         x = counts[rows]
         return hdf5.Trials(
             heldin=x[..., :heldin], heldout=x[..., heldin:], heldin_forward=None,
-            heldout_forward=None, behavior=None, conditions=None, rates=None, valid=None,
+            heldout_forward=None, behavior=None, conditions=None, rates=None, recorded=None,
         )  # fmt: skip
 
     train = trials - 8

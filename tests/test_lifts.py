@@ -255,7 +255,7 @@ def test_the_last_batch_is_filled_with_unknown_entries(batch):
     data = step.Batch(jnp.arange(1, 10)[:, None], jnp.ones((9, 1), bool))
 
     def score(params: Any, hyper: Any, batch: step.Batch, index: Any) -> Any:
-        known = batch.known.sum()
+        known = batch.has_count.sum()
         return {"counts": batch.counts.sum(), "known": known, "where": index * known}
 
     found = jax.jit(lifts.over_batches(score, batch))(None, None, data)

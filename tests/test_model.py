@@ -21,7 +21,7 @@ from stndt_jax.configs import default
 from stndt_jax.config import schema
 from stndt_jax.interop import torch_params
 from stndt_jax.models import stndt
-from stndt_jax.models.stndt import STNDT, Knobs
+from stndt_jax.models.stndt import STNDT, ForwardHyper
 from stndt_jax.types import Dims
 
 START = schema.from_mapping(default.get_config().to_dict())
@@ -40,7 +40,7 @@ def counts(trials: int, bins: int, neurons: int, seed: int = 0) -> np.ndarray:
 
 def sections(
     published: dict, spatial: bool, **changes: Any
-) -> tuple[schema.Model, schema.Contrast]:
+) -> tuple[schema.ModelConfig, schema.ContrastConfig]:
     start = dataclasses.replace(START.model, spatial=spatial, **changes)
     return torch_params.options(published, start, START.contrast)
 
@@ -130,11 +130,13 @@ def test_equals_the_oracle(name):
     network = STNDT(architecture, contrast, dims)
     scalars = dataclasses.replace(START, model=architecture)
     window = schema.hyper(scalars)
-    knobs = Knobs(int(window.context_forward[0]), int(window.context_backward[0]), *STILL)
+    forward_hyper = ForwardHyper(
+        int(window.context_forward[0]), int(window.context_backward[0]), *STILL
+    )
 
     def run(params, x):
-        z, out = network.apply({"params": params}, x, knobs)
-        return z, out, network.apply({"params": params}, x, knobs, method="features")
+        z, out = network.apply({"params": params}, x, forward_hyper)
+        return z, out, network.apply({"params": params}, x, forward_hyper, method="features")
 
     x = counts(3, bins, neurons)
     z, out, features = jax.jit(run)(params, x)
@@ -231,9 +233,9 @@ def drawn(tfixup: bool) -> dict[str, np.ndarray]:
     if not tfixup:
         architecture = dataclasses.replace(architecture, final_norm="scale", position="learned")
     network = STNDT(architecture, START.contrast, DIMS)
-    knobs = Knobs(-1, -1, *STILL)
+    forward_hyper = ForwardHyper(-1, -1, *STILL)
     x = jnp.zeros((1, DIMS.bins, DIMS.neurons))
-    init = jax.jit(lambda key: network.init(key, x, knobs, method="everything")["params"])
+    init = jax.jit(lambda key: network.init(key, x, forward_hyper, method="everything")["params"])
     params = init(jax.random.key(0))
     layers = [params.pop(f"layers_{i}") for i in range(3)]
     params["layers"] = jax.tree.map(lambda *leaves: np.stack(leaves), *layers)
@@ -318,26 +320,26 @@ def small(dtype: str = "float32", spatial: bool = True) -> tuple[Any, Any, Any]:
     params = torch_params.parameters(state, architecture, contrast, dims)
     network = STNDT(architecture, contrast, dims)
 
-    def plain(x, knobs):
-        return network.apply({"params": params}, x, knobs)
+    def plain(x, forward_hyper):
+        return network.apply({"params": params}, x, forward_hyper)
 
-    def noisy(x, knobs, key):
-        return network.apply({"params": params}, x, knobs, rngs={"dropout": key})[0]
+    def noisy(x, forward_hyper, key):
+        return network.apply({"params": params}, x, forward_hyper, rngs={"dropout": key})[0]
 
     return jax.jit(plain), jax.jit(noisy), counts(3, dims.bins, dims.neurons)
 
 
-def knobs(forward: int, backward: int, *rates: float) -> Knobs:
-    return Knobs(jnp.int32(forward), jnp.int32(backward), *(jnp.float32(r) for r in rates))
+def forward_hyper(forward: int, backward: int, *rates: float) -> ForwardHyper:
+    return ForwardHyper(jnp.int32(forward), jnp.int32(backward), *(jnp.float32(r) for r in rates))
 
 
 def test_no_key_no_dropout():
     plain, noisy, x = small()
-    still = np.asarray(plain(x, knobs(2, 3, *STILL))[0])
-    np.testing.assert_array_equal(plain(x, knobs(2, 3, 0.5, 0.5, 0.5))[0], still)
+    still = np.asarray(plain(x, forward_hyper(2, 3, *STILL))[0])
+    np.testing.assert_array_equal(plain(x, forward_hyper(2, 3, 0.5, 0.5, 0.5))[0], still)
     # A key with rates of zero drops nothing either.
     np.testing.assert_allclose(
-        noisy(x, knobs(2, 3, *STILL), jax.random.key(0)), still, rtol=1e-4, atol=1e-5
+        noisy(x, forward_hyper(2, 3, *STILL), jax.random.key(0)), still, rtol=1e-4, atol=1e-5
     )
 
 
@@ -346,9 +348,10 @@ def test_every_dropout_rate_acts_and_differs_by_key(which):
     plain, noisy, x = small()
     rates = [0.0, 0.0, 0.0]
     rates[which] = 0.5
-    still = np.asarray(plain(x, knobs(2, 3, *STILL))[0])
+    still = np.asarray(plain(x, forward_hyper(2, 3, *STILL))[0])
     first, again, other = (
-        np.asarray(noisy(x, knobs(2, 3, *rates), jax.random.key(seed))) for seed in (0, 0, 1)
+        np.asarray(noisy(x, forward_hyper(2, 3, *rates), jax.random.key(seed)))
+        for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0.05
@@ -358,15 +361,17 @@ def test_every_dropout_rate_acts_and_differs_by_key(which):
 def test_dropout_before_the_decoder_drops_its_inputs():
     # The decoder is linear, so with only this dropout the mean over keys is the model without.
     plain, noisy, x = small()
-    still = np.asarray(plain(x, knobs(2, 3, *STILL))[0])
-    many = np.stack([noisy(x, knobs(2, 3, 0.0, 0.25, 0.0), jax.random.key(i)) for i in range(400)])
+    still = np.asarray(plain(x, forward_hyper(2, 3, *STILL))[0])
+    many = np.stack(
+        [noisy(x, forward_hyper(2, 3, 0.0, 0.25, 0.0), jax.random.key(i)) for i in range(400)]
+    )
     error = many.std(axis=0) / 20
     assert (np.abs(many.mean(axis=0) - still) < 5 * error + 1e-3).all()
 
 
 def test_bfloat16_is_close_to_float32():
-    z, out = small()[0](small()[2], knobs(2, 3, *STILL))
-    rough, maps = small("bfloat16")[0](small()[2], knobs(2, 3, *STILL))
+    z, out = small()[0](small()[2], forward_hyper(2, 3, *STILL))
+    rough, maps = small("bfloat16")[0](small()[2], forward_hyper(2, 3, *STILL))
     assert rough.dtype == jnp.float32
     error = relative(rough, np.asarray(z, np.float64))
     assert 1e-5 < error < 0.05
@@ -377,10 +382,12 @@ def test_bfloat16_is_close_to_float32():
 def test_context_bounds_what_a_bin_can_see():
     # In one pass of two layers, a window of 1 back and 0 ahead reaches two bins back.
     plain, _, x = small(spatial=False)
-    base = np.asarray(plain(x, knobs(0, 1, *STILL))[0])
+    base = np.asarray(plain(x, forward_hyper(0, 1, *STILL))[0])
     moved = x.copy()
     moved[:, 3] += 2.0
-    change = np.abs(np.asarray(plain(moved, knobs(0, 1, *STILL))[0]) - base).max(axis=(0, 2))
+    change = np.abs(np.asarray(plain(moved, forward_hyper(0, 1, *STILL))[0]) - base).max(
+        axis=(0, 2)
+    )
     assert (change[:3] == 0).all() and (change[6:] == 0).all()
     assert (change[3:6] > 1e-4).all()
-    assert (np.abs(np.asarray(plain(moved, knobs(-1, 0, *STILL))[0]) - base) > 0).all()
+    assert (np.abs(np.asarray(plain(moved, forward_hyper(-1, 0, *STILL))[0]) - base) > 0).all()

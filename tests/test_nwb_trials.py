@@ -47,7 +47,7 @@ def test_counts_are_those_of_a_loop(recording, until):
     assert (len(data.train), len(data.eval)) == (len(rows["train"]), len(rows["val"]))
     for trials, numbers in ((data.train, rows["train"]), (data.eval, rows["val"])):
         x = trials.counts(0, data.heldout)
-        known = trials.known(0, data.heldout)
+        known = trials.has_count(0, data.heldout)
         for i, r in enumerate(numbers):
             begin = truth["event"][r] - 0.25
             assert trials.starts[i] == pytest.approx(begin, abs=1e-9)

@@ -57,7 +57,9 @@ def test_schedules_without_warm_up_start_at_their_peak_and_stay_below():
     np.testing.assert_allclose(scheduled("cosine", epochs, 10, 20.0), epochs / 20, atol=1e-7)
 
 
-def trajectory(optimizer: schema.Optimizer, grads: list, params: dict, rate: float, decay: float):
+def trajectory(
+    optimizer: schema.OptimizerConfig, grads: list, params: dict, rate: float, decay: float
+):
     """Parameters after every step."""
     step = jax.jit(
         lambda g, s, p: optim.update(optimizer, g, s, p, jnp.float32(rate), jnp.float32(decay))

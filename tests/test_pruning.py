@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from stndt_jax.search import pruning
-from stndt_jax.search.pruning import Judge
+from stndt_jax.search.pruning import Pruner
 from stndt_jax.search.space import Range, Space
 from stndt_jax.search.study import Study
 
@@ -67,23 +67,23 @@ def test_decisions_are_those_of_before(tmp_path: Path, study: Study) -> None:
     study.ask("0000", 4, SPACE, seed=0)
     run = tmp_path / "run"
     run.mkdir()
-    judge = Judge("halving", [10, 20], run, study, [0, 1, 2, 3])
+    pruner = Pruner("halving", [10, 20], run, study, [0, 1, 2, 3])
     best_K = np.array([0.1, 0.4, np.nan, 0.3])
-    assert judge(5, best_K).all()
-    np.testing.assert_array_equal(judge(10, best_K), [False, True, False, True])
+    assert pruner(5, best_K).all()
+    np.testing.assert_array_equal(pruner(10, best_K), [False, True, False, True])
     assert study.trials()[1].reported == {10: 0.4}
     assert study.trials()[2].reported == {}
     # Others come to the same epoch, better than all; the run is killed and begins again.
     study.ask("0001", 4, SPACE, seed=0)
     for number in range(4, 8):
         study.report(number, 10, 9.0)
-    again = Judge("halving", [10, 20], run, study, [0, 1, 2, 3])
+    again = Pruner("halving", [10, 20], run, study, [0, 1, 2, 3])
     np.testing.assert_array_equal(again(10, best_K), [False, True, False, True])
     # Nobody who has gone comes back, nor counts.
     np.testing.assert_array_equal(again(15, best_K), [False, True, False, True])
     np.testing.assert_array_equal(again(20, best_K), [False, True, False, False])
     # A third time, from the beginning: what is decided for later has not happened yet.
-    third = Judge("halving", [10, 20], run, study, [0, 1, 2, 3])
+    third = Pruner("halving", [10, 20], run, study, [0, 1, 2, 3])
     assert third(5, best_K).all()
     np.testing.assert_array_equal(third(10, best_K), [False, True, False, True])
     assert pruning.decided(run) == {"10": [0, 2], "20": [3]}
@@ -98,5 +98,5 @@ def test_the_median_is_of_whole_trials(tmp_path: Path, study: Study) -> None:
         study.tell(number, 1.0)
     study.tell(4, 9.0, pruned=True)
     study.ask("0001", 2, SPACE, seed=0)
-    keep_K = Judge("median", [10], tmp_path, study, [6, 7])(10, np.array([0.24, 0.26]))
+    keep_K = Pruner("median", [10], tmp_path, study, [6, 7])(10, np.array([0.24, 0.26]))
     np.testing.assert_array_equal(keep_K, [False, True])

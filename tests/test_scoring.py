@@ -262,7 +262,7 @@ def recording(forward: bool = True) -> hdf5.SpikeData:
             else None
             for block, (bins, neurons) in BLOCKS.items()
         }
-        return hdf5.Trials(behavior=None, conditions=None, rates=None, valid=None, **blocks)
+        return hdf5.Trials(behavior=None, conditions=None, rates=None, recorded=None, **blocks)
 
     known = set(BLOCKS) if forward else {"heldin", "heldout"}
     return hdf5.SpikeData(

@@ -324,23 +324,23 @@ def test_pruned_members_train_no_more_and_a_killed_run_prunes_the_same(
     class StoppedError(Exception):
         pass
 
-    def judge(run: Path, until: int) -> training.Judge:
+    def pruner(run: Path, until: int) -> training.Pruner:
         run.mkdir(exist_ok=True)
-        keep = pruning.Judge("halving", [2, 4], run, Study(tmp_path), [0, 1, 2])
+        keep = pruning.Pruner("halving", [2, 4], run, Study(tmp_path), [0, 1, 2])
 
-        def judged(epoch: int, best_K: np.ndarray) -> np.ndarray:
+        def pruned(epoch: int, best_K: np.ndarray) -> np.ndarray:
             if epoch == until:
                 raise StoppedError
             return keep(epoch, best_K)
 
-        return judged
+        return pruned
 
     Study(tmp_path).ask("0000", 3, spaces.check(SPACE, config), seed=0)
     alone, killed = tmp_path / "alone", tmp_path / "killed"
-    training.train(full, data, alone, quiet=True, judge=judge(alone, 99))
+    training.train(full, data, alone, quiet=True, pruner=pruner(alone, 99))
     with pytest.raises(StoppedError):
-        training.train(full, data, killed, quiet=True, judge=judge(killed, 6))
-    training.train(full, data, killed, quiet=True, judge=judge(killed, 99))
+        training.train(full, data, killed, quiet=True, pruner=pruner(killed, 6))
+    training.train(full, data, killed, quiet=True, pruner=pruner(killed, 99))
     out = pruning.decided(alone)
     assert len(out["2"]) == 1 and len(out["4"]) == 1
     assert pruning.decided(killed) == out

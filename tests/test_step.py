@@ -108,7 +108,7 @@ def options(changed: schema.Hyper) -> dict[str, Any]:
 
 
 def labels(given: step.Batch, masked: np.ndarray) -> np.ndarray:
-    return np.where(masked & np.asarray(given.known), np.asarray(given.counts, int), -100)
+    return np.where(masked & np.asarray(given.has_count), np.asarray(given.counts, int), -100)
 
 
 def test_rates_equal_the_oracle_and_see_heldin_observed_counts_alone():
@@ -147,7 +147,7 @@ def test_with_everything_masked_all_known_counts_are_targets():
     z = forward(WEIGHTS, options(gone), np.zeros(given.counts.shape)).lograte
     # The views mask every entry too, but leave it as it was.
     views = seen(given.counts), seen(given.counts)
-    everything = np.ones(given.known.shape, bool)
+    everything = np.ones(given.has_count.shape, bool)
     wanted = losses(WEIGHTS, options(gone), z, labels(given, everything), *views)
     assert float(metrics["masked_loss"]) == pytest.approx(wanted.poisson_nll, rel=1e-5)
     assert 0.3 * float(metrics["contrastive_loss"]) == pytest.approx(wanted.contrastive, rel=1e-4)
@@ -242,7 +242,7 @@ def test_scores_equal_the_oracle():
     masked = oracle_poisson(z, labels(given, np.broadcast_to(~observed(), z.shape)))
     assert found["unmasked_loss"] == pytest.approx(unmasked, rel=1e-5)
     assert found["masked_loss"] == pytest.approx(masked, rel=1e-5)
-    counts = np.where(given.known, np.asarray(given.counts, float), np.nan)
+    counts = np.where(given.has_count, np.asarray(given.counts, float), np.nan)
     heldout = (slice(None), slice(DIMS.bins_observed), slice(DIMS.heldin, None))
     cobps = oracle_bits_per_spike(np.exp(z)[heldout], counts[heldout])
     assert found["cobps"] == pytest.approx(cobps, rel=1e-5)

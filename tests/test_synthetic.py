@@ -64,7 +64,7 @@ def test_shapes_are_as_asked(kind):
         assert trials.heldout_forward.shape == (count, 3, 2)
         assert trials.behavior.shape == (count, 12, 2 if kind == "reach" else 3)
         assert trials.rates.shape == (count, 15, 8) and trials.rates.dtype == np.float32
-        assert set(trials.conditions) == {0, 1, 2, 3} and trials.valid is None
+        assert set(trials.conditions) == {0, 1, 2, 3} and trials.recorded is None
     assert data.psth.shape == (4, 12, 8)
 
 

@@ -37,7 +37,7 @@ CASES: dict[str, tuple[bool, dict[str, Any]]] = {
 every_case = pytest.mark.parametrize("case", CASES)
 
 
-def built(case: str) -> tuple[dict[str, np.ndarray], schema.Model, schema.Contrast]:
+def built(case: str) -> tuple[dict[str, np.ndarray], schema.ModelConfig, schema.ContrastConfig]:
     spatial, changes = CASES[case]
     published = make_options(**changes)
     start = dataclasses.replace(START.model, spatial=spatial)

@@ -73,13 +73,13 @@ def test_a_run_directory_says_what_was_done(alone: Path) -> None:
 def test_terminated_and_started_again_is_the_same_run(
     files: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Steps come one by one, so that portions end in the middle of epochs.
-    portions = 0
+    # Steps come one by one, so that chunks end in the middle of epochs.
+    chunks = 0
 
     def one(*_: object) -> int:
-        nonlocal portions
-        portions += 1
-        if portions == 3:
+        nonlocal chunks
+        chunks += 1
+        if chunks == 3:
             signal.raise_signal(signal.SIGTERM)
         return 1
 

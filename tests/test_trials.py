@@ -48,7 +48,7 @@ def test_every_count_stands_where_it_belongs():
             np.testing.assert_allclose(trials.behavior[i], behavior[r, :4], rtol=1e-6)
             assert trials.conditions[i] == r % 2
             assert trials.starts[i] == 2.0 * r
-        assert trials.valid is None
+        assert trials.recorded is None
     assert not data.gaps
 
 
@@ -58,14 +58,14 @@ def test_padding_is_valid_nowhere_and_counts_are_conserved(lengths, forward, dra
     rows = [counts(length, N, seed=k) for k, length in enumerate(lengths)]
     seed = draw.draw(st.integers(0, 99))
     data = SpikeData.from_arrays(rows, bin_ms=5, bins_forward=forward, seed=seed)
-    total = valid = 0
+    total = recorded = 0
     for trials in (data.train, data.eval):
         x = trials.counts(data.bins_forward, data.heldout)
-        known = trials.known(data.bins_forward, data.heldout)
+        known = trials.has_count(data.bins_forward, data.heldout)
         assert not x[~known].any()
-        total, valid = total + int(x.sum()), valid + int(known.sum())
+        total, recorded = total + int(x.sum()), recorded + int(known.sum())
     assert total == sum(int(row.sum()) for row in rows)
-    assert valid == sum(lengths) * N
+    assert recorded == sum(lengths) * N
     observed = [length - forward for length in lengths]
     assert data.gaps == (len(set(observed)) > 1)
 
@@ -74,7 +74,7 @@ def test_padding_is_valid_nowhere_and_counts_are_conserved(lengths, forward, dra
 def test_padding_is_behind_a_trial_or_before_it_where_forward_bins_follow(forward):
     rows = [counts(length, N) for length in (4, 6, 6, 6)]
     data = SpikeData.from_arrays(rows, bin_ms=5, evaluated=[3], bins_forward=forward)
-    known = data.train.known(data.bins_forward, data.heldout)[0, :, 0]
+    known = data.train.has_count(data.bins_forward, data.heldout)[0, :, 0]
     np.testing.assert_array_equal(known, [0, 0, 1, 1, 1, 1] if forward else [1, 1, 1, 1, 0, 0])
 
 
@@ -90,7 +90,7 @@ def test_nan_counts_are_gaps_and_survive_a_file(tmp_path):
     assert again.fingerprint() == data.fingerprint()
     alone = hdf5.read(tmp_path / "in.h5")
     assert alone.gaps
-    np.testing.assert_array_equal(alone.eval.valid, data.eval.valid)
+    np.testing.assert_array_equal(alone.eval.recorded, data.eval.recorded)
     assert np.isnan(hdf5.targets_of(data)["eval_spikes_heldout"]).sum() == 0
 
 
@@ -98,9 +98,9 @@ def test_a_file_with_gaps_must_fit_its_counts(tmp_path):
     rows = [counts(length, N) for length in (4, 6, 6, 6)]
     hdf5.write(SpikeData.from_arrays(rows, bin_ms=5, evaluated=[3]), tmp_path / "in.h5")
     with h5py.File(tmp_path / "in.h5", "r+") as file:
-        valid = file["train_valid"][:, :-1]
+        recorded = file["train_valid"][:, :-1]
         del file["train_valid"]
-        file["train_valid"] = valid
+        file["train_valid"] = recorded
     with pytest.raises(UserError, match=r"train_valid has shape .*5 bins, but the counts has 6"):
         hdf5.read(tmp_path / "in.h5")
 

@@ -13,7 +13,7 @@ from stndt_jax.cli.flags import new_flags, parse
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stndt_jax.evaluation.evaluate import Model
+    from stndt_jax.evaluation.evaluate import TrainedModel
     from stndt_jax.interpret.summary import Interpretation
 
 
@@ -70,7 +70,11 @@ def interpret(argv: list[str]) -> int:
 
 
 def _drop(
-    path: Path, models: list[Model], found: Interpretation, flag: Mapping[str, Any], out: Path
+    path: Path,
+    models: list[TrainedModel],
+    found: Interpretation,
+    flag: Mapping[str, Any],
+    out: Path,
 ) -> tuple[dict[str, Any], Path]:
     from stndt_jax.evaluation import evaluate
     from stndt_jax.interpret import ablation

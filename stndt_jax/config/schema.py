@@ -64,7 +64,7 @@ def _key(check: Check, doc: str, hyper: bool = False) -> Any:
 
 
 @dataclass(frozen=True)
-class Data:
+class DataConfig:
     """Where the spikes are and which trials choose the best model."""
 
     path: str = _key(_anything, "HDF5 file with nlb_tools' input keys")
@@ -79,7 +79,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelConfig:
     """The architecture (``layers``, ``heads``, ...) and its regularisation."""
 
     layers: int = _key(_number(1000), "encoder layers")
@@ -107,7 +107,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Mask:
+class MaskConfig:
     """Masked modelling."""
 
     mode: str = _key(_one_of("full", "timestep", "neuron", "timestep_only"), "what one draw masks")
@@ -121,7 +121,7 @@ class Mask:
 
 
 @dataclass(frozen=True)
-class Contrast:
+class ContrastConfig:
     """The contrastive loss between two corrupted views of the same trials."""
 
     enabled: bool = _key(_anything, "compute the contrastive loss")
@@ -136,7 +136,7 @@ class Contrast:
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class OptimizerConfig:
     """AdamW and its schedule, counted in epochs."""
 
     schedule: str = _key(
@@ -149,8 +149,8 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
-class Train:
-    """How long, in which portions."""
+class TrainConfig:
+    """How long, in which chunks of steps."""
 
     epochs: int = _key(_at_least(1), "epochs at most")
     batch: int = _key(_at_least(1), "trials in a batch")
@@ -166,7 +166,7 @@ class Train:
 
 
 @dataclass(frozen=True)
-class Parallel:
+class ParallelConfig:
     """Over which devices; nothing here changes what is computed, but for rounding."""
 
     devices: int = _key(_at_least(0), "devices used; 0: as many as there are and divide the work")
@@ -180,13 +180,13 @@ class Config:
 
     seed: int = _key(_between(0, 2**31 - 1), "of member 0; member k has seed + k")
     population: int = _key(_number(2**16), "members trained together")
-    data: Data
-    model: Model
-    mask: Mask
-    contrast: Contrast
-    optimizer: Optimizer
-    train: Train
-    parallel: Parallel
+    data: DataConfig
+    model: ModelConfig
+    mask: MaskConfig
+    contrast: ContrastConfig
+    optimizer: OptimizerConfig
+    train: TrainConfig
+    parallel: ParallelConfig
     members: Mapping[str, tuple[float, ...]]
 
 
@@ -217,13 +217,13 @@ class Hyper(NamedTuple):
 
 
 SECTIONS: dict[str, type] = {
-    "data": Data,
-    "model": Model,
-    "mask": Mask,
-    "contrast": Contrast,
-    "optimizer": Optimizer,
-    "train": Train,
-    "parallel": Parallel,
+    "data": DataConfig,
+    "model": ModelConfig,
+    "mask": MaskConfig,
+    "contrast": ContrastConfig,
+    "optimizer": OptimizerConfig,
+    "train": TrainConfig,
+    "parallel": ParallelConfig,
 }
 
 

@@ -78,9 +78,9 @@ def collect(
             ],
             axis=1,
         ).astype(np.float64)
-        if data.gaps and trials.valid is not None:
+        if data.gaps and trials.recorded is not None:
             T = rates_RTN.shape[1]
-            padded = ~trials.valid[:, :T].any(axis=2)
+            padded = ~trials.recorded[:, :T].any(axis=2)
             rates_RTN[padded] = np.nan
         blocks.append(rates_RTN)
     bins = max(x.shape[1] for x in blocks)

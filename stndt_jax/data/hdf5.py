@@ -123,9 +123,9 @@ def targets_of(data: SpikeData) -> dict[str, NDArray]:
     for name in list(BLOCKS)[1:]:
         block = getattr(data.eval, name)
         if block is not None and block.size:
-            if data.eval.valid is not None:
-                valid = data.eval.valid[place(name, data.bins_observed, data.heldin)]
-                block = block if valid.all() else np.where(valid, block, np.float32(np.nan))
+            if data.eval.recorded is not None:
+                recorded = data.eval.recorded[place(name, data.bins_observed, data.heldin)]
+                block = block if recorded.all() else np.where(recorded, block, np.float32(np.nan))
             found[f"eval_spikes_{name}"] = block
     labels = [t.conditions for t in (data.train, data.eval) if t.conditions is not None]
     most = max((int(x.max()) + 1 for x in labels), default=0)
@@ -155,8 +155,8 @@ def write(data: SpikeData, path: str | Path) -> None:
     for split, trials in (("train", data.train), ("eval", data.eval)):
         arrays[f"{split}_starts_s"] = trials.starts
         # Targets tell by NaN what is not known of them.
-        if data.gaps or (split == "train" and trials.valid is not None):
-            arrays[f"{split}_valid"] = trials.valid
+        if data.gaps or (split == "train" and trials.recorded is not None):
+            arrays[f"{split}_valid"] = trials.recorded
     arrays["unit_ids"] = data.units
     present = {key: x for key, x in arrays.items() if x is not None and x.size}
     write_group(path, None, present, _attributes(data))
@@ -189,7 +189,7 @@ def _data(groups: list[Group], name: str, bin_ms: float) -> SpikeData:
     else:
         sizes.settle("forward bins", 0, "the training split, which has no forward keys,")
     train, known = _counts("train", groups, sizes)
-    evaluated, valid = _counts("eval", groups, sizes)
+    evaluated, recorded = _counts("eval", groups, sizes)
     psth, group = None, _holder("psth", groups[::-1])
     if group:
         group.require(["eval_cond_idx"], "psth needs the trials of every condition")
@@ -199,8 +199,8 @@ def _data(groups: list[Group], name: str, bin_ms: float) -> SpikeData:
     if units is not None:
         sizes.agree(source.where("unit_ids"), units.shape, ("neurons",))
     return SpikeData(
-        Trials(**train, **_extras("train", groups, sizes), valid=known),
-        Trials(**evaluated, **_extras("eval", groups, sizes), valid=valid),
+        Trials(**train, **_extras("train", groups, sizes), recorded=known),
+        Trials(**evaluated, **_extras("eval", groups, sizes), recorded=recorded),
         name=name,
         bin_ms=bin_ms,
         psth=psth,

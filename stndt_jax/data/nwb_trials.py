@@ -356,7 +356,7 @@ def _warn_shared(path: Path, data: SpikeData, cut: Cut) -> None:
     """Moments that are trained on and evaluated as well flatter every score."""
     spans = []
     for trials in (data.train, data.eval):
-        known_RT = np.any(trials.known(data.bins_forward, data.heldout), axis=2)
+        known_RT = np.any(trials.has_count(data.bins_forward, data.heldout), axis=2)
         ends = np.argmax(known_RT, axis=1), data.bins - np.argmax(known_RT[:, ::-1], axis=1)
         assert trials.starts is not None
         spans.append([trials.starts + bins_R * (cut.bin_ms / 1e3) for bins_R in ends])

@@ -41,7 +41,7 @@ def of_recording(data: SpikeData) -> str:
 def mean_rates_hz(data: SpikeData) -> Float[NDArray, " N"]:
     """Mean rate of every neuron over the training trials, spikes/s; held-in then held-out."""
     sizes = (data.bins_forward, data.heldout)
-    counts, known = data.train.counts(*sizes), data.train.known(*sizes)
+    counts, known = data.train.counts(*sizes), data.train.has_count(*sizes)
     bins_N = np.maximum(known.sum(axis=(0, 1)), 1)
     return counts.sum(axis=(0, 1), dtype=np.int64) / bins_N * (1000.0 / data.bin_ms)
 
@@ -51,10 +51,10 @@ def _most(data: SpikeData) -> int:
 
 
 def _known(data: SpikeData) -> str:
-    if data.train.valid is None and data.eval.valid is None:
+    if data.train.recorded is None and data.eval.recorded is None:
         return "every bin of every trial"
     shares = {
-        split: 1.0 if trials.valid is None else float(trials.valid.mean())
+        split: 1.0 if trials.recorded is None else float(trials.recorded.mean())
         for split, trials in (("training", data.train), ("evaluated", data.eval))
     }
     return ", ".join(

@@ -431,7 +431,7 @@ def _record(
             behavior=behavior_RTD[rows, :seen].astype(np.float32),
             conditions=condition_R[rows],
             rates=rates_RTN[rows],
-            valid=None,
+            recorded=None,
         )
 
     psth_CTN = [rates_RTN[condition_R == c, :seen].mean(axis=0) for c in range(layout.conditions)]

@@ -56,7 +56,7 @@ class Trials:
     behavior: Float[NDArray, "R ..."] | None
     conditions: Int[NDArray, " R"] | None
     rates: Float[NDArray, "R T N"] | None
-    valid: Bool[NDArray, "R T N"] | None
+    recorded: Bool[NDArray, "R T N"] | None
     starts: Float[NDArray, " R"] | None = None
 
     def __len__(self) -> int:
@@ -76,12 +76,12 @@ class Trials:
             counts_RTN[place] = block
         return counts_RTN
 
-    def known(self, bins_forward: int, heldout: int) -> Bool[NDArray, "R T N"]:
+    def has_count(self, bins_forward: int, heldout: int) -> Bool[NDArray, "R T N"]:
         """Where `counts` holds counts, and not zeros for want of them."""
-        known_RTN = np.zeros(self._shape(bins_forward, heldout), bool)
+        has_count_RTN = np.zeros(self._shape(bins_forward, heldout), bool)
         for place, _ in self._blocks():
-            known_RTN[place] = True
-        return known_RTN if self.valid is None else known_RTN & self.valid
+            has_count_RTN[place] = True
+        return has_count_RTN if self.recorded is None else has_count_RTN & self.recorded
 
     def _shape(self, bins_forward: int, heldout: int) -> tuple[int, int, int]:
         trials, bins, heldin = self.heldin.shape
@@ -149,8 +149,8 @@ class SpikeData:
     def gaps(self) -> bool:
         """Whether somewhere a held-in neuron was not recorded in an observed bin."""
         seen = (slice(None), slice(self.bins_observed), slice(self.heldin))
-        splits = (self.train.valid, self.eval.valid)
-        return any(valid is not None and not valid[seen].all() for valid in splits)
+        splits = (self.train.recorded, self.eval.recorded)
+        return any(recorded is not None and not recorded[seen].all() for recorded in splits)
 
     def fingerprint(self) -> str:
         """SHA-256, in hex, over names, bin width and every array with its type and shape."""
@@ -243,7 +243,7 @@ class SpikeData:
             def block(key: str) -> NDArray:
                 return np.ascontiguousarray(counts[place(key, T_obs, N_in)])
 
-            counts, valid = counts_RTN[rows][..., order_N], valid_RTN[rows][..., order_N]
+            counts, recorded = counts_RTN[rows][..., order_N], valid_RTN[rows][..., order_N]
             labels = None if conditions is None else np.asarray(conditions, np.int32)
             times = None if starts is None else np.array(starts, np.float64)
             fits("conditions", labels, (R,))
@@ -258,7 +258,7 @@ class SpikeData:
                 behavior=None if moves is None else moves[rows].astype(np.float32),
                 conditions=None if labels is None else labels[rows],
                 rates=None if truth is None else truth[rows][..., order_N].astype(np.float32),
-                valid=None if valid.all() else valid,
+                recorded=None if recorded.all() else recorded,
                 starts=None if times is None else times[rows],
             )
 

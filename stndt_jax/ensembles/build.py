@@ -22,7 +22,7 @@ from stndt_jax.ensembles import extract, selection
 from stndt_jax.ensembles.selection import Spikes, Vote, Votes
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import evaluate
-from stndt_jax.evaluation.evaluate import Model, Trained
+from stndt_jax.evaluation.evaluate import TrainedModel, TrainedRun
 from stndt_jax.runs import directory, places
 from stndt_jax.runs.checkpoint import Checkpoints
 from stndt_jax.training import batches
@@ -79,7 +79,7 @@ def sources(folders: Sequence[Path], out: Path) -> list[tuple[Path, list[int] | 
         inside = [path for path in places.find(folder) if not _within(path, out)]
         new: list[tuple[Path, list[int] | None, bool]]
         if places.is_ensemble(folder):
-            shares = places.shares(folder)
+            shares = places.ensemble_members(folder)
             new = [
                 (part, [s.member for s in shares if s.part == part], True)
                 for part in sorted({s.part for s in shares})
@@ -145,7 +145,7 @@ def candidates(
         for k in trained.usable if members is None else members:
             if k not in trained.usable:
                 raise UserError(f"member {k} of {run} was never validated; train it further")
-            vote = first.vote(Model(trained, k, 1.0))
+            vote = first.vote(TrainedModel(trained, k, 1.0))
             if vote is not None:
                 name, digest = f"member {k} of {run}", hashlib.sha256(vote.rates.tobytes()).digest()
                 if not np.isfinite(vote.total) or not np.isfinite(vote.rates).all():
@@ -183,7 +183,7 @@ class _Common(NamedTuple):
     how: str
 
     @classmethod
-    def of(cls, run: Path, trained: Trained, fingerprint: str) -> _Common:
+    def of(cls, run: Path, trained: TrainedRun, fingerprint: str) -> _Common:
         data, dims = trained.data, trained.arch.dims
         if data.fingerprint() != fingerprint:
             raise UserError(
@@ -195,10 +195,10 @@ class _Common(NamedTuple):
         spikes = None
         if batch is not None:
             block = np.s_[:, : dims.bins_observed, dims.heldin :]
-            spikes = Spikes.of(np.asarray(batch.counts)[block], np.asarray(batch.known)[block])
+            spikes = Spikes.of(np.asarray(batch.counts)[block], np.asarray(batch.has_count)[block])
         return cls(run, data, fingerprint, _drawn(trained), batch, spikes, how)
 
-    def check(self, run: Path, trained: Trained) -> None:
+    def check(self, run: Path, trained: TrainedRun) -> None:
         """Compares with another run on the same data.
 
         Raises:
@@ -211,7 +211,7 @@ class _Common(NamedTuple):
                 f"{self.drawn}); members are compared on one set: give runs that agree in both"
             )
 
-    def vote(self, model: Model) -> Vote | None:
+    def vote(self, model: TrainedModel) -> Vote | None:
         """A model's rates on the trials that select."""
         if self.batch is None or self.spikes is None:
             return None
@@ -221,7 +221,7 @@ class _Common(NamedTuple):
         return self.spikes.vote(np.ascontiguousarray(block_RTN))
 
 
-def _drawn(trained: Trained) -> tuple[int, float] | None:
+def _drawn(trained: TrainedRun) -> tuple[int, float] | None:
     """What the draw of the selecting trials depends on; None where they are the evaluated ones."""
     if trained.data.eval.heldout is not None:
         return None

@@ -23,7 +23,7 @@ from stndt_jax.data.trials import SpikeData
 from stndt_jax.ensembles import build
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import evaluate
-from stndt_jax.evaluation.evaluate import Model, Trained
+from stndt_jax.evaluation.evaluate import TrainedModel, TrainedRun
 from stndt_jax.runs import directory, places
 from stndt_jax.training import batches
 from stndt_jax.training import loop as training
@@ -71,7 +71,7 @@ def retrain(
     for number, (run, config) in enumerate(zip(runs, configs, strict=True)):
         say(f"training run {number} of {len(runs)} again, on all trials")
         folder = out / TRAINED / f"{number:02}"
-        training.train(config, data, folder, judge=_until(_epochs(run)))
+        training.train(config, data, folder, pruner=_until(_epochs(run)))
     if not places.is_ensemble(out):
         _write(out, about, say)
     return about
@@ -83,7 +83,7 @@ def _on(config: Config, path: str) -> Config:
     return dataclasses.replace(config, data=data)
 
 
-def _check(data: SpikeData, path: str, old: Trained) -> None:
+def _check(data: SpikeData, path: str, old: TrainedRun) -> None:
     new, dims = batches.dims_of(data), old.arch.dims
     for name in ("heldin", "heldout", "bins_observed", "bins_forward"):
         if getattr(new, name) != getattr(dims, name):
@@ -93,21 +93,21 @@ def _check(data: SpikeData, path: str, old: Trained) -> None:
             )
 
 
-def _epochs(run: Trained) -> Int[NDArray, " K"]:
+def _epochs(run: TrainedRun) -> Int[NDArray, " K"]:
     """Up to which epoch each member of a run is to train."""
     return np.asarray(run.members.selection.cobps.epoch)
 
 
-def _until(last_K: Int[NDArray, " K"]) -> training.Judge:
+def _until(last_K: Int[NDArray, " K"]) -> training.Pruner:
     """Lets every member train up to an epoch of its own."""
 
-    def judge(epoch: int, _: np.ndarray) -> np.ndarray:
+    def pruner(epoch: int, _: np.ndarray) -> np.ndarray:
         return epoch < last_K
 
-    return judge
+    return pruner
 
 
-def _about(models: list[Model], runs: list[Trained], data: SpikeData) -> dict[str, Any]:
+def _about(models: list[TrainedModel], runs: list[TrainedRun], data: SpikeData) -> dict[str, Any]:
     names = {run.path: f"{number:02}" for number, run in enumerate(runs)}
     members = [
         {

@@ -31,25 +31,27 @@ class Spikes(NamedTuple):
       null: Poisson loss of the null model, each neuron's mean count; nats.
     """
 
-    known: Bool[NDArray, "R T N"]
+    has_count: Bool[NDArray, "R T N"]
     places: Int[NDArray, " S"]
     counts: Float[NDArray, " S"]
     null: float
 
     @classmethod
-    def of(cls, counts_RTN: Shaped[NDArray, "R T N"], known_RTN: Bool[NDArray, "R T N"]) -> Spikes:
+    def of(
+        cls, counts_RTN: Shaped[NDArray, "R T N"], has_count_RTN: Bool[NDArray, "R T N"]
+    ) -> Spikes:
         """From counts, and where they are known."""
-        known_RTN = np.ascontiguousarray(known_RTN)
-        x_RTN = np.where(known_RTN, counts_RTN, 0)
+        has_count_RTN = np.ascontiguousarray(has_count_RTN)
+        x_RTN = np.where(has_count_RTN, counts_RTN, 0)
         spikes_N = x_RTN.sum(axis=(0, 1), dtype=np.float64)
-        mean_N = spikes_N / np.maximum(known_RTN.sum(axis=(0, 1)), 1)
+        mean_N = spikes_N / np.maximum(has_count_RTN.sum(axis=(0, 1)), 1)
         null = np.sum(spikes_N - spikes_N * np.log(np.where(mean_N > 0, mean_N, 1.0)))
         places = np.flatnonzero(x_RTN)
-        return cls(known_RTN, places, x_RTN.ravel()[places].astype(np.float64), float(null))
+        return cls(has_count_RTN, places, x_RTN.ravel()[places].astype(np.float64), float(null))
 
     def vote(self, rates_RTN: Float[NDArray, "R T N"]) -> Vote:
         """What is kept of a model's rates."""
-        total = float(rates_RTN.sum(where=self.known, dtype=np.float64))
+        total = float(rates_RTN.sum(where=self.has_count, dtype=np.float64))
         return Vote(rates_RTN.ravel()[self.places].astype(np.float32), total)
 
     def cobps(

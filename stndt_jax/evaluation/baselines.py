@@ -209,7 +209,7 @@ def psth(data: SpikeData, *, sd_ms: float = 50.0) -> dict[str, NDArray]:
             )
     assert data.train.conditions is not None and data.eval.conditions is not None
     counts_RTN = data.train.counts(data.bins_forward, data.heldout).astype(float)
-    known_RTN = data.train.known(data.bins_forward, data.heldout)
+    known_RTN = data.train.has_count(data.bins_forward, data.heldout)
     total_RTN = counts_RTN * known_RTN
     least_N = _least(counts_RTN, known_RTN) / 10
 
@@ -255,17 +255,17 @@ def _blocks(split: str, rates_RTN: NDArray, data: SpikeData) -> dict[str, NDArra
 def _heldin(trials: Trials) -> tuple[NDArray, NDArray]:
     """Observed counts of held-in neurons, and which are known."""
     counts_RTN = trials.heldin.astype(float)
-    if trials.valid is None:
+    if trials.recorded is None:
         return counts_RTN, np.ones(counts_RTN.shape, bool)
     _, bins, neurons = counts_RTN.shape
-    return counts_RTN, trials.valid[:, :bins, :neurons]
+    return counts_RTN, trials.recorded[:, :bins, :neurons]
 
 
 def _heldout(data: SpikeData, chosen: NDArray) -> tuple[NDArray, NDArray]:
     """Observed counts of held-out neurons in chosen training trials, and which are known."""
     heldin, bins = data.heldin, data.bins_observed
     counts_RTN = data.train.counts(data.bins_forward, data.heldout)[chosen, :bins, heldin:]
-    known_RTN = data.train.known(data.bins_forward, data.heldout)[chosen, :bins, heldin:]
+    known_RTN = data.train.has_count(data.bins_forward, data.heldout)[chosen, :bins, heldin:]
     return counts_RTN.astype(float), known_RTN
 
 

@@ -30,7 +30,7 @@ Select = Literal["cobps", "loss", "last"]
 INTERVAL = " interval"
 
 
-class Trained(NamedTuple):
+class TrainedRun(NamedTuple):
     """A run directory, read."""
 
     path: Path
@@ -57,10 +57,10 @@ class Trained(NamedTuple):
         return jax.tree.map(lambda leaf: leaf[member], kept[select])
 
 
-class Model(NamedTuple):
+class TrainedModel(NamedTuple):
     """One member of a trained population, and its share of the mean rate."""
 
-    trained: Trained
+    trained: TrainedRun
     member: int
     weight: float
 
@@ -92,7 +92,7 @@ def read_data(config: Config, path: str = "", targets: str = "") -> SpikeData:
 
 def load(
     path: Path, data_path: str = "", targets: str = "", data: SpikeData | None = None
-) -> Trained:
+) -> TrainedRun:
     """Reads a run directory and its data.
 
     Args:
@@ -122,10 +122,10 @@ def load(
     for sentence in checkpoints.found:
         warnings.warn(f"{sentence}, so an older one is used", stacklevel=2)
     at, members = checkpoints.load(jax.eval_shape(population.make_init(arch), hyper))
-    return Trained(path, config, data, arch, hyper, members, at / arch.steps_per_epoch)
+    return TrainedRun(path, config, data, arch, hyper, members, at / arch.steps_per_epoch)
 
 
-def models(path: Path, data_path: str = "", targets: str = "") -> list[Model]:
+def models(path: Path, data_path: str = "", targets: str = "") -> list[TrainedModel]:
     """The models that a directory's mean rate is made of, weights adding up to one.
 
     Args:
@@ -140,10 +140,10 @@ def models(path: Path, data_path: str = "", targets: str = "") -> list[Model]:
         trained = load(path, data_path, targets)
         if not trained.usable:
             raise UserError(f"no member of {path} has been validated yet; train it further")
-        return [Model(trained, k, 1 / len(trained.usable)) for k in trained.usable]
-    parts: dict[Path, Trained] = {}
+        return [TrainedModel(trained, k, 1 / len(trained.usable)) for k in trained.usable]
+    parts: dict[Path, TrainedRun] = {}
     found = []
-    for part, member, weight in places.shares(path):
+    for part, member, weight in places.ensemble_members(path):
         if part not in parts:
             data = next((t.data for t in parts.values()), None)
             parts[part] = load(part, data_path, targets, data)
@@ -152,11 +152,11 @@ def models(path: Path, data_path: str = "", targets: str = "") -> list[Model]:
                 f"{part} holds no member {member}, which {path / places.FILE} names; choose the "
                 f"ensemble again with stndt ensemble"
             )
-        found.append(Model(parts[part], member, weight))
+        found.append(TrainedModel(parts[part], member, weight))
     return found
 
 
-def best_run(found: list[Model]) -> Trained:
+def best_run(found: list[TrainedModel]) -> TrainedRun:
     """Of the runs that models belong to, the one with the member best on validation."""
     return max(found, key=lambda model: np.nan_to_num(model.cobps, nan=-np.inf)).trained
 
@@ -167,7 +167,7 @@ def _program(arch: step.Arch) -> Callable:
     return lifts.compiled(functools.partial(step.rates, arch))
 
 
-def rates(model: Model, batch: step.Batch, select: Select) -> Float[NDArray, "R T N"]:
+def rates(model: TrainedModel, batch: step.Batch, select: Select) -> Float[NDArray, "R T N"]:
     """A model's rates, float32, of some trials, a batch of them in memory at a time.
 
     Expected counts per bin, held-in then held-out neurons, observed then forward bins.
@@ -205,7 +205,7 @@ def submission(rates: Mapping[str, Float[NDArray, "R T N"]], dims: Dims) -> dict
     return found
 
 
-def targets_for(trained: Trained, path: str = "") -> dict[str, NDArray] | None:
+def targets_for(trained: TrainedRun, path: str = "") -> dict[str, NDArray] | None:
     """The targets that a run can be scored against, if any."""
     path = path or trained.config.data.targets
     if path:
@@ -276,13 +276,13 @@ def evaluate(
     return Evaluation(scores, ensemble)
 
 
-def _names(path: Path, found: list[Model]) -> list[dict[str, Any]]:
+def _names(path: Path, found: list[TrainedModel]) -> list[dict[str, Any]]:
     """What tells each model from the others: its number, and in an ensemble part and weight."""
     if not places.is_ensemble(path):
         return [{"member": model.member} for model in found]
     return [
         {"member": m, "part": f"{part.name}/{k}", "weight": weight}
-        for m, (part, k, weight) in enumerate(places.shares(path))
+        for m, (part, k, weight) in enumerate(places.ensemble_members(path))
     ]
 
 

@@ -25,7 +25,7 @@ from stndt_jax.config.schema import Hyper
 from stndt_jax.data.trials import Trials
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import baselines
-from stndt_jax.evaluation.evaluate import Select, Trained
+from stndt_jax.evaluation.evaluate import Select, TrainedRun
 from stndt_jax.models.stndt import LayerNorm, ScaleNorm
 from stndt_jax.training import masking, step
 from stndt_jax.training.metrics import BitsPerSpike
@@ -37,19 +37,19 @@ def latents(
     params: Params,
     hyper: Hyper,
     counts: UInt[Array, "B T N"],
-    known: Bool[Array, "B T N"],
+    has_count: Bool[Array, "B T N"],
 ) -> Float[Array, "B T N"]:
     """The last layer after the final norm, from held-in neurons' observed bins, no dropout."""
-    x_BTN = jnp.where(known, masking.clean(counts, arch.dims), 0)
-    seen_BT = step.seen(known, arch.dims)
-    _, out = arch.network.apply({"params": params}, x_BTN, step.knobs(hyper), seen_BT)
+    x_BTN = jnp.where(has_count, masking.clean(counts, arch.dims), 0)
+    attendable_BT = step.attendable(has_count, arch.dims)
+    _, out = arch.network.apply({"params": params}, x_BTN, step.forward_hyper(hyper), attendable_BT)
     norm = LayerNorm if arch.model.final_norm == "layer" else ScaleNorm
     final = norm(arch.dims.neurons).apply({"params": params["final_norm"]}, out["layers"][-1])
     return jnp.asarray(final)
 
 
 def score(
-    trained: Trained,
+    trained: TrainedRun,
     shots: Sequence[int],
     *,
     draws: int = 5,
@@ -95,7 +95,7 @@ def score(
         for t in (data.train, data.eval)
     )
     known_train, known_eval = (
-        t.known(dims.bins_forward, dims.heldout)[place] for t in (data.train, data.eval)
+        t.has_count(dims.bins_forward, dims.heldout)[place] for t in (data.train, data.eval)
     )
     rng = np.random.default_rng(seed)
     found = {}
@@ -114,14 +114,14 @@ def score(
     return found
 
 
-def _latents(trained: Trained, member: int, trials: Trials, select: Select) -> NDArray:
+def _latents(trained: TrainedRun, member: int, trials: Trials, select: Select) -> NDArray:
     """Latents of observed bins, (R, T_obs, N), a batch at a time."""
     dims = trained.arch.dims
     params = trained.params(member, select)
     hyper = jax.tree.map(lambda leaf: leaf[member], trained.hyper)
     run = jax.jit(functools.partial(latents, trained.arch))
     rest = dims.bins_forward, dims.heldout
-    both = trials.counts(*rest), trials.known(*rest)
+    both = trials.counts(*rest), trials.has_count(*rest)
     size = trained.config.train.batch
     parts = [
         np.asarray(run(params, hyper, *(jnp.asarray(x[first : first + size]) for x in both)))

@@ -187,7 +187,7 @@ def _read_out(data: SpikeData, z_RTD: NDArray) -> dict[str, NDArray]:
     z_RTD = (z_RTD - centre) / spread
     T, N = data.bins_observed, data.heldin
     counts_RTN = data.train.counts(data.bins_forward, data.heldout)[:, :T].astype(float)
-    known_RTN = data.train.known(data.bins_forward, data.heldout)[:, :T]
+    known_RTN = data.train.has_count(data.bins_forward, data.heldout)[:, :T]
     model = baselines.regress(z_RTD[:train], counts_RTN, known_RTN, alpha=1e-3)
     rates: dict[str, NDArray] = {}
     for split, z in (("train", z_RTD[:train]), ("eval", z_RTD[train:])):

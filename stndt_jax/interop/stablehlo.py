@@ -29,7 +29,7 @@ from stndt_jax import files
 from stndt_jax.config.schema import Hyper
 from stndt_jax.data.validation import load_numpy
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation.evaluate import Model, Select
+from stndt_jax.evaluation.evaluate import Select, TrainedModel
 from stndt_jax.interop import stablehlo_loader
 from stndt_jax.runs import directory
 from stndt_jax.training import step
@@ -68,9 +68,9 @@ def mean_rates(groups: list[Group], counts: Int[Array, "B T_obs N_in"]) -> Float
     return total_BTN
 
 
-def grouped(models: list[Model], select: Select) -> list[Group]:
+def grouped(models: list[TrainedModel], select: Select) -> list[Group]:
     """The members of an ensemble, those of one architecture together."""
-    found: dict[step.Arch, list[Model]] = {}
+    found: dict[step.Arch, list[TrainedModel]] = {}
     for model in models:
         arch = step.inference(model.trained.arch)
         # Trials are taken to be recorded in full.
@@ -90,7 +90,7 @@ def grouped(models: list[Model], select: Select) -> list[Group]:
 
 
 def export(
-    models: list[Model], out: Path, *, select: Select = "cobps", beside: bool = False
+    models: list[TrainedModel], out: Path, *, select: Select = "cobps", beside: bool = False
 ) -> dict[str, Any]:
     """Writes an ensemble as one function.
 
@@ -147,7 +147,7 @@ def _name(path: tuple[Any, ...], groups: int) -> str:
 
 
 def _manifest(
-    models: list[Model], exported: jax_export.Exported, names: list[str], out: Path
+    models: list[TrainedModel], exported: jax_export.Exported, names: list[str], out: Path
 ) -> dict[str, Any]:
     trained = models[0].trained
     dims, data = trained.arch.dims, trained.data

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stndt_jax.config.schema import Contrast, Model
+from stndt_jax.config.schema import ContrastConfig, ModelConfig
 from stndt_jax.errors import UserError
-from stndt_jax.models.stndt import STNDT, Knobs
+from stndt_jax.models.stndt import STNDT, ForwardHyper
 from stndt_jax.types import Dims, NDArray, Params
 
 _LINEAR = {"kernel": ("weight", True), "bias": ("bias", False)}
@@ -22,8 +22,8 @@ _NORM = {"scale": ("weight", False), "bias": ("bias", False)}
 
 
 def options(
-    published: Mapping[str, Any], model: Model, contrast: Contrast
-) -> tuple[Model, Contrast]:
+    published: Mapping[str, Any], model: ModelConfig, contrast: ContrastConfig
+) -> tuple[ModelConfig, ContrastConfig]:
     """Translates the published option names.
 
     Args:
@@ -62,7 +62,7 @@ def options(
     )
 
 
-def _names(model: Model, contrast: Contrast) -> dict[tuple[str, ...], tuple[str, str]]:
+def _names(model: ModelConfig, contrast: ContrastConfig) -> dict[tuple[str, ...], tuple[str, str]]:
     """Module here -> (module there, kind)."""
     modules: dict[tuple[str, ...], tuple[str, str]] = {
         ("embedder",): ("embedder.0", "linear"),
@@ -138,7 +138,7 @@ _SPATIAL = re.compile(r"spatial_.*|.*\.(spatial_|ts_).*")
 
 
 def parameters(
-    state: Mapping[str, NDArray], model: Model, contrast: Contrast, dims: Dims
+    state: Mapping[str, NDArray], model: ModelConfig, contrast: ContrastConfig, dims: Dims
 ) -> Params:
     """Parameters of the published model as those of ``STNDT``.
 
@@ -202,10 +202,12 @@ def _expected(there: str, kind: str, shapes: Any) -> dict[str, tuple[int, ...]]:
 
 
 @functools.cache
-def _shapes(model: Model, contrast: Contrast, dims: Dims) -> Any:
+def _shapes(model: ModelConfig, contrast: ContrastConfig, dims: Dims) -> Any:
     """The shapes of ``STNDT``'s parameters."""
     x_BTN = jnp.zeros((1, dims.bins, dims.neurons))
     # No shape depends on the heads, which may not even divide these dims.
     network = STNDT(dataclasses.replace(model, heads=1), contrast, dims)
     init = functools.partial(network.init, method="everything")
-    return jax.eval_shape(init, jax.random.key(0), x_BTN, Knobs(-1, -1, 0.0, 0.0, 0.0))["params"]
+    return jax.eval_shape(init, jax.random.key(0), x_BTN, ForwardHyper(-1, -1, 0.0, 0.0, 0.0))[
+        "params"
+    ]

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # s
 from stndt_jax import files
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import evaluate, scoring
-from stndt_jax.evaluation.evaluate import Model, Select
+from stndt_jax.evaluation.evaluate import Select, TrainedModel
 from stndt_jax.interpret import attention
 from stndt_jax.runs import directory
 from stndt_jax.types import Float, Int, NDArray
@@ -36,11 +36,11 @@ Note = Callable[[int, int], None]
 
 
 def drop(
-    models: Sequence[Model],
+    models: Sequence[TrainedModel],
     importance: Float[NDArray, " N_in"],
     *,
     targets_path: str = "",
-    against: Sequence[Model] = (),
+    against: Sequence[TrainedModel] = (),
     names: tuple[str, str] = ("this", "other"),
     second: Float[NDArray, " N_in"] | None = None,
     fractions: Sequence[float] = FRACTIONS,
@@ -130,7 +130,7 @@ class _Scorer:
     """Scores of a mean rate with some neurons silenced; what does not change is prepared once."""
 
     def __init__(
-        self, models: Sequence[Model], targets: Mapping[str, NDArray], select: Select
+        self, models: Sequence[TrainedModel], targets: Mapping[str, NDArray], select: Select
     ) -> None:
         self.models, self.select = models, select
         self.data = models[0].trained.data
@@ -228,7 +228,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     return found
 
 
-def _same_recording(model: Model, other: Model) -> None:
+def _same_recording(model: TrainedModel, other: TrainedModel) -> None:
     one, two = model.trained.data, other.trained.data
     same = all(
         np.array_equal(a.heldin, b.heldin)

@@ -17,7 +17,7 @@ import numpy as np
 
 from stndt_jax.config.schema import Hyper
 from stndt_jax.data.trials import Trials
-from stndt_jax.evaluation.evaluate import Model, Select
+from stndt_jax.evaluation.evaluate import Select, TrainedModel
 from stndt_jax.parallel import lifts
 from stndt_jax.training import masking, step
 from stndt_jax.types import Array, Bool, Float, Int, NDArray, Params, UInt
@@ -41,7 +41,7 @@ class Maps(NamedTuple):
     received: Float[NDArray, "R L N"] | None
 
 
-def attention(model: Model, trials: Trials, select: Select = "cobps") -> Maps:
+def attention(model: TrainedModel, trials: Trials, select: Select = "cobps") -> Maps:
     """A member's attention in some trials.
 
     Args:
@@ -70,7 +70,7 @@ def attention(model: Model, trials: Trials, select: Select = "cobps") -> Maps:
 
 
 def rates(
-    models: Sequence[Model], trials: Trials, select: Select = "cobps"
+    models: Sequence[TrainedModel], trials: Trials, select: Select = "cobps"
 ) -> Float[NDArray, "R T N"]:
     """Mean rate over models by their weights, expected counts per bin.
 
@@ -100,7 +100,7 @@ def silence(trials: Trials, neurons: Sequence[int] | NDArray) -> Trials:
     return dataclasses.replace(trials, heldin=heldin_RTN)
 
 
-def weights(model: Model, select: Select) -> tuple[Params, Hyper]:
+def weights(model: TrainedModel, select: Select) -> tuple[Params, Hyper]:
     """A member's parameters and its scalars."""
     hyper = jax.tree.map(lambda leaf: leaf[model.member], model.trained.hyper)
     return model.trained.params(model.member, select), hyper
@@ -113,7 +113,7 @@ def clean(
     x_BTN = masking.clean(counts_BTN, arch.dims)
     if arch.dims.gaps:
         x_BTN = jnp.where(known_BTN, x_BTN, 0)
-    return x_BTN, step.seen(known_BTN, arch.dims)
+    return x_BTN, step.attendable(known_BTN, arch.dims)
 
 
 def pick(trials: Trials, rows: Int[NDArray, " r"]) -> Trials:
@@ -129,19 +129,19 @@ def spaced(number: int, most: int) -> Int[NDArray, " r"]:
 
 
 def batches(
-    model: Model, trials: Trials, most: int
+    model: TrainedModel, trials: Trials, most: int
 ) -> Iterator[tuple[UInt[Array, "B T N"], Bool[Array, "B T N"], Bool[NDArray, " B"]]]:
     """Counts, where they are known, and which trials are no filling; every batch of one size."""
     dims = model.trained.arch.dims
     counts_RTN = trials.counts(dims.bins_forward, dims.heldout)
-    known_RTN = trials.known(dims.bins_forward, dims.heldout)
+    has_count_RTN = trials.has_count(dims.bins_forward, dims.heldout)
     R = len(counts_RTN)
     size = max(1, min(most, model.trained.config.train.batch, R))
     for first in range(0, R, size):
         chosen_B = np.arange(first, first + size)
         real_B = chosen_B < R
         chosen_B = np.where(real_B, chosen_B, R - 1)
-        yield jnp.asarray(counts_RTN[chosen_B]), jnp.asarray(known_RTN[chosen_B]), real_B
+        yield jnp.asarray(counts_RTN[chosen_B]), jnp.asarray(has_count_RTN[chosen_B]), real_B
 
 
 @functools.cache
@@ -163,9 +163,11 @@ def _attention(
     real_B: Float[Array, " B"],
 ) -> dict[str, Array]:
     """Sums over the trials of a batch that are ``real``, and what every trial's neurons receive."""
-    x_BTN, seen_BT = clean(arch, counts_BTN, known_BTN)
-    _, out = arch.network.apply({"params": params}, x_BTN, step.knobs(hyper), seen_BT)
-    bins_BT = jnp.ones(x_BTN.shape[:2]) if seen_BT is None else seen_BT.astype(jnp.float32)
+    x_BTN, attendable_BT = clean(arch, counts_BTN, known_BTN)
+    _, out = arch.network.apply({"params": params}, x_BTN, step.forward_hyper(hyper), attendable_BT)
+    bins_BT = (
+        jnp.ones(x_BTN.shape[:2]) if attendable_BT is None else attendable_BT.astype(jnp.float32)
+    )
     pairs_BTT = real_B[:, None, None] * bins_BT[:, :, None] * bins_BT[:, None, :]
     found = {
         "temporal": jnp.einsum("lbts,bts->lts", out["temporal_attention"], pairs_BTT),

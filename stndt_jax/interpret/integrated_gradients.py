@@ -25,7 +25,7 @@ import numpy as np
 
 from stndt_jax.config.schema import Hyper
 from stndt_jax.data.trials import Trials
-from stndt_jax.evaluation.evaluate import Model, Select
+from stndt_jax.evaluation.evaluate import Select, TrainedModel
 from stndt_jax.interpret import attention
 from stndt_jax.parallel import lifts
 from stndt_jax.training import step
@@ -35,7 +35,7 @@ from stndt_jax.types import Array, Bool, Float, NDArray, Params, UInt
 _BATCH = 32
 
 
-class Shares(NamedTuple):
+class Attributions(NamedTuple):
     """What integrated gradients say of held-in neurons.
 
     Attributes:
@@ -60,7 +60,7 @@ class Shares(NamedTuple):
 
 
 def integrated(
-    model: Model,
+    model: TrainedModel,
     trials: Trials,
     *,
     steps: int = 16,
@@ -68,7 +68,7 @@ def integrated(
     most: int = 64,
     seed: int = 0,
     select: Select = "cobps",
-) -> Shares:
+) -> Attributions:
     """Shares of held-in neurons in the log-rates of held-out ones, observed bins.
 
     A recording without held-out neurons has its held-in ones predicted in their place.
@@ -92,7 +92,7 @@ def integrated(
         shares_PBN, change_PB = run(params, hyper, counts_BTN, known_BTN, key)
         shares.append(np.asarray(shares_PBN, float)[:, real_B].reshape(-1, arch.dims.heldin))
         change.append(np.asarray(change_PB, float)[:, real_B].reshape(-1))
-    return Shares(np.concatenate(shares), np.concatenate(change))
+    return Attributions(np.concatenate(shares), np.concatenate(change))
 
 
 @functools.cache
@@ -111,11 +111,13 @@ def _integrate(
     key: Array,
 ) -> tuple[Float[Array, "P B N_in"], Float[Array, "P B"]]:
     dims = arch.dims
-    x_BTN, seen_BT = attention.clean(arch, counts_BTN, known_BTN)
+    x_BTN, attendable_BT = attention.clean(arch, counts_BTN, known_BTN)
     first = dims.heldin if dims.heldout else 0
 
     def outputs(x_BTN: Array) -> Array:
-        z_BTN, _ = arch.network.apply({"params": params}, x_BTN, step.knobs(hyper), seen_BT)
+        z_BTN, _ = arch.network.apply(
+            {"params": params}, x_BTN, step.forward_hyper(hyper), attendable_BT
+        )
         return z_BTN[:, : dims.bins_observed, first:]
 
     at_end, at_start = outputs(x_BTN), outputs(jnp.zeros_like(x_BTN))

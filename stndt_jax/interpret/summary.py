@@ -19,7 +19,7 @@ import numpy as np
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import evaluate
-from stndt_jax.evaluation.evaluate import Model, Select
+from stndt_jax.evaluation.evaluate import Select, TrainedModel
 from stndt_jax.interpret import attention, integrated_gradients
 from stndt_jax.interpret import rankings as measures
 from stndt_jax.types import Float, Int, NDArray
@@ -119,7 +119,7 @@ def interpret(
 
 
 def of_models(
-    models: Sequence[Model],
+    models: Sequence[TrainedModel],
     *,
     split: Split = "eval",
     select: Select = "cobps",
@@ -277,7 +277,7 @@ def ranking(found: Interpretation) -> tuple[Float[NDArray, " N_in"], str]:
     raise UserError(f"{NO_SPATIAL}; leave out --nogradients")
 
 
-def labels(models: Sequence[Model]) -> list[str]:
+def labels(models: Sequence[TrainedModel]) -> list[str]:
     """A short name of every model: its member, and its run where there are several."""
     several = len({model.trained.path for model in models}) > 1
     return [
@@ -289,9 +289,9 @@ def labels(models: Sequence[Model]) -> list[str]:
 def mean_rates(data: SpikeData) -> Float[NDArray, " N"]:
     """Mean rate of every neuron over what is known of the training trials, spikes/s."""
     counts_RTN = data.train.counts(data.bins_forward, data.heldout)
-    known_RTN = data.train.known(data.bins_forward, data.heldout)
-    spikes_N = np.sum(counts_RTN, axis=(0, 1), where=known_RTN, dtype=np.int64)
-    return spikes_N / np.maximum(known_RTN.sum(axis=(0, 1)), 1) * (1000.0 / data.bin_ms)
+    has_count_RTN = data.train.has_count(data.bins_forward, data.heldout)
+    spikes_N = np.sum(counts_RTN, axis=(0, 1), where=has_count_RTN, dtype=np.int64)
+    return spikes_N / np.maximum(has_count_RTN.sum(axis=(0, 1)), 1) * (1000.0 / data.bin_ms)
 
 
 def _conditions(labels_R: NDArray | None) -> NDArray | None:
@@ -318,5 +318,5 @@ def _mean(arrays: Sequence[NDArray], share_K: NDArray) -> NDArray:
 
 def _mean_of(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     """Mean of every value over the rows that know it."""
-    known = [row for row in rows if np.isfinite(row["spearman"])]
-    return {name: float(np.mean([row[name] for row in known or rows])) for name in rows[0]}
+    has_count = [row for row in rows if np.isfinite(row["spearman"])]
+    return {name: float(np.mean([row[name] for row in has_count or rows])) for name in rows[0]}

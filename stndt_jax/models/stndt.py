@@ -31,13 +31,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from stndt_jax.config.schema import Contrast, Model
+from stndt_jax.config.schema import ContrastConfig, ModelConfig
 from stndt_jax.models import fused_ops, threefry
-from stndt_jax.parallel.batch_shard import WHOLE, Share
+from stndt_jax.parallel.batch_shard import WHOLE_BATCH, BatchShard
 from stndt_jax.types import Array, Bool, Dims, Float, Int
 
 
-class Knobs(NamedTuple):
+class ForwardHyper(NamedTuple):
     """What may differ between members of a population, or devices, while the model runs."""
 
     context_forward: Array | int
@@ -45,7 +45,7 @@ class Knobs(NamedTuple):
     dropout: Array | float
     dropout_rates: Array | float
     dropout_embedding: Array | float
-    share: Share = WHOLE
+    shard: BatchShard = WHOLE_BATCH
 
 
 def context_mask(
@@ -61,7 +61,7 @@ def context_mask(
     return ((lag <= ahead) | (ahead < 0)) & ((-lag <= back) | (back <= 0))
 
 
-def dropout(key: Array, x: Array, rate: Array | float, share: Share = WHOLE) -> Array:
+def dropout(key: Array, x: Array, rate: Array | float, shard: BatchShard = WHOLE_BATCH) -> Array:
     """Zeroes some of the elements and scales up the others to keep the mean.
 
     The rate may be traced. It is rounded to 1/256, so that a mask takes 8 random bits an
@@ -69,20 +69,20 @@ def dropout(key: Array, x: Array, rate: Array | float, share: Share = WHOLE) -> 
     A device with a share of the trials draws for all and keeps its own, lest the draw depend on
     the devices.
     """
-    elements = x.size * share.parts
+    elements = x.size * shard.parts
     words = threefry.bits(key, math.ceil(elements / 4))
     bytes_ = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:elements]
-    bytes_ = share.own_draws(bytes_)
+    bytes_ = shard.own_draws(bytes_)
     dropped = jnp.minimum(jnp.round(jnp.asarray(rate, jnp.float32) * 256.0), 255.0)
     keep = bytes_.reshape(x.shape) >= dropped.astype(jnp.uint8)
     return jnp.where(keep, x * (256.0 / (256.0 - dropped)).astype(x.dtype), 0)
 
 
-def _drop(module: nn.Module, x: Array, rate: Array | float, knobs: Knobs) -> Array:
+def _drop(module: nn.Module, x: Array, rate: Array | float, forward_hyper: ForwardHyper) -> Array:
     """Dropout with the module's own key, where it was given one."""
     if not module.has_rng("dropout"):
         return x
-    return dropout(module.make_rng("dropout"), x, rate, knobs.share)
+    return dropout(module.make_rng("dropout"), x, rate, forward_hyper.shard)
 
 
 def sinusoid(length: int, width: int, offset: bool) -> Float[Array, "length width"]:
@@ -167,9 +167,9 @@ def _attention(q: Array, k: Array, mask: Array | None = None) -> Array:
     return fused_ops.softmax(scores, 1.0 / math.sqrt(q.shape[-1]))
 
 
-def _recorded(x_BTN: Array, seen_BT: Array | None) -> Array:
+def _recorded(x_BTN: Array, attendable_BT: Array | None) -> Array:
     """Zero in bins that were not recorded."""
-    return x_BTN if seen_BT is None else jnp.where(seen_BT[..., None], x_BTN, 0)
+    return x_BTN if attendable_BT is None else jnp.where(attendable_BT[..., None], x_BTN, 0)
 
 
 class TemporalAttention(nn.Module):
@@ -182,7 +182,10 @@ class TemporalAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BTN: Float[Array, "B T N"], mask_bTT: Bool[Array, "b T T"], knobs: Knobs
+        self,
+        x_BTN: Float[Array, "B T N"],
+        mask_bTT: Bool[Array, "b T T"],
+        forward_hyper: ForwardHyper,
     ) -> tuple[Float[Array, "B T N"], Float[Array, "B T T"]]:
         N, H = x_BTN.shape[-1], self.heads
         xavier = math.sqrt(6.0 / (4 * N))
@@ -192,7 +195,7 @@ class TemporalAttention(nn.Module):
             a_BTT = _attention(q_BTd, k_BTd, mask_bTT)
             mean_BTT = mean_BTT + a_BTT / H
             weights = a_BTT.astype(self.dtype)
-            weights = _drop(self, weights, knobs.dropout, knobs)
+            weights = _drop(self, weights, forward_hyper.dropout, forward_hyper)
             outputs.append(jnp.matmul(weights, v_BTd))
         y_BTN = jnp.concatenate(outputs, axis=-1)
         return Linear(N, N, self.dtype, None, 0.0, self.scale, name="out")(y_BTN), mean_BTT
@@ -219,23 +222,23 @@ class SpatialAttention(nn.Module):
 class FeedForward(nn.Module):
     """``W2 drop(act(W1 x))``."""
 
-    config: Model
+    config: ModelConfig
     width: int
     scale: float = 1.0
 
     @nn.compact
-    def __call__(self, x: Array, knobs: Knobs) -> Array:
+    def __call__(self, x: Array, forward_hyper: ForwardHyper) -> Array:
         F, dtype = self.config.feedforward, jnp.dtype(self.config.dtype)
         h = Linear(self.width, F, dtype, scale=self.scale, name="in")(x)
         h = jax.nn.relu(h) if self.config.activation == "relu" else jax.nn.gelu(h, False)
-        h = _drop(self, h, knobs.dropout, knobs)
+        h = _drop(self, h, forward_hyper.dropout, forward_hyper)
         return Linear(F, self.width, dtype, scale=self.scale, name="out")(h)
 
 
 class Layer(nn.Module):
     """One encoder layer: attention over time, then over neurons, each with its feed-forward."""
 
-    config: Model
+    config: ModelConfig
     dims: Dims
 
     @nn.compact
@@ -244,7 +247,7 @@ class Layer(nn.Module):
         x_BTN: Float[Array, "B T N"],
         s_BNT: Float[Array, "B N T"],
         mask_bTT: Bool[Array, "b T T"],
-        knobs: Knobs,
+        forward_hyper: ForwardHyper,
     ) -> tuple[Float[Array, "B T N"], dict[str, Array]]:
         """Returns the layer's output and its attention maps."""
         config, N, T = self.config, self.dims.neurons, self.dims.bins
@@ -253,16 +256,16 @@ class Layer(nn.Module):
         fixup = 0.67 * config.layers**-0.25 if config.tfixup else 1.0
 
         def drop(y: Array) -> Array:
-            return _drop(self, y.astype(jnp.float32), knobs.dropout, knobs)
+            return _drop(self, y.astype(jnp.float32), forward_hyper.dropout, forward_hyper)
 
         norm = {name: LayerNorm(N, name=name) for name in ("norm1", "norm2")}
         attend = TemporalAttention(self.dims, config.heads, dtype, fixup, name="temporal")
         forward = FeedForward(config, N, fixup, name="feedforward")
 
-        h, temporal_BTT = attend(norm["norm1"](x_BTN) if pre else x_BTN, mask_bTT, knobs)
+        h, temporal_BTT = attend(norm["norm1"](x_BTN) if pre else x_BTN, mask_bTT, forward_hyper)
         x_BTN = x_BTN + drop(h)
         x_BTN = x_BTN if pre else norm["norm1"](x_BTN)
-        x_BTN = x_BTN + drop(forward(norm["norm2"](x_BTN) if pre else x_BTN, knobs))
+        x_BTN = x_BTN + drop(forward(norm["norm2"](x_BTN) if pre else x_BTN, forward_hyper))
         x_BTN = x_BTN if pre else norm["norm2"](x_BTN)
         if not config.spatial:
             return x_BTN, {"temporal_attention": temporal_BTT}
@@ -275,7 +278,7 @@ class Layer(nn.Module):
         x_BTN = x_BTN + drop(mixed_BTN)
         x_BTN = x_BTN if pre else norm["norm3"](x_BTN)
         forward = FeedForward(config, N, name="feedforward_spatial")
-        x_BTN = x_BTN + drop(forward(norm["norm4"](x_BTN) if pre else x_BTN, knobs))
+        x_BTN = x_BTN + drop(forward(norm["norm4"](x_BTN) if pre else x_BTN, forward_hyper))
         x_BTN = x_BTN if pre else norm["norm4"](x_BTN)
         return x_BTN, {"temporal_attention": temporal_BTT, "spatial_attention": a_BNN}
 
@@ -303,8 +306,8 @@ class STNDT(nn.Module):
       dims: sizes of one trial.
     """
 
-    config: Model
-    contrast: Contrast
+    config: ModelConfig
+    contrast: ContrastConfig
     dims: Dims
 
     def setup(self) -> None:
@@ -344,16 +347,16 @@ class STNDT(nn.Module):
     def __call__(
         self,
         x_BTN: Float[Array, "B T N"],
-        knobs: Knobs,
-        seen_BT: Bool[Array, "B T"] | None = None,
+        forward_hyper: ForwardHyper,
+        attendable_BT: Bool[Array, "B T"] | None = None,
     ) -> tuple[Float[Array, "B T N"], dict[str, Array]]:
         """Log-rates of a batch of trials.
 
         Args:
           x_BTN: spike counts, zero at held-out neurons and forward bins.
-          knobs: context window and dropout rates, scalars that may be traced.
-          seen_BT: false in bins that were not recorded, where ``x_BTN`` must be zero: no other
-            bin and no neuron attends to them. None where all were.
+          forward_hyper: context window and dropout rates, scalars that may be traced.
+          attendable_BT: false in bins that were not recorded, where ``x_BTN`` must be zero: no
+            other bin and no neuron attends to them. None where all were.
 
         Returns:
           ``(z, out)``: log expected counts per bin, and everything on the way to them:
@@ -361,32 +364,38 @@ class STNDT(nn.Module):
           over heads, and ``layers`` (L, B, T, N), each layer's output. What nobody uses is
           not computed under jit. Dropout acts if ``apply`` is given a ``dropout`` key.
         """
-        mask_TT = context_mask(self.dims.bins, knobs.context_forward, knobs.context_backward)
+        mask_TT = context_mask(
+            self.dims.bins, forward_hyper.context_forward, forward_hyper.context_backward
+        )
         mask_bTT = mask_TT[None]
-        if seen_BT is not None:
+        if attendable_BT is not None:
             # A bin that was not recorded attends to itself, lest it attend to nothing.
-            mask_bTT = mask_bTT & (seen_BT[:, None, :] | jnp.eye(self.dims.bins, dtype=bool)[None])
+            mask_bTT = mask_bTT & (
+                attendable_BT[:, None, :] | jnp.eye(self.dims.bins, dtype=bool)[None]
+            )
         temporal_BTN, spatial_BNT = self.embed(x_BTN)
-        x_BTN = _drop(self, temporal_BTN + self.position[None], knobs.dropout_embedding, knobs)
+        x_BTN = _drop(
+            self, temporal_BTN + self.position[None], forward_hyper.dropout_embedding, forward_hyper
+        )
         if spatial_BNT is None:
             s_BNT = x_BTN.swapaxes(-1, -2)
         else:
             s_BNT = spatial_BNT + self.spatial_position[None]
-            s_BNT = _drop(self, s_BNT, knobs.dropout_embedding, knobs)
+            s_BNT = _drop(self, s_BNT, forward_hyper.dropout_embedding, forward_hyper)
         layers = []
         for layer in self.layers:
-            x_BTN, maps = layer(x_BTN, s_BNT, mask_bTT, knobs)
-            s_BNT = _recorded(x_BTN, seen_BT).swapaxes(-1, -2)
+            x_BTN, maps = layer(x_BTN, s_BNT, mask_bTT, forward_hyper)
+            s_BNT = _recorded(x_BTN, attendable_BT).swapaxes(-1, -2)
             layers.append(maps | {"layers": x_BTN})
         out = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
-        hidden = _drop(self, self.final_norm(x_BTN), knobs.dropout_rates, knobs)
+        hidden = _drop(self, self.final_norm(x_BTN), forward_hyper.dropout_rates, forward_hyper)
         return self.decoder(hidden).astype(jnp.float32), out
 
     def features(
         self,
         x_BTN: Float[Array, "B T N"],
-        knobs: Knobs,
-        seen_BT: Bool[Array, "B T"] | None = None,
+        forward_hyper: ForwardHyper,
+        attendable_BT: Bool[Array, "B T"] | None = None,
     ) -> list[Float[Array, "B features"]]:
         """What the contrastive loss compares, one flat row a trial; one loss for each item.
 
@@ -397,16 +406,20 @@ class STNDT(nn.Module):
             temporal, spatial = self.embed(x_BTN)
             views = [temporal] if spatial is None else [temporal, spatial]
         else:
-            z, out = self(x_BTN, knobs, seen_BT)
+            z, out = self(x_BTN, forward_hyper, attendable_BT)
             views = [z if layer == "decoder" else out["layers"][int(layer)]]
         if self.contrast.projector != "none":
             views[0] = self.projector(views[0])
             if len(views) == 2:
                 views[1] = self.spatial_projector(views[1])
-        views[0] = _recorded(views[0], seen_BT)
+        views[0] = _recorded(views[0], attendable_BT)
         return [view.reshape(view.shape[0], -1) for view in views]
 
-    def everything(self, x_BTN: Float[Array, "B T N"], knobs: Knobs) -> Array:
+    def everything(self, x_BTN: Float[Array, "B T N"], forward_hyper: ForwardHyper) -> Array:
         """Touches every parameter; only for initialisation."""
-        z, _ = self(x_BTN, knobs)
-        return z if not self.contrast.enabled else z + 0.0 * self.features(x_BTN, knobs)[0].sum()
+        z, _ = self(x_BTN, forward_hyper)
+        return (
+            z
+            if not self.contrast.enabled
+            else z + 0.0 * self.features(x_BTN, forward_hyper)[0].sum()
+        )

@@ -18,7 +18,7 @@ from stndt_jax.types import Array, Float
 
 @jax.tree_util.register_static
 @dataclass(frozen=True)
-class Share:
+class BatchShard:
     """An equal part of a batch's trials.
 
     Attributes:
@@ -58,4 +58,4 @@ class Share:
         return everyone.reshape(-1, rows_VE.shape[-1])
 
 
-WHOLE = Share()
+WHOLE_BATCH = BatchShard()

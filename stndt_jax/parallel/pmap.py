@@ -15,15 +15,15 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from stndt_jax.parallel import lifts
-from stndt_jax.parallel.batch_shard import WHOLE, Share
+from stndt_jax.parallel.batch_shard import WHOLE_BATCH, BatchShard
 
 _AXIS = "device"
 
 
-def share(grid: Mesh) -> Share:
+def shard(grid: Mesh) -> BatchShard:
     """What a device has of a batch."""
     parts = grid.shape["data"]
-    return WHOLE if parts == 1 else Share(_AXIS, parts)
+    return WHOLE_BATCH if parts == 1 else BatchShard(_AXIS, parts)
 
 
 def over_members(fn: Callable, grid: Mesh, shared: int = 0) -> Callable:

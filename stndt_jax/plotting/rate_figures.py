@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.evaluation import baselines, scoring
-from stndt_jax.evaluation.evaluate import Model
+from stndt_jax.evaluation.evaluate import TrainedModel
 from stndt_jax.interpret import attention
 from stndt_jax.plotting import rates, style
 from stndt_jax.types import NDArray
@@ -22,7 +22,7 @@ Drawn = tuple[str, str, str, Figure]
 """A figure's name, title, sentence and picture."""
 
 
-def of_rates(models: list[Model]) -> Iterator[Drawn]:
+def of_rates(models: list[TrainedModel]) -> Iterator[Drawn]:
     """Figures of the inferred rates of the evaluated trials."""
     data = models[0].trained.data
     trials, T, n = data.eval, data.bins_observed, data.heldin
@@ -138,7 +138,9 @@ def _of_conditions(
     )
 
 
-def _of_behavior(models: list[Model], inferred_RTN: NDArray, shown: list[int]) -> Iterator[Drawn]:
+def _of_behavior(
+    models: list[TrainedModel], inferred_RTN: NDArray, shown: list[int]
+) -> Iterator[Drawn]:
     data = models[0].trained.data
     train, trials, T = data.train, data.eval, data.bins_observed
     if train.behavior is None or trials.behavior is None or train.behavior.ndim != 3:
@@ -167,20 +169,20 @@ def _of_behavior(models: list[Model], inferred_RTN: NDArray, shown: list[int]) -
 def _counts(data: SpikeData, trials: Trials) -> NDArray:
     """Spike counts, NaN where they are not known."""
     counts_RTN = trials.counts(data.bins_forward, data.heldout).astype(np.float32)
-    return np.where(trials.known(data.bins_forward, data.heldout), counts_RTN, np.nan)
+    return np.where(trials.has_count(data.bins_forward, data.heldout), counts_RTN, np.nan)
 
 
 def _smoothed(data: SpikeData, trials: Trials) -> NDArray:
     """A neuron's own spikes under a Gaussian kernel; NaN where it has none that are known."""
     counts_RTN = trials.counts(data.bins_forward, data.heldout)
-    known_RTN = trials.known(data.bins_forward, data.heldout)
+    known_RTN = trials.has_count(data.bins_forward, data.heldout)
     rates_RTN = baselines.smooth(counts_RTN, SMOOTHING_MS / data.bin_ms, known_RTN)
     return np.where(known_RTN, rates_RTN, np.nan)
 
 
 def _seen(data: SpikeData, trials: Trials) -> NDArray:
     """(R, T_obs, 1): bins in which some held-in neuron was recorded."""
-    known_RTN = trials.known(data.bins_forward, data.heldout)
+    known_RTN = trials.has_count(data.bins_forward, data.heldout)
     return np.any(known_RTN[:, : data.bins_observed, : data.heldin], axis=-1)[..., None]
 
 
@@ -211,7 +213,7 @@ def _calibrations(
     """Of held-in and of held-out neurons in observed bins, where some count is known."""
     T, n = data.bins_observed, data.heldin
     counts_RTN = trials.counts(data.bins_forward, data.heldout)
-    known_RTN = trials.known(data.bins_forward, data.heldout)
+    known_RTN = trials.has_count(data.bins_forward, data.heldout)
     found = {}
     for name, place in (("held-in", np.s_[:, :T, :n]), ("held-out", np.s_[:, :T, n:])):
         if known_RTN[place].any():

@@ -26,7 +26,7 @@ _AGAIN = "choose the ensemble again with stndt ensemble"
 _OF_RUNS = ("config.json", "run.json", "checkpoints")
 
 
-class Share(NamedTuple):
+class EnsembleMember(NamedTuple):
     """A member of an ensemble: which part holds it, as which member, and its weight."""
 
     part: Path
@@ -66,13 +66,13 @@ def read_ensemble(path: Path) -> dict[str, Any]:
     """
     found = files.read_json(path / FILE, _AGAIN)
     rows = found.get("members") if isinstance(found, dict) else None
-    fine = isinstance(rows, list) and rows and all(_is_share(row) for row in rows)
+    fine = isinstance(rows, list) and rows and all(_is_member(row) for row in rows)
     if not fine:
         raise UserError(f"{path / FILE} does not say what the ensemble is made of; {_AGAIN}")
     return found
 
 
-def _is_share(row: Any) -> bool:
+def _is_member(row: Any) -> bool:
     return (
         isinstance(row, dict)
         and isinstance(row.get("part"), str)
@@ -83,7 +83,7 @@ def _is_share(row: Any) -> bool:
     )
 
 
-def shares(path: Path) -> list[Share]:
+def ensemble_members(path: Path) -> list[EnsembleMember]:
     """The members of an ensemble directory and their weights, which add up to one.
 
     Raises:
@@ -92,7 +92,8 @@ def shares(path: Path) -> list[Share]:
     rows = read_ensemble(path)["members"]
     total = sum(row["weight"] for row in rows)
     return [
-        Share(path / "parts" / row["part"], row["member"], row["weight"] / total) for row in rows
+        EnsembleMember(path / "parts" / row["part"], row["member"], row["weight"] / total)
+        for row in rows
     ]
 
 
@@ -102,4 +103,4 @@ def read_config(path: Path) -> Config:
     Raises:
       UserError: its file is missing or damaged.
     """
-    return directory.read_config(shares(path)[0].part if is_ensemble(path) else path)
+    return directory.read_config(ensemble_members(path)[0].part if is_ensemble(path) else path)

@@ -44,7 +44,7 @@ class Stop:
             os.write(2, b"\nstndt: left at once; the last checkpoint stands\n")
             os._exit(128 + number)
         self.signal = number
-        os.write(2, b"\nstndt: stopping after this portion, saving first\n")
+        os.write(2, b"\nstndt: stopping after this chunk of steps, saving first\n")
 
     def while_waiting(self, work: Callable[[], Any]) -> Any:
         """``work()``, in a thread; a signal ends the process, for there is nothing to save yet.

@@ -52,7 +52,7 @@ def halving(mine_K: Float[NDArray, " K"], others: Sequence[float]) -> Bool[NDArr
     return mine_K >= everybody[math.ceil(len(everybody) / 2) - 1]
 
 
-class Judge:
+class Pruner:
     """Judges the members of one population at its validations."""
 
     def __init__(
@@ -84,13 +84,13 @@ class Judge:
         if epoch not in self._at:
             return keep_K
         if str(epoch) not in self._decided:
-            new = ~self._judged(epoch, best_K, keep_K) & keep_K
+            new = ~self._pruned(epoch, best_K, keep_K) & keep_K
             self._decided[str(epoch)] = [int(k) for k in np.flatnonzero(new)]
             files.write_json(self._path, self._decided)
         keep_K[self._decided[str(epoch)]] = False
         return keep_K
 
-    def _judged(
+    def _pruned(
         self, epoch: int, best_K: Float[NDArray, " K"], still_K: Bool[NDArray, " K"]
     ) -> Bool[NDArray, " K"]:
         mine_K = np.where(np.isfinite(best_K) & still_K, best_K, -np.inf)

@@ -265,14 +265,14 @@ def train_run(run: Path, plan: Plan) -> None:
     """
     numbers, config = read_population(run)
     data = evaluate.read_data(config)
-    judge = None
+    pruner = None
     if plan.pruner != "none":
         train = config.train
         at = pruning.epochs(plan.pruner, train.epochs, train.validate_every)
-        judge = pruning.Judge(plan.pruner, at, run, plan.study(), numbers)
+        pruner = pruning.Pruner(plan.pruner, at, run, plan.study(), numbers)
     wait_until_free(run)
     try:
-        training.train(config, data, run, quiet=plan.quiet, judge=judge)
+        training.train(config, data, run, quiet=plan.quiet, pruner=pruner)
     except Diverged:
         # The trials have failed, the search has not.
         return

@@ -22,7 +22,7 @@ def batch_of(trials: Trials, dims: Dims) -> Batch:
     """All counts of some trials, and where they are known."""
     return Batch(
         jnp.asarray(trials.counts(dims.bins_forward, dims.heldout)),
-        jnp.asarray(trials.known(dims.bins_forward, dims.heldout)),
+        jnp.asarray(trials.has_count(dims.bins_forward, dims.heldout)),
     )
 
 

@@ -54,7 +54,7 @@ def living(members: Member, restarts: int) -> NDArray:
 
 
 class Compacted:
-    """A portion of training, as ``population.make_portion`` makes it, of the living members.
+    """A chunk of training, as ``population.make_chunk`` makes it, of the living members.
 
     The living ones end as they would in the program of all, to the rounding of a device that may
     multiply stacks of other heights in another order; the others stay as they are.
@@ -88,7 +88,7 @@ class Compacted:
         )
 
     def __call__(self, members: Member, hyper: Any, *rest: Any) -> tuple[Member, Any]:
-        """As the portion itself; ``members`` are consumed."""
+        """As the chunk itself; ``members`` are consumed."""
         alive = living(members, self._restarts)
         size = size_for(int(alive.sum()), alive.size, self._side)
         if size == alive.size:

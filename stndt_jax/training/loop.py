@@ -8,7 +8,7 @@ Where a run finds its start, in this order:
 3. freshly drawn weights.
 
 However often a run is stopped, killed and started again, its weights, metrics and selection are
-those of a run left alone, bit for bit: a step is a function of its number, and portions of steps
+those of a run left alone, bit for bit: a step is a function of its number, and chunks of steps
 may be cut anywhere.
 """
 
@@ -38,12 +38,12 @@ from stndt_jax.training import compaction, population, step
 from stndt_jax.training.batches import batch_size, dims_of, split
 from stndt_jax.training.population import Member, Start
 
-# A portion of training should take about this long: a signal waits for it, so does the progress.
-PORTION_S = 1.0
+# A chunk of training should take about this long: a signal waits for it, so does the progress.
+CHUNK_S = 1.0
 
 # After a validation: given its epoch and each member's best co-bps so far, who goes on. It must
 # answer the same when it is asked again of the same run.
-Judge = Callable[[int, np.ndarray], np.ndarray]
+Pruner = Callable[[int, np.ndarray], np.ndarray]
 
 
 def train(
@@ -54,7 +54,7 @@ def train(
     quiet: bool = False,
     extend: bool = False,
     start: Start | None = None,
-    judge: Judge | None = None,
+    pruner: Pruner | None = None,
 ) -> list[str]:
     """Trains a population and leaves a run directory.
 
@@ -65,7 +65,7 @@ def train(
       quiet: print nothing.
       extend: go on with a run of fewer epochs.
       start: weights to begin with and parts to freeze; None draws all and freezes nothing.
-      judge: says after each validation which members go on; None lets all.
+      pruner: says after each validation which members go on; None lets all.
 
     Returns:
       How each member ended: ``finished``, ``stopped`` or ``diverged``.
@@ -88,7 +88,7 @@ def train(
                 directory.open_run(path, config, data, extend=extend)
         ending = "failed"
         try:
-            endings = _train(config, data, path, stop, quiet, start, judge)
+            endings = _train(config, data, path, stop, quiet, start, pruner)
             ending = "finished"
             return endings
         except (Diverged, Interrupted, UserError) as error:
@@ -106,7 +106,7 @@ def _train(
     stop: Stop,
     quiet: bool,
     start: Start | None,
-    judge: Judge | None,
+    pruner: Pruner | None,
 ) -> list[str]:
     dims = dims_of(data)
     trainable, valid, how = split(config, data)
@@ -153,16 +153,16 @@ def _train(
 
         def lowered(size: int, *given: Any) -> Any:
             some = dataclasses.replace(config, population=size)
-            portion = population.make_portion(some, arch, batch, valid is not None, grid, frozen)
-            return portion.lower(*given)
+            chunk = population.make_chunk(some, arch, batch, valid is not None, grid, frozen)
+            return chunk.lower(*given)
 
         def smaller(size: int, *given: Any) -> Any:
             log.say(f"{size} of {config.population} members go on in a program of their own")
             return lowered(size, *given).compile()
 
         scalars = (np.int32(0), np.int32(0), np.bool_(False))
-        portion = lowered(config.population, members, hyper, *sets, *scalars)
-        run = stop.while_waiting(portion.compile)
+        chunk = lowered(config.population, members, hyper, *sets, *scalars)
+        run = stop.while_waiting(chunk.compile)
         if compaction.helps(config, grid, valid is not None):
             again = config.train.restarts if config.train.on_divergence == "restart" else 0
             run = compaction.Compacted(run, smaller, grid, again)
@@ -170,7 +170,7 @@ def _train(
         def go_on(members: Member, at: int, steps: int, report: bool) -> Any:
             return run(members, hyper, *sets, np.int32(at), np.int32(steps), np.bool_(report))
 
-        loop = _Loop(config, arch, batch, checkpoints, log, stop, judge)
+        loop = _Loop(config, arch, batch, checkpoints, log, stop, pruner)
         members = loop.run(go_on, members, at)
         return _endings(members, log)
     except Interrupted as error:
@@ -229,13 +229,13 @@ class _Loop:
         checkpoints: Checkpoints,
         log: RunLog | Silent,
         stop: Stop,
-        judge: Judge | None,
+        pruner: Pruner | None,
     ) -> None:
         self.config, self.arch, self.batch = config, arch, batch
-        self.checkpoints, self.log, self.stop, self.judge = checkpoints, log, stop, judge
+        self.checkpoints, self.log, self.stop, self.pruner = checkpoints, log, stop, pruner
         self.said: set[tuple[int, int]] = set()
 
-    def run(self, portion: Callable, members: Member, at: int) -> Member:
+    def run(self, chunk: Callable, members: Member, at: int) -> Member:
         """Trains on from step number ``at``."""
         per_epoch = self.arch.steps_per_epoch
         last = self.config.train.epochs * per_epoch
@@ -250,7 +250,7 @@ class _Loop:
             report = at + steps == end
             began = time.monotonic()
             trials += int(active.sum()) * steps * self.batch
-            members, metrics = portion(members, at, steps, report)
+            members, metrics = chunk(members, at, steps, report)
             values = {name: np.asarray(value) for name, value in metrics.items()}
             active, now = values["active"], time.monotonic()
             due = now - saved >= self.config.train.save_every_s
@@ -262,8 +262,8 @@ class _Loop:
                 self.log.metrics({"epoch": at // per_epoch, **row}, _words(values, speed))
                 since, trials = now, 0
                 self._say_who_stopped(values, at // per_epoch)
-                if self.judge is not None:
-                    keep = self._judged(at // per_epoch, values)
+                if self.pruner is not None:
+                    keep = self._pruned(at // per_epoch, values)
                     members, active = population.only(members, keep), active & keep
             else:
                 self.log.progress(at / per_epoch)
@@ -281,10 +281,10 @@ class _Loop:
         self.checkpoints.save(at, members)
         return members
 
-    def _judged(self, epoch: int, metrics: dict[str, np.ndarray]) -> np.ndarray:
+    def _pruned(self, epoch: int, metrics: dict[str, np.ndarray]) -> np.ndarray:
         """Which members are worth going on with; says who is not."""
-        assert self.judge is not None
-        keep = self.judge(epoch, metrics["best_cobps"])
+        assert self.pruner is not None
+        keep = self.pruner(epoch, metrics["best_cobps"])
         out = [int(k) for k in np.flatnonzero(~keep & metrics["active"].astype(bool))]
         if out:
             self.said |= {(k, -1) for k in out}
@@ -292,7 +292,7 @@ class _Loop:
         return keep
 
     def _agreed(self, size: int, due: bool) -> tuple[int, bool]:
-        """The next portion and whether to save, as process 0 has it; anybody's signal is all's."""
+        """The next chunk and whether to save, as process 0 has it; anybody's signal is all's."""
         everyone = multihost.gathered([self.stop.signal or 0, size, due])
         self.stop.signal = int(everyone[:, 0].max()) or None
         return int(everyone[0, 1]), bool(everyone[0, 2])
@@ -308,16 +308,16 @@ class _Loop:
         for k in map(int, np.flatnonzero(~metrics["active"])):
             if (k, -1) not in self.said:
                 self.said.add((k, -1))
-                why = "stopped improving" if self.judge is None else "has stopped"
+                why = "stopped improving" if self.pruner is None else "has stopped"
                 why = why if metrics["healthy"][k] else "diverged and is frozen"
                 self.log.say(f"member {k} {why} by epoch {epoch}; the others go on")
 
 
 def _next_size(size: int, steps: int, seconds: float) -> int:
-    """Steps of the next portion, towards ``PORTION_S``, at most doubling."""
-    if steps < size and seconds < PORTION_S:
+    """Steps of the next chunk, towards ``CHUNK_S``, at most doubling."""
+    if steps < size and seconds < CHUNK_S:
         return size
-    return max(1, min(2 * steps, round(steps * PORTION_S / max(seconds, 1e-6))))
+    return max(1, min(2 * steps, round(steps * CHUNK_S / max(seconds, 1e-6))))
 
 
 def _words(metrics: dict[str, np.ndarray], trials_per_s: float) -> str:

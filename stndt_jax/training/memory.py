@@ -92,12 +92,12 @@ def needed(config: Config, dims: Dims, train: Batch, valid: Batch | None, member
     arch = step.arch(config, dims, trials // batch)
     hyper = configs.hyper(config)
     state = jax.eval_shape(population.make_init(arch), hyper)
-    portion = population.make_portion(config, arch, batch, valid is not None)
+    chunk = population.make_chunk(config, arch, batch, valid is not None)
     shapes: Any = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (hyper, train, valid)
     )
     scalars = (np.int32(0), np.int32(0), np.bool_(False))
-    found = portion.lower(state, *shapes, *scalars).compile().memory_analysis()
+    found = chunk.lower(state, *shapes, *scalars).compile().memory_analysis()
     own = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
     return int(own + found.temp_size_in_bytes + found.generated_code_size_in_bytes)
 

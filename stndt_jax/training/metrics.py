@@ -26,16 +26,16 @@ class BitsPerSpike(NamedTuple):
         cls,
         rates: Float[Array, "B T n"],
         counts: Float[Array, "B T n"],
-        valid: Bool[Array, "B T n"],
+        has_count: Bool[Array, "B T n"],
     ) -> BitsPerSpike:
         """Sums of one batch; rates and counts per bin, entries not ``valid`` left out."""
         floor = jnp.where(rates == 0, 1e-9, rates)
-        nll = jnp.where(valid, floor - counts * jnp.log(floor), 0.0)
+        nll = jnp.where(has_count, floor - counts * jnp.log(floor), 0.0)
         # Bins first, trials second: shorter running sums lose fewer float32 digits.
         return cls(
             jnp.sum(jnp.sum(nll, axis=1), axis=0),
-            jnp.sum(jnp.sum(jnp.where(valid, counts, 0.0), axis=1), axis=0),
-            jnp.sum(valid, axis=(0, 1), dtype=jnp.float32),
+            jnp.sum(jnp.sum(jnp.where(has_count, counts, 0.0), axis=1), axis=0),
+            jnp.sum(has_count, axis=(0, 1), dtype=jnp.float32),
         )
 
     def merge(self, other: BitsPerSpike) -> BitsPerSpike:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from stndt_jax.config.schema import Optimizer
+from stndt_jax.config.schema import OptimizerConfig
 from stndt_jax.types import Array, Params
 
 
@@ -31,13 +31,13 @@ def schedule(kind: str, epoch: Array, epochs: float, warmup: Array) -> Array:
     return jnp.where(epoch < warmup, rising, after)
 
 
-def transformation(config: Optimizer) -> optax.GradientTransformation:
+def transformation(config: OptimizerConfig) -> optax.GradientTransformation:
     """Clipping by global norm, then Adam's direction (eps 1e-8)."""
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.scale_by_adam(eps=1e-8))
 
 
 def update(
-    config: Optimizer,
+    config: OptimizerConfig,
     grads: Params,
     opt_state: Any,
     params: Params,

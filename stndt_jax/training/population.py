@@ -1,4 +1,4 @@
-"""A population of models in training, and the compiled portion of it."""
+"""A population of models in training, and the compiled chunk of it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _holding(run: Callable, frozen: Params) -> Callable:
     return held
 
 
-def make_portion(
+def make_chunk(
     config: Config,
     arch: step.Arch,
     batch: int,
@@ -81,7 +81,7 @@ def make_portion(
     grid: Any = None,
     frozen: Params | None = None,
 ) -> Any:
-    """The compiled portion of training: some steps, then perhaps a validation.
+    """The compiled chunk of training: some steps, then perhaps a validation.
 
     Args:
       config: of the run.
@@ -92,14 +92,14 @@ def make_portion(
       frozen: a tree like the parameters, true where they are to stay as they are.
 
     Returns:
-      ``portion(members, hyper, train, valid, first, steps, report) -> (members, metrics)``; the
+      ``chunk(members, hyper, train, valid, first, steps, report) -> (members, metrics)``; the
       members given are consumed. With ``report``, which stands at the end of an epoch, the
       members are validated and selected and the metrics say how they did, one entry a member;
       without, all but ``healthy`` and ``active`` are NaN.
     """
     pmap = grid is not None and config.parallel.engine == "pmap"
     if pmap:
-        arch = dataclasses.replace(arch, share=pmapped.share(grid))
+        arch = dataclasses.replace(arch, shard=pmapped.shard(grid))
     one_step: Callable = functools.partial(step.train_step, arch)
     if frozen is not None:
         one_step = _holding(one_step, frozen)
@@ -111,7 +111,7 @@ def make_portion(
     def judged(
         member: Member, hyper: Hyper, valid: Any, trained: Array, done: Array
     ) -> tuple[Member, dict[str, Array]]:
-        """One validation of a member, ``trained`` if it was active in this portion."""
+        """One validation of a member, ``trained`` if it was active in this chunk."""
         state, totals, epoch = member.state, member.totals, done // arch.steps_per_epoch
         metrics = {f"train_{n}": totals[n] / totals["steps"] for n in step.METRICS}
         chosen, active = member.selection, state.active
@@ -149,7 +149,7 @@ def make_portion(
         metrics |= {"best_cobps": chosen.cobps.value, "best_epoch": chosen.cobps.epoch}
         return Member(state, chosen, step.no_metrics(), restarts), metrics
 
-    def portion(
+    def chunk(
         member: Member,
         hyper: Hyper,
         train: Batch,
@@ -181,7 +181,7 @@ def make_portion(
 
     lift = pmapped.over_members if pmap else lifts.over_members
     return lifts.compiled(
-        lift(portion, shared=5, grid=grid),
+        lift(chunk, shared=5, grid=grid),
         donate_argnums=0,
         out_shardings=(lifts.of_members(grid), lifts.of_all(grid)),
     )

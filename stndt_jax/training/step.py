@@ -15,9 +15,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from stndt_jax.config.schema import Config, Contrast, Hyper, Mask, Model, Optimizer
-from stndt_jax.models.stndt import STNDT, Knobs
-from stndt_jax.parallel.batch_shard import WHOLE, Share
+from stndt_jax.config.schema import (
+    Config,
+    ContrastConfig,
+    Hyper,
+    MaskConfig,
+    ModelConfig,
+    OptimizerConfig,
+)
+from stndt_jax.models.stndt import STNDT, ForwardHyper
+from stndt_jax.parallel.batch_shard import WHOLE_BATCH, BatchShard
 from stndt_jax.training import losses, masking, optim
 from stndt_jax.training.metrics import BitsPerSpike
 from stndt_jax.types import Array, Bool, Dims, Float, Params, UInt
@@ -29,15 +36,15 @@ _STREAMS = {"init": 0, "order": 1, "train": 2, "validate": 3}
 class Arch:
     """What is compiled into a program; hashable, the same for all members."""
 
-    model: Model
-    mask: Mask
-    contrast: Contrast
-    optimizer: Optimizer
+    model: ModelConfig
+    mask: MaskConfig
+    contrast: ContrastConfig
+    optimizer: OptimizerConfig
     dims: Dims
     epochs: int
     steps_per_epoch: int
     rng: str = "threefry"
-    share: Share = WHOLE
+    shard: BatchShard = WHOLE_BATCH
 
     @property
     def network(self) -> STNDT:
@@ -75,7 +82,7 @@ class Batch(NamedTuple):
     """Counts of all bins and neurons, and where they are truly known."""
 
     counts: UInt[Array, "B T N"]
-    known: Bool[Array, "B T N"]
+    has_count: Bool[Array, "B T N"]
 
 
 class State(NamedTuple):
@@ -121,15 +128,15 @@ def noise_of(arch: Arch, hyper: Hyper, index: Array) -> Array:
     return jax.random.wrap_key_data(jax.random.bits(noise, (4,), jnp.uint32), impl="rbg")
 
 
-def knobs(hyper: Hyper, share: Share = WHOLE) -> Knobs:
+def forward_hyper(hyper: Hyper, shard: BatchShard = WHOLE_BATCH) -> ForwardHyper:
     """The hyperparameters that the network itself reads."""
-    return Knobs(
+    return ForwardHyper(
         hyper.context_forward,
         hyper.context_backward,
         hyper.dropout,
         hyper.dropout_rates,
         hyper.dropout_embedding,
-        share,
+        shard,
     )
 
 
@@ -137,7 +144,9 @@ def init(arch: Arch, hyper: Hyper) -> State:
     """A model with freshly drawn weights, ready to train."""
     x_BTN = jnp.zeros((1, arch.dims.bins, arch.dims.neurons))
     network = arch.network
-    variables = network.init(key(hyper.seed, "init"), x_BTN, knobs(hyper), method="everything")
+    variables = network.init(
+        key(hyper.seed, "init"), x_BTN, forward_hyper(hyper), method="everything"
+    )
     params = variables["params"]
     opt_state = optim.transformation(arch.optimizer).init(params)
     return State(params, opt_state, jnp.int32(0), jnp.bool_(True), jnp.bool_(True))
@@ -165,7 +174,7 @@ def loss(
       The loss, and its parts as sums; of a device with a share of the batch, all of it as what
       this device adds to the whole.
     """
-    network, dims, share = arch.network, arch.dims, arch.share
+    network, dims, shard = arch.network, arch.dims, arch.shard
     key_corrupt, key_drop, key_views = jax.random.split(noise, 3)
     views = 3 if arch.contrast.enabled else 1
     how = masking.Corruption(
@@ -193,35 +202,39 @@ def loss(
         )
 
     x_VBTN, masked_VBTN = jax.vmap(corrupt)(jax.random.split(key_corrupt, views), how)
-    x_VBTN, masked_VBTN = share.own(x_VBTN, 1), share.own(masked_VBTN, 1)
-    batch = jax.tree.map(share.own, batch)
-    seen_BT = seen(batch.known, dims)
-    if seen_BT is not None:
+    x_VBTN, masked_VBTN = shard.own(x_VBTN, 1), shard.own(masked_VBTN, 1)
+    batch = jax.tree.map(shard.own, batch)
+    attendable_BT = attendable(batch.has_count, dims)
+    if attendable_BT is not None:
         # What was not recorded gets no random counts either.
-        x_VBTN = jnp.where(batch.known[None], x_VBTN, 0)
-    targets_BTN = (masked_VBTN[0] | masking.predicted(dims)[None]) & batch.known
+        x_VBTN = jnp.where(batch.has_count[None], x_VBTN, 0)
+    targets_BTN = (masked_VBTN[0] | masking.predicted(dims)[None]) & batch.has_count
     z_BTN, _ = network.apply(
-        {"params": params}, x_VBTN[0], knobs(hyper, share), seen_BT, rngs={"dropout": key_drop}
+        {"params": params},
+        x_VBTN[0],
+        forward_hyper(hyper, shard),
+        attendable_BT,
+        rngs={"dropout": key_drop},
     )
     nll_BTN = losses.poisson_nll(z_BTN, batch.counts.astype(jnp.float32))
     masked, targets = losses.masked_sum(nll_BTN, targets_BTN)
-    total = losses.mean(masked, share.total(targets))
+    total = losses.mean(masked, shard.total(targets))
     contrastive = jnp.float32(0.0)
     if arch.contrast.enabled:
         pair = x_VBTN[1:].reshape(-1, dims.bins, dims.neurons)
-        both_BT = None if seen_BT is None else jnp.concatenate([seen_BT, seen_BT])
+        both_BT = None if attendable_BT is None else jnp.concatenate([attendable_BT, attendable_BT])
         features = network.apply(
             {"params": params},
             pair,
-            knobs(hyper, dataclasses.replace(share, views=2)),
+            forward_hyper(hyper, dataclasses.replace(shard, views=2)),
             both_BT,
             method="features",
             rngs={"dropout": key_views},
         )
         for rows in features:
-            everyone = share.gathered(jnp.asarray(rows))
+            everyone = shard.gathered(jnp.asarray(rows))
             each = losses.info_nce(everyone, hyper.contrast_temperature)
-            contrastive += jnp.mean(each) / share.parts
+            contrastive += jnp.mean(each) / shard.parts
         weight = jnp.where(epoch >= hyper.contrast_start_epoch, hyper.contrast_weight, 0.0)
         total = total + weight * contrastive
     return total, Losses(masked, targets, contrastive)
@@ -245,7 +258,7 @@ def train_step(
     (total, parts), grads = jax.value_and_grad(loss, argnums=1, has_aux=True)(
         arch, state.params, hyper, batch, noise, epoch
     )
-    total, parts, grads = arch.share.total((total, parts, grads))
+    total, parts, grads = arch.shard.total((total, parts, grads))
     norm = optax.tree.norm(grads)
     rate = hyper.learning_rate * optim.schedule(
         arch.optimizer.schedule, epoch, arch.epochs, hyper.warmup_epochs
@@ -313,28 +326,30 @@ def evaluate_step(arch: Arch, params: Params, hyper: Hyper, batch: Batch, index:
         dims=dims,
     )
     predicted_BTN = masking.predicted(dims)[None]
-    seen_BT = seen(batch.known, dims)
-    if seen_BT is not None:
-        corrupted_BTN = jnp.where(batch.known, corrupted_BTN, 0)
-    z_masked, _ = arch.network.apply({"params": params}, corrupted_BTN, knobs(hyper), seen_BT)
-    z_clean = log_rates(arch, params, hyper, batch.counts, batch.known)
+    attendable_BT = attendable(batch.has_count, dims)
+    if attendable_BT is not None:
+        corrupted_BTN = jnp.where(batch.has_count, corrupted_BTN, 0)
+    z_masked, _ = arch.network.apply(
+        {"params": params}, corrupted_BTN, forward_hyper(hyper), attendable_BT
+    )
+    z_clean = log_rates(arch, params, hyper, batch.counts, batch.has_count)
     return Scores(
         masked=losses.masked_sum(
-            losses.poisson_nll(z_masked, counts_BTN), (masked_BTN | predicted_BTN) & batch.known
+            losses.poisson_nll(z_masked, counts_BTN), (masked_BTN | predicted_BTN) & batch.has_count
         ),
         unmasked=losses.masked_sum(
-            losses.poisson_nll(z_clean, counts_BTN), ~predicted_BTN & batch.known
+            losses.poisson_nll(z_clean, counts_BTN), ~predicted_BTN & batch.has_count
         ),
         heldout=BitsPerSpike.of(
             *(
                 v[:, : dims.bins_observed, dims.heldin :]
-                for v in (jnp.exp(z_clean), counts_BTN, batch.known)
+                for v in (jnp.exp(z_clean), counts_BTN, batch.has_count)
             )
         ),
     )
 
 
-def seen(known: Bool[Array, "B T N"], dims: Dims) -> Bool[Array, "B T"] | None:
+def attendable(has_count: Bool[Array, "B T N"], dims: Dims) -> Bool[Array, "B T"] | None:
     """Bins to attend to: forward ones, and observed ones with a recorded held-in neuron.
 
     None where the data have no gaps, and every bin is one.
@@ -342,7 +357,7 @@ def seen(known: Bool[Array, "B T N"], dims: Dims) -> Bool[Array, "B T"] | None:
     if not dims.gaps:
         return None
     forward_T = jnp.arange(dims.bins) >= dims.bins_observed
-    return jnp.any(known[..., : dims.heldin], axis=-1) | forward_T[None]
+    return jnp.any(has_count[..., : dims.heldin], axis=-1) | forward_T[None]
 
 
 def log_rates(
@@ -350,18 +365,18 @@ def log_rates(
     params: Params,
     hyper: Hyper,
     counts: UInt[Array, "B T N"],
-    known: Bool[Array, "B T N"] | None = None,
+    has_count: Bool[Array, "B T N"] | None = None,
 ) -> Float[Array, "B T N"]:
     """Log expected counts per bin, from held-in neurons' observed bins alone, no dropout.
 
     ``known``, where counts were recorded, must be given if the data have gaps.
     """
     x_BTN = masking.clean(counts, arch.dims)
-    seen_BT = None
+    attendable_BT = None
     if arch.dims.gaps:
-        assert known is not None
-        x_BTN, seen_BT = jnp.where(known, x_BTN, 0), seen(known, arch.dims)
-    z_BTN, _ = arch.network.apply({"params": params}, x_BTN, knobs(hyper), seen_BT)
+        assert has_count is not None
+        x_BTN, attendable_BT = jnp.where(has_count, x_BTN, 0), attendable(has_count, arch.dims)
+    z_BTN, _ = arch.network.apply({"params": params}, x_BTN, forward_hyper(hyper), attendable_BT)
     return z_BTN
 
 
@@ -370,7 +385,7 @@ def rates(
     params: Params,
     hyper: Hyper,
     counts: UInt[Array, "B T N"],
-    known: Bool[Array, "B T N"] | None = None,
+    has_count: Bool[Array, "B T N"] | None = None,
 ) -> Float[Array, "B T N"]:
     """Expected counts per bin of all neurons and bins of a batch; as ``log_rates``."""
-    return jnp.exp(log_rates(arch, params, hyper, counts, known))
+    return jnp.exp(log_rates(arch, params, hyper, counts, has_count))

@@ -76,7 +76,7 @@ def record(
             behavior=z_RTD[rows].astype(np.float32),
             conditions=None,
             rates=rates_RTN[rows],
-            valid=None,
+            recorded=None,
         )
 
     data = SpikeData(split(slice(trials)), split(slice(trials, None)), "planted", 20.0, None)

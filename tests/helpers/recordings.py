@@ -97,7 +97,7 @@ def toy(trials: int = R_TRAIN, forward: int = T_FWD, most: int = 3) -> hdf5.Spik
             behavior=rng.normal(size=(count, T_OBS, 2)).astype(np.float32),
             conditions=(np.arange(count) % C).astype(np.int32),
             rates=rng.random((count, T_OBS + forward, N_IN + N_OUT)).astype(np.float32) + 0.1,
-            valid=None,
+            recorded=None,
         )
 
     psth = rng.random((C, T_OBS, N_IN + N_OUT))

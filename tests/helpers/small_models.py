@@ -13,7 +13,7 @@ from stndt_jax.configs import tiny
 
 from stndt_jax.config import schema
 from stndt_jax.data.trials import SpikeData, Trials
-from stndt_jax.evaluation.evaluate import Model, Trained
+from stndt_jax.evaluation.evaluate import TrainedModel, TrainedRun
 from stndt_jax.training import batches, population, step
 
 
@@ -37,7 +37,7 @@ def recording(seed: int = 0, *, gaps: bool = False, forward: int = 2) -> SpikeDa
             behavior=rng.normal(size=(trials, T, 2)).astype(np.float32),
             conditions=(np.arange(trials) % 3).astype(np.int32),
             rates=None,
-            valid=valid,
+            recorded=valid,
         )
 
     psth = rng.random((3, T, n + m))
@@ -46,7 +46,7 @@ def recording(seed: int = 0, *, gaps: bool = False, forward: int = 2) -> SpikeDa
 
 def models(
     data: SpikeData, members: int = 1, changes: Mapping[str, Mapping[str, Any]] | None = None
-) -> list[Model]:
+) -> list[TrainedModel]:
     """Members of a run that was never trained, all of the same weight."""
     values = tiny.get_config().to_dict()
     values |= {"population": members}
@@ -60,5 +60,5 @@ def models(
     arch = step.arch(read, batches.dims_of(data), 3)
     hyper = jax.tree.map(jnp.asarray, schema.hyper(read))
     drawn = population.make_init(arch)(hyper)
-    trained = Trained(Path("runs/small"), read, data, arch, hyper, drawn, 1.0)
-    return [Model(trained, k, 1 / members) for k in range(members)]
+    trained = TrainedRun(Path("runs/small"), read, data, arch, hyper, drawn, 1.0)
+    return [TrainedModel(trained, k, 1 / members) for k in range(members)]

@@ -138,7 +138,7 @@ def stand_ins(place: Place) -> Iterator[None]:
         shapes = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), x) for x in (like, known)]
         return known if shapes[0] == shapes[1] else real_load(path, like)
 
-    def rates(model: evaluate.Model, batch: step.Batch, _: str) -> np.ndarray:
+    def rates(model: evaluate.TrainedModel, batch: step.Batch, _: str) -> np.ndarray:
         rng = np.random.default_rng(model.member)
         return rng.uniform(0.01, 1.0, batch.counts.shape).astype(np.float32)
 
