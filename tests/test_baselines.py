@@ -12,6 +12,7 @@ from nlb_tools.evaluation import bits_per_spike
 from scipy.ndimage import gaussian_filter1d
 
 from stndt_jax.data import hdf5
+from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import baselines
 from stndt_jax.evaluation.scoring import check_submission
@@ -21,18 +22,18 @@ OBSERVED, FORWARD = 30, 5
 HELDIN, HELDOUT = 5, 3
 
 
-def recording(period_bins: float = 20.0, trials: int = 24, seed: int = 0) -> hdf5.SpikeData:
+def recording(period_bins: float = 20.0, trials: int = 24, seed: int = 0) -> SpikeData:
     """Neurons that follow one oscillation of random phase, with alternating signs."""
     rng = np.random.default_rng(seed)
 
-    def split(count: int) -> hdf5.Trials:
+    def split(count: int) -> Trials:
         t = np.arange(OBSERVED + FORWARD)
         phase = rng.uniform(0, 2 * np.pi, (count, 1))
         latent = np.sin(2 * np.pi * t / period_bins + phase)
         sign = np.where(np.arange(HELDIN + HELDOUT) % 2, 1.0, -1.0)
         rate = 0.8 * np.exp(1.2 * latent[..., None] * sign)
         counts = rng.poisson(rate).astype(np.uint8)
-        return hdf5.Trials(
+        return Trials(
             heldin=counts[:, :OBSERVED, :HELDIN],
             heldout=counts[:, :OBSERVED, HELDIN:],
             heldin_forward=counts[:, OBSERVED:, :HELDIN],
@@ -43,7 +44,7 @@ def recording(period_bins: float = 20.0, trials: int = 24, seed: int = 0) -> hdf
             recorded=None,
         )
 
-    return hdf5.SpikeData(split(trials), split(10), "waves", BIN_MS, None)
+    return SpikeData(split(trials), split(10), "waves", BIN_MS, None)
 
 
 def slow_smooth(counts: np.ndarray, sd: float, known: np.ndarray) -> np.ndarray:
@@ -86,7 +87,7 @@ def test_a_bin_out_of_reach_gets_its_neurons_mean():
     np.testing.assert_allclose(found[0], 3.0)
 
 
-def blocks_of(data: hdf5.SpikeData, rates: dict) -> tuple[np.ndarray, np.ndarray]:
+def blocks_of(data: SpikeData, rates: dict) -> tuple[np.ndarray, np.ndarray]:
     """Regression weights and biases, from nothing but the rates of training trials."""
     everything = np.ones(data.train.heldin.shape, bool)
     x = np.log(slow_smooth(data.train.heldin, 30 / BIN_MS, everything) + 0.01).reshape(-1, HELDIN)

@@ -13,7 +13,7 @@ import pytest
 from helpers.imported_runs import imported, one
 
 from stndt_jax.cli import main
-from stndt_jax.data import hdf5
+from stndt_jax.data.trials import Trials
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import evaluate, few_shot
 from stndt_jax.training import step
@@ -50,9 +50,9 @@ def test_more_trials_and_true_latents_reach_the_oracle(
 
     def with_counts(rate):
         heldin = np.zeros((len(rate), 5, 4), "u1")
-        none = dict.fromkeys(("behavior", "conditions", "rates", "valid"))
+        none = dict.fromkeys(("behavior", "conditions", "rates", "recorded"))
         forward = dict.fromkeys(("heldin_forward", "heldout_forward"))
-        return hdf5.Trials(heldin, rng.poisson(rate).astype("u1"), **forward, **none)
+        return Trials(heldin, rng.poisson(rate).astype("u1"), **forward, **none)
 
     data = dataclasses.replace(
         trained.data, train=with_counts(rates[200]), eval=with_counts(rates[100])

@@ -28,6 +28,7 @@ from helpers.recordings import (
 from nlb_tools import evaluation
 
 from stndt_jax.data import hdf5
+from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.errors import UserError
 
 # Reading
@@ -346,8 +347,8 @@ def test_writing_replaces_a_file(tmp_path):
 def test_the_fingerprint_is_the_same_everywhere():
     """A value written down: it must not depend on the process, the machine or the version."""
     zeros = np.zeros((1, 2, 1), np.uint8)
-    trials = hdf5.Trials(zeros, zeros, None, None, None, None, None, None)
-    data = hdf5.SpikeData(trials, trials, "x", 5, None)
+    trials = Trials(zeros, zeros, None, None, None, None, None, None)
+    data = SpikeData(trials, trials, "x", 5, None)
     assert data.fingerprint() == GOLDEN
     assert dataclasses.replace(data, bin_ms=5.0).fingerprint() == GOLDEN
 
@@ -358,9 +359,9 @@ GOLDEN = "32711608b6c54712d3a32a508d6b4a640d5396e60f9817b1a791612dc6f5bfa7"
 def test_the_fingerprint_changes_with_everything():
     data = toy()
     seen = {data.fingerprint()}
-    for field in dataclasses.fields(hdf5.Trials):
+    for field in dataclasses.fields(Trials):
         array = getattr(data.eval, field.name)
-        unset = {"valid": np.ones((R_EVAL, 7, 5), bool), "starts": np.arange(4.0)}
+        unset = {"recorded": np.ones((R_EVAL, 7, 5), bool), "starts": np.arange(4.0)}
         others = [unset[field.name]] if array is None else [None, array[::-1]]
         if field.name == "heldin":
             others = others[1:]

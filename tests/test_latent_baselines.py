@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers import recordings
 
-from stndt_jax.data import hdf5
+from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import latent_baselines
 from stndt_jax.evaluation.scoring import check_submission
@@ -25,15 +25,15 @@ def oscillating(trials: int = 24, bins: int = 40, heldin: int = 20, heldout: int
     rates = np.exp(z @ rng.normal(0, 0.7, (2, heldin + heldout)) - 0.5)
     counts = rng.poisson(rates).astype(np.uint8)
 
-    def split(rows: slice) -> hdf5.Trials:
+    def split(rows: slice) -> Trials:
         x = counts[rows]
-        return hdf5.Trials(
+        return Trials(
             heldin=x[..., :heldin], heldout=x[..., heldin:], heldin_forward=None,
             heldout_forward=None, behavior=None, conditions=None, rates=None, recorded=None,
         )  # fmt: skip
 
     train = trials - 8
-    data = hdf5.SpikeData(split(slice(train)), split(slice(train, None)), "waves", 20.0, None)
+    data = SpikeData(split(slice(train)), split(slice(train, None)), "waves", 20.0, None)
     return data, rates[train:, :, heldin:]
 
 

@@ -15,6 +15,7 @@ from sklearn.metrics import r2_score
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from stndt_jax.data import hdf5
+from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import scoring
 
@@ -252,20 +253,20 @@ def test_without_nlb_tools_the_message_says_how_to_install_it(monkeypatch: pytes
         scoring.score(submission(), maze_targets(), kind="velocity")
 
 
-def recording(forward: bool = True) -> hdf5.SpikeData:
+def recording(forward: bool = True) -> SpikeData:
     """Of a test phase: nothing but held-in, observed counts of the evaluated trials."""
 
-    def trials(count: int, known: set[str]) -> hdf5.Trials:
+    def trials(count: int, known: set[str]) -> Trials:
         blocks: dict[str, Any] = {
             block: np.ones((count, BINS[bins], NEURONS[neurons]), np.uint8)
             if block in known
             else None
             for block, (bins, neurons) in BLOCKS.items()
         }
-        return hdf5.Trials(behavior=None, conditions=None, rates=None, recorded=None, **blocks)
+        return Trials(behavior=None, conditions=None, rates=None, recorded=None, **blocks)
 
     known = set(BLOCKS) if forward else {"heldin", "heldout"}
-    return hdf5.SpikeData(
+    return SpikeData(
         train=trials(TRIALS["train"], known),
         eval=trials(TRIALS["eval"], {"heldin"}),
         name="some_recording",

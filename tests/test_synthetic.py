@@ -12,6 +12,7 @@ from scipy import stats
 from scipy.integrate import solve_ivp
 
 from stndt_jax.data import hdf5, synthetic
+from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 
 KINDS = ["lorenz", "rnn", "reach"]
@@ -24,27 +25,27 @@ SHAPE = {"trials": 9, "eval_trials": 5, "bins": 12, "bins_forward": 3, "heldin":
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def default(request) -> hdf5.SpikeData:
+def default(request) -> SpikeData:
     return synthetic.make(request.param, seed=3)
 
 
 @pytest.fixture(scope="module")
-def reach() -> hdf5.SpikeData:
+def reach() -> SpikeData:
     return synthetic.reach(seed=3)
 
 
-def small(kind: str, **options: Any) -> hdf5.SpikeData:
+def small(kind: str, **options: Any) -> SpikeData:
     return synthetic.make(kind, **(SHAPE | SMALL[kind] | options))
 
 
-def together(data: hdf5.SpikeData) -> tuple[np.ndarray, np.ndarray]:
+def together(data: SpikeData) -> tuple[np.ndarray, np.ndarray]:
     """Counts and true rates of all trials."""
     parts = (data.train, data.eval)
     counts = [trials.counts(data.bins_forward, data.heldout) for trials in parts]
     return np.concatenate(counts), np.concatenate([trials.rates for trials in parts])
 
 
-def co_bps(rates: Any, data: hdf5.SpikeData) -> float:
+def co_bps(rates: Any, data: SpikeData) -> float:
     """Bits per spike of rates of held-out neurons, as the benchmark counts them."""
     assert data.eval.heldout is not None
     return evaluation.bits_per_spike(rates.astype(float), data.eval.heldout.astype(float))

@@ -20,9 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from stndt_jax.data.trials import BLOCKS, SpikeData, Trials, place
+from stndt_jax.data.trials import BLOCKS, SpikeData, Trials, block_slices
 from stndt_jax.data.validation import Group, Sizes, open_group, write_group
-from stndt_jax.data.validation import as_counts as as_counts  # whoever makes spikes needs it too
 from stndt_jax.errors import UserError
 from stndt_jax.types import Bool, Int, NDArray
 
@@ -124,7 +123,7 @@ def targets_of(data: SpikeData) -> dict[str, NDArray]:
         block = getattr(data.eval, name)
         if block is not None and block.size:
             if data.eval.recorded is not None:
-                recorded = data.eval.recorded[place(name, data.bins_observed, data.heldin)]
+                recorded = data.eval.recorded[block_slices(name, data.bins_observed, data.heldin)]
                 block = block if recorded.all() else np.where(recorded, block, np.float32(np.nan))
             found[f"eval_spikes_{name}"] = block
     labels = [t.conditions for t in (data.train, data.eval) if t.conditions is not None]
@@ -239,12 +238,12 @@ def _counts(
         return blocks, None
     valid_RTN = np.ones([sizes[label] for label in labels], bool)
     for name, x in known.items():
-        valid_RTN[place(name, T, N_in)] = x
+        valid_RTN[block_slices(name, T, N_in)] = x
     if stated is not None:
         valid_RTN &= stated
         for name, block in blocks.items():
             if block is not None:
-                blocks[name] = np.where(valid_RTN[place(name, T, N_in)], block, 0)
+                blocks[name] = np.where(valid_RTN[block_slices(name, T, N_in)], block, 0)
     return blocks, valid_RTN
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from stndt_jax.data.hdf5 import as_counts
 from stndt_jax.data.trials import SpikeData, Trials
+from stndt_jax.data.validation import as_counts
 from stndt_jax.errors import UserError
 from stndt_jax.types import Float, Int, NDArray
 

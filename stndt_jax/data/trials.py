@@ -20,9 +20,11 @@ BLOCKS = {
     "heldin_forward": ("forward bins", "held-in neurons"),
     "heldout_forward": ("forward bins", "held-out neurons"),
 }
+# Attributes of Trials that a fingerprint contains under an older name, so that it stays the same.
+_FINGERPRINT_NAMES = {"recorded": "valid"}
 
 
-def place(name: str, bins: int, heldin: int) -> tuple[slice, slice, slice]:
+def block_slices(name: str, bins: int, heldin: int) -> tuple[slice, slice, slice]:
     """Where a block stands in a (trials, bins, neurons) array."""
     time = slice(bins, None) if name.endswith("_forward") else slice(bins)
     neurons = slice(heldin, None) if name.startswith("heldout") else slice(heldin)
@@ -72,15 +74,15 @@ class Trials:
         """
         blocks = [block for _, block in self._blocks()]
         counts_RTN = np.zeros(self._shape(bins_forward, heldout), np.result_type(*blocks))
-        for place, block in self._blocks():
-            counts_RTN[place] = block
+        for slices, block in self._blocks():
+            counts_RTN[slices] = block
         return counts_RTN
 
     def has_count(self, bins_forward: int, heldout: int) -> Bool[NDArray, "R T N"]:
         """Where `counts` holds counts, and not zeros for want of them."""
         has_count_RTN = np.zeros(self._shape(bins_forward, heldout), bool)
-        for place, _ in self._blocks():
-            has_count_RTN[place] = True
+        for slices, _ in self._blocks():
+            has_count_RTN[slices] = True
         return has_count_RTN if self.recorded is None else has_count_RTN & self.recorded
 
     def _shape(self, bins_forward: int, heldout: int) -> tuple[int, int, int]:
@@ -89,8 +91,8 @@ class Trials:
 
     def _blocks(self) -> list[tuple[tuple[slice, slice, slice], NDArray]]:
         _, bins, heldin = self.heldin.shape
-        blocks = ((place(name, bins, heldin), getattr(self, name)) for name in BLOCKS)
-        return [(place, block) for place, block in blocks if block is not None]
+        blocks = ((block_slices(name, bins, heldin), getattr(self, name)) for name in BLOCKS)
+        return [(slices, block) for slices, block in blocks if block is not None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +159,10 @@ class SpikeData:
         digest = hashlib.sha256(f"{self.name}\n{float(self.bin_ms)!r}\n".encode())
         arrays = {"psth": self.psth, "units": self.units}
         for split, trials in (("train", self.train), ("eval", self.eval)):
-            arrays |= {f"{split}.{f.name}": getattr(trials, f.name) for f in fields(trials)}
+            arrays |= {
+                f"{split}.{_FINGERPRINT_NAMES.get(f.name, f.name)}": getattr(trials, f.name)
+                for f in fields(trials)
+            }
         for name, array in arrays.items():
             if array is None and name.rpartition(".")[2] in ("units", "starts"):
                 continue  # so that recordings without them keep their fingerprint
@@ -241,7 +246,7 @@ class SpikeData:
 
         def split(rows: NDArray) -> Trials:
             def block(key: str) -> NDArray:
-                return np.ascontiguousarray(counts[place(key, T_obs, N_in)])
+                return np.ascontiguousarray(counts[block_slices(key, T_obs, N_in)])
 
             counts, recorded = counts_RTN[rows][..., order_N], valid_RTN[rows][..., order_N]
             labels = None if conditions is None else np.asarray(conditions, np.int32)

@@ -17,8 +17,7 @@ from scipy.special import xlogy
 from sklearn.linear_model import PoissonRegressor
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn needs it
 
-from stndt_jax.data.hdf5 import BLOCKS, place
-from stndt_jax.data.trials import SpikeData, Trials
+from stndt_jax.data.trials import BLOCKS, SpikeData, Trials, block_slices
 from stndt_jax.errors import UserError
 from stndt_jax.types import Bool, Float, NDArray, Shaped
 
@@ -248,7 +247,7 @@ def truth(data: SpikeData) -> dict[str, NDArray]:
 def _blocks(split: str, rates_RTN: NDArray, data: SpikeData) -> dict[str, NDArray]:
     """Rates of one split under the benchmark's keys."""
     names = [name for name in BLOCKS if data.bins_forward or not name.endswith("_forward")]
-    parts = {name: place(name, data.bins_observed, data.heldin) for name in names}
+    parts = {name: block_slices(name, data.bins_observed, data.heldin) for name in names}
     return {f"{split}_rates_{name}": rates_RTN[part] for name, part in parts.items()}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from stndt_jax import __version__, files
 from stndt_jax.data import hdf5
+from stndt_jax.data.trials import SpikeData
 from stndt_jax.evaluation import baselines, evaluate, method_scores, scoring
 from stndt_jax.report import about, charts, explorer, pictures, published, tables
 from stndt_jax.report.markup import Child, Html, document, tag
@@ -386,7 +387,7 @@ def _score_others(run: Run, say: Say) -> None:
     )
     knows = data.train.conditions is not None and data.eval.conditions is not None
     simulated = data.train.rates is not None and data.eval.rates is not None
-    methods: list[tuple[str, bool, Callable[[hdf5.SpikeData], dict[str, NDArray]]]] = [
+    methods: list[tuple[str, bool, Callable[[SpikeData], dict[str, NDArray]]]] = [
         ("smoothing", data.heldout > 0, baselines.smoothing),
         (PSTH, knows, baselines.psth),
         (TRUTH, simulated, baselines.truth),

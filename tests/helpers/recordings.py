@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from stndt_jax.data import hdf5, synthetic
+from stndt_jax.data.trials import SpikeData, Trials
 
 R_TRAIN, R_EVAL, T_OBS, T_FWD, N_IN, N_OUT, C = 6, 4, 5, 2, 3, 2, 3
 CONDITIONS = {"train": [[0, 3], [1, 4, 5], [2]], "eval": [[2], [0, 3], []]}
@@ -79,17 +80,17 @@ def both(tmp_path: Path, inputs: Arrays | None = None, targets: Arrays | None = 
     return hdf5.read(source, target, **more)
 
 
-def toy(trials: int = R_TRAIN, forward: int = T_FWD, most: int = 3) -> hdf5.SpikeData:
+def toy(trials: int = R_TRAIN, forward: int = T_FWD, most: int = 3) -> SpikeData:
     """A recording with everything a recording can have."""
     rng = np.random.default_rng(2)
 
-    def split(count: int) -> hdf5.Trials:
+    def split(count: int) -> Trials:
         def block(bins: int, neurons: int) -> np.ndarray:
             x = rng.integers(0, most + 1, (count, bins, neurons))
             x[:1, :1] = most  # no dead neurons, and one count that sets the type
             return x.astype(np.uint8 if most < 256 else np.uint16)
 
-        return hdf5.Trials(
+        return Trials(
             heldin=block(T_OBS, N_IN),
             heldout=block(T_OBS, N_OUT),
             heldin_forward=block(forward, N_IN) if forward else np.zeros((count, 0, N_IN), "u1"),
@@ -101,19 +102,19 @@ def toy(trials: int = R_TRAIN, forward: int = T_FWD, most: int = 3) -> hdf5.Spik
         )
 
     psth = rng.random((C, T_OBS, N_IN + N_OUT))
-    return hdf5.SpikeData(split(trials), split(R_EVAL), "mc_maze", 5.0, psth)
+    return SpikeData(split(trials), split(R_EVAL), "mc_maze", 5.0, psth)
 
 
-def changed(data: hdf5.SpikeData, **fields: Any) -> hdf5.SpikeData:
+def changed(data: SpikeData, **fields: Any) -> SpikeData:
     """The recording with other evaluated trials."""
     return dataclasses.replace(data, eval=dataclasses.replace(data.eval, **fields))
 
 
-def assert_same(a: hdf5.SpikeData, b: hdf5.SpikeData) -> None:
+def assert_same(a: SpikeData, b: SpikeData) -> None:
     assert (a.name, a.bin_ms) == (b.name, b.bin_ms)
     pairs = {"psth": (a.psth, b.psth)}
     for split in ("train", "eval"):
-        for field in dataclasses.fields(hdf5.Trials):
+        for field in dataclasses.fields(Trials):
             values = (getattr(getattr(d, split), field.name) for d in (a, b))
             pairs[f"{split}.{field.name}"] = tuple(values)
     for what, (x, y) in pairs.items():

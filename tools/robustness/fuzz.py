@@ -41,6 +41,7 @@ from stndt_jax.cli import main as cli
 from stndt_jax.config import loading
 from stndt_jax.config import schema as configs
 from stndt_jax.data import hdf5, synthetic
+from stndt_jax.data.trials import SpikeData
 from stndt_jax.evaluation import evaluate, scoring
 from stndt_jax.plotting import recording, style
 from stndt_jax.runs import checkpoint, directory
@@ -99,7 +100,7 @@ def make_place(folder: Path) -> Place:
     return place
 
 
-def _fresh(config: configs.Config, data: hdf5.SpikeData) -> tuple[population.Member, step.Arch]:
+def _fresh(config: configs.Config, data: SpikeData) -> tuple[population.Member, step.Arch]:
     R = len(data.train)
     arch = step.arch(config, batches.dims_of(data), R // batches.batch_size(config, R))
     hyper = jax.tree.map(jax.numpy.asarray, configs.hyper(config))
@@ -142,7 +143,7 @@ def stand_ins(place: Place) -> Iterator[None]:
         rng = np.random.default_rng(model.member)
         return rng.uniform(0.01, 1.0, batch.counts.shape).astype(np.float32)
 
-    def make(kind: str, seed: int = 0, **_: Any) -> hdf5.SpikeData:
+    def make(kind: str, seed: int = 0, **_: Any) -> SpikeData:
         return real_make(kind, seed, trials=4, eval_trials=2, bins=4, bins_forward=2, heldin=2,
                          heldout=2)  # fmt: skip
 
