@@ -138,7 +138,7 @@ def test_a_method_stands_beside_a_run(tmp_path: Path) -> None:
     method_scores.add(tmp_path, "MINT", {"co-bps": 0.1, "vel R2": 0.5})
     method_scores.add(tmp_path, "MINT", {"co-bps": 0.15, "vel R2": 0.6})
     heading, *rows = method_scores.table(method_scores.beside(tmp_path)).splitlines()
-    assert heading.split() == ["co-bps", "vel", "R2"]
+    assert heading.split() == ["method", "co-bps", "vel", "R2"]
     assert [row.split() for row in rows] == [
         ["ensemble", "0.3000", "-"],
         ["best", "member", "0.2500", "-"],

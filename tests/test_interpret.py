@@ -122,7 +122,7 @@ def test_the_files_hold_it_all(tmp_path: Path, found: summary.Interpretation) ->
 def test_the_text_says_what_agrees(found: summary.Interpretation) -> None:
     lines = files.text(found).splitlines()
     assert lines[0] == "3 models, 7 trials of small, 4 held-in and 2 held-out neurons"
-    (members,) = [line for line in lines if line.startswith("  members  ")]
+    (members,) = [line for line in lines if line.startswith("members  ")]
     assert found.importance_by_member is not None
     own = summary.measures.agreement(found.importance_by_member[:2, :4])
     assert members.split() == ["members", "2", f"{own.spearman:.3f}", f"{own.overlap:.3f}", "0.250"]

@@ -23,7 +23,19 @@ LONGEST = 60
 
 # The packages and the modules beside them, in order: each imports itself and those above it.
 PACKAGES = [
-    *("", "errors", "types", "files", "data", "config", "parallel", "models", "runs", "training"),
+    *(
+        "",
+        "errors",
+        "types",
+        "files",
+        "console",
+        "data",
+        "config",
+        "parallel",
+        "models",
+        "runs",
+        "training",
+    ),
     *("evaluation", "ensembles", "interpret", "plotting", "search", "interop", "run", "report"),
     *("workflows", "cli", "__main__"),
 ]
@@ -58,6 +70,7 @@ HOMES: dict[str, set[str]] = {
     "torch": {"interop.torch_params"},
     "optuna": {"search.study"},
     "ray": {"search.ray_executor"},
+    "rich": {"console.tables", "runs.log"},
     "elephant": {"evaluation.latent_baselines"},
     "dynamax": {"evaluation.latent_baselines"},
     "ml_collections": {"config.loading", "configs"},

@@ -34,7 +34,7 @@ def test_summary_is_arithmetic() -> None:
     assert found["seeds"] == {"5": 0.1, "6": None, "7": 0.4, "8": 0.2, "9": None}
     reach = 4.302652729911275 * statistics.stdev(values) / 3**0.5  # t at 97.5%, 2 degrees
     assert said["t interval"] == pytest.approx([said["mean"] - reach, said["mean"] + reach])
-    assert "2 more never had a score" in seeds.table(found)
+    assert "2 more have no score" in seeds.table(found)
     assert "mean" not in seeds.table(seeds.summary([1], [None]))
     assert "t interval" not in seeds.summary([1], [0.5])["validation co-bps"]
 

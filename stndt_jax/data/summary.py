@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from stndt_jax.console import tables
 from stndt_jax.data.nwb import NWB, open_nwb
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.data.validation import damage_told, open_hdf5
@@ -106,15 +107,16 @@ def of_file(path: str | Path) -> str:
 
 
 def _members(file: h5py.File) -> list[str]:
-    lines = [f"  {key} = {value}" for key, value in file.attrs.items()]
+    lines = [f"{key} = {value}" for key, value in file.attrs.items()]
+    rows = []
 
     def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
         if isinstance(item, h5py.Dataset):
             shape = " x ".join(map(str, item.shape)) if item.shape else "one value"
-            lines.append(f"  {name:34} {shape:20} {item.dtype}")
+            rows.append([name, shape, str(item.dtype)])
 
     file.visititems(visit)
-    return lines
+    return [*lines, tables.table(["array", "shape", "type"], rows, left=("shape", "type"))]
 
 
 def _units(nwb: NWB) -> list[str]:
@@ -139,30 +141,33 @@ def _trials(nwb: NWB) -> list[str]:
         trials = nwb.trials
     except UserError:
         return ["trials: none"]
-    lines = [f"trials: {len(trials)}"]
+    rows = []
     for column in trials.columns:
         try:
-            values = trials.column(column)
+            rows.append([column, _values(trials.column(column))])
         except UserError:
-            lines.append(f"  {column:24} lists")
-            continue
-        if values.dtype.kind == "f" and len(values):
-            known = values[np.isfinite(values)]
-            span = f"{known.min():g} to {known.max():g}" if known.size else "none"
-            more = f", {len(values) - known.size} NaN" if known.size < len(values) else ""
-            lines.append(f"  {column:24} {span}{more}")
-        else:
-            kinds, counts = np.unique(values, return_counts=True)
-            shown = ", ".join(f"{k} ({n})" for k, n in list(zip(kinds, counts, strict=True))[:8])
-            lines.append(f"  {column:24} {shown}{' ...' if len(kinds) > 8 else ''}")
-    return lines
+            rows.append([column, "lists"])
+    return [f"trials: {len(trials)}", tables.table(["column", "values"], rows, wrap=("values",))]
+
+
+def _values(values: NDArray) -> str:
+    """What a column of trials holds: the range of numbers, or the first values and their counts."""
+    if values.dtype.kind == "f" and len(values):
+        known = values[np.isfinite(values)]
+        span = f"{known.min():g} to {known.max():g}" if known.size else "none"
+        return span + (f", {len(values) - known.size} NaN" if known.size < len(values) else "")
+    kinds, counts = np.unique(values, return_counts=True)
+    shown = ", ".join(f"{k} ({n})" for k, n in list(zip(kinds, counts, strict=True))[:8])
+    return f"{shown}{' ...' if len(kinds) > 8 else ''}"
 
 
 def _series(nwb: NWB) -> list[str]:
-    lines = [f"time series: {len(nwb.series) or 'none'}"]
+    rows = []
     for series in nwb.series.values():
         rate = "own times" if series.rate is None else f"{series.rate:g} samples/s"
         shape = " x ".join(map(str, series.shape))
         end = series.start + series.duration
-        lines.append(f"  {series.name:34} {shape:16} {rate:16} {series.start:g} to {end:g} s")
-    return lines
+        rows.append([series.name, shape, rate, f"{series.start:g} to {end:g} s"])
+    heads = ["time series", "shape", "rate", "from, to"]
+    shown = [tables.table(heads, rows, left=heads)] if rows else []
+    return [f"time series: {len(rows) or 'none'}", *shown]

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from stndt_jax import files
+from stndt_jax.console import tables
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.ensembles import extract, selection
 from stndt_jax.ensembles.selection import Spikes, Vote, Votes
@@ -445,9 +446,17 @@ def table(found: dict[str, Any]) -> str:
     best = max(row["validation co-bps"] for row in found["candidates"])
     lines += [
         f"validation co-bps: {found['validation co-bps']:.4f}, best member {best:.4f}",
-        f"{'weight':>8}{'co-bps':>10}  member",
+        tables.table(
+            ["run", "member", "weight", "co-bps"],
+            [
+                [
+                    row["source"],
+                    str(row["source member"]),
+                    tables.number(row["weight"]),
+                    tables.number(row["validation co-bps"]),
+                ]
+                for row in rows
+            ],
+        ),
     ]
-    for row in rows:
-        value, where = row["validation co-bps"], f"{row['source']}, member {row['source member']}"
-        lines.append(f"{row['weight']:8.4f}{value:10.4f}  {where}")
     return "\n".join(lines)

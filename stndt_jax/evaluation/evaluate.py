@@ -15,6 +15,7 @@ import numpy as np
 from stndt_jax import files
 from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config, Hyper
+from stndt_jax.console import tables
 from stndt_jax.data import hdf5
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
@@ -304,16 +305,15 @@ def table(scores: Mapping[str, Any]) -> str:
         return "no targets are known for these trials: nothing was scored"
     ensemble, best = scores["ensemble"], scores["best member"]
     many = len(scores["members"]) > 1
-    lines = [f"{'':18}{'ensemble' if many else '':>10}{'best member' if many else '':>14}".rstrip()]
-    for name, value in ensemble.items():
-        if name.endswith(INTERVAL):
-            continue
-        line = f"{name:18}{value:10.4f}" + (f"{best[name]:14.4f}" if many else "")
-        if name + INTERVAL in ensemble:
-            line += "   95% interval{}{:7.4f} to {:.4f}".format(
-                " of the ensemble" if many else "", *ensemble[name + INTERVAL]
-            )
-        lines.append(line)
+    rows = []
+    for name in (name for name in ensemble if not name.endswith(INTERVAL)):
+        low, high = map(tables.number, ensemble.get(name + INTERVAL, (None, None)))
+        interval = "" if low == "-" else f"{low} to {high}"
+        shown = [ensemble[name], best[name]] if many else [ensemble[name]]
+        rows.append([name, *map(tables.number, shown), interval])
+    heads = ["score", *(("ensemble", "best member") if many else ("value",))]
+    heads.append(f"95% interval{' of the ensemble' if many else ''}")
+    lines = [tables.table(heads, rows)]
     if scores["left out"]:
         lines.append(f"left out, never validated: members {scores['left out']}")
-    return "\n".join(line for line in lines if line)
+    return "\n".join(lines)

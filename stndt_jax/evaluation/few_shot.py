@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stndt_jax.config.schema import Hyper
+from stndt_jax.console import tables
 from stndt_jax.data.trials import Trials
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import baselines
@@ -132,7 +133,5 @@ def _latents(trained: TrainedRun, member: int, trials: Trials, select: Select) -
 
 def table(found: dict[str, dict[str, float]]) -> str:
     """One line a number of trials."""
-    lines = [f"{'trials':>8}{'co-bps':>10}{'sd':>9}"]
-    for k, row in found.items():
-        lines.append(f"{k:>8}{row['co-bps']:10.4f}{row['sd']:9.4f}")
-    return "\n".join(lines)
+    rows = [[k, tables.number(row["co-bps"]), tables.number(row["sd"])] for k, row in found.items()]
+    return tables.table(["trials", "co-bps", "sd"], rows)

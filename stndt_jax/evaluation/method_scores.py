@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stndt_jax import files
+from stndt_jax.console import tables
 from stndt_jax.errors import UserError
 
 Scores = Mapping[str, float]
@@ -48,10 +49,8 @@ def beside(run: Path) -> dict[str, Scores]:
 def table(methods: Mapping[str, Scores]) -> str:
     """Methods down, scores across."""
     columns = [name for name in _COLUMNS if any(name in found for found in methods.values())]
-    width = max([*map(len, methods), 10]) + 2
-    lines = [" " * width + "".join(f"{name:>10}" for name in columns)]
-    for method, found in methods.items():
-        values = [found.get(name) for name in columns]
-        cells = (f"{'-':>10}" if value is None else f"{value:10.4f}" for value in values)
-        lines.append(f"{method:{width}}" + "".join(cells))
-    return "\n".join(lines)
+    rows = [
+        [method, *(tables.number(found.get(name)) for name in columns)]
+        for method, found in methods.items()
+    ]
+    return tables.table(["method", *columns], rows)

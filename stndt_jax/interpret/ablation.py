@@ -17,6 +17,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn needs it
 
 from stndt_jax import files
+from stndt_jax.console import tables
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import evaluate, scoring
 from stndt_jax.evaluation.evaluate import Select, TrainedModel
@@ -191,11 +192,12 @@ def text(found: Mapping[str, Any]) -> str:
     lines = []
     for name, orders in found["models"].items():
         for score in orders[IMPORTANT]:
-            heading = "".join(f"{fractions[i]:>9.0%}" for i in shown)
-            lines.append(f"{f'{score} of {name}, silenced':38}{heading}")
+            heads = [f"{score} of {name}, silenced", *(f"{fractions[i]:.0%}" for i in shown)]
+            rows = []
             for order, scores in orders.items():
                 mean = np.nanmean(np.array(scores[score], float), axis=0)
-                lines.append(f"  {order:36}" + "".join(f"{mean[i]:9.4f}" for i in shown))
+                rows.append([order, *(tables.number(float(mean[i])) for i in shown)])
+            lines.append(tables.table(heads, rows))
         for order in (IMPORTANT, SECOND):
             if "co-bps" in orders.get(order, {}):
                 share = separation(found, name, order=order)

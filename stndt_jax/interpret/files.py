@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from stndt_jax import files
+from stndt_jax.console import tables
 from stndt_jax.data.validation import write_group
 from stndt_jax.errors import UserError
 from stndt_jax.interpret import rankings
@@ -112,36 +113,30 @@ def text(found: Interpretation) -> str:
         lines.append(str(s["spatial"]))
     if "agreement" in s:
         lines += [
-            f"the top tenth of held-in neurons receives {s['top share']:.0%} of their attention",
-            "",
-            f"{'importance agrees over':28}{'rankings':>9}{'Spearman':>10}"
-            f"{'top tenth shared':>18}{'by chance':>11}",
+            f"the top tenth of held-in neurons receives {s['top share']:.0%} of their attention"
         ]
-        lines += [_row(name, found) for name, found in s["agreement"].items()]
+    agreement = {name: _row(name, found) for name, found in s.get("agreement", {}).items()}
     if "gradients" in s:
-        lines.append(_row("members, by gradients", s["gradients"]["members"]))
+        name = "members, by gradients"
+        agreement[name] = _row(name, s["gradients"]["members"])
+    if agreement:
+        heads = ["importance agrees over", "rankings", "Spearman", "top tenth shared", "by chance"]
+        lines += ["", tables.table(heads, list(agreement.values()))]
     rows = {
         "attention and mean rate": s.get("importance and rate"),
         "gradients and mean rate": s.get("gradients", {}).get("and rate"),
         "attention and gradients": s.get("gradients", {}).get("and attention"),
         "the same, rate taken out": s.get("gradients", {}).get("and attention, rate taken out"),
     }
-    lines += ["", "Spearman's correlation of held-in neurons'"]
-    lines += [
-        f"  {name:26}{_number(value):>9}" for name, value in rows.items() if value is not None
-    ]
+    shown = [[name, tables.number(value, 3)] for name, value in rows.items() if value is not None]
+    if shown:
+        lines += ["", tables.table(["correlation over held-in neurons", "Spearman"], shown)]
     return "\n".join(lines)
 
 
-def _row(name: str, found: dict[str, Any]) -> str:
-    return (
-        f"  {name:26}{found['rankings']:9.0f}{_number(found['spearman']):>10}"
-        f"{_number(found['overlap']):>18}{_number(found['chance']):>11}"
-    )
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None or not np.isfinite(value) else f"{value:.3f}"
+def _row(name: str, found: dict[str, Any]) -> list[str]:
+    numbers = (found["spearman"], found["overlap"], found["chance"])
+    return [name, f"{found['rankings']:.0f}", *(tables.number(value, 3) for value in numbers)]
 
 
 def _numbers(values: NDArray | None, length: int = 0) -> list[Any]:

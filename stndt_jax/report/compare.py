@@ -11,6 +11,7 @@ import numpy as np
 
 from stndt_jax import __version__
 from stndt_jax.config.schema import to_mapping
+from stndt_jax.console import tables as plain
 from stndt_jax.errors import UserError
 from stndt_jax.report import about, charts, page, tables
 from stndt_jax.report.markup import Child, Html, document, tag
@@ -81,11 +82,11 @@ def text(runs: Mapping[str, Run]) -> str:
         own = found.get(name, {})
         values = [tables.decimal(_number(own.get(column)), 4) for column in columns]
         rows.append([name, str(_members(run)), *values])
-    parts = [_aligned([heads, *rows])]
+    parts = [plain.table(heads, rows)]
     differing = differences(runs)
     if differing:
-        listed = [["setting", *runs], *([key, *values] for key, values in differing.items())]
-        parts.append(_aligned(listed))
+        listed = [[key, *values] for key, values in differing.items()]
+        parts.append(plain.table(["setting", *runs], listed))
     else:
         parts.append("no setting differs")
     return "\n\n".join([*parts, *warnings(runs)])
@@ -218,16 +219,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         inner = _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else None
         found |= {prefix + name: str(value)} if inner is None else inner
     return found
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell; the first to the left, the others to the right."""
-    widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        first, *rest = (
-            cell.rjust(width) if c else cell.ljust(width)
-            for c, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join([first, *rest]).rstrip())
-    return "\n".join(lines)

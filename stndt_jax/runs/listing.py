@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stndt_jax import files
+from stndt_jax.console import tables
 from stndt_jax.errors import UserError
 from stndt_jax.runs import directory, log, places
 
@@ -152,28 +153,16 @@ def ordered(rows: Sequence[Row], key: str) -> list[Row]:
 def text(rows: Sequence[Row]) -> str:
     """Rows as lines; columns of which nothing is known are left out."""
     names = [name for name in COLUMNS if any(row[name] is not None for row in rows)]
-    cells = [names, *([_cell(name, row[name]) for name in names] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if _right(name) else cell.ljust(width)
-            for name, cell, width in zip(names, line, widths, strict=True)
-        ).rstrip()
-        for line in cells
-    )
-
-
-def _right(name: str) -> bool:
-    return name in ("epochs", "planned", "members", "validation co-bps", *_SCORES)
+    cells = [[_cell(name, row[name]) for name in names] for row in rows]
+    return tables.table(names, cells, left=("kind", "config", "data", "date"), wrap=("how",))
 
 
 def _cell(name: str, value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:g}" if name == "epochs" else f"{value:.4f}"
-    line = " ".join(str(value).split())
-    return line if len(line) <= 60 else f"{line[:57]}..."
+        return f"{value:g}" if name == "epochs" else tables.number(value)
+    return str(value)
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from stndt_jax import files
 from stndt_jax.config import loading
+from stndt_jax.console import tables
 from stndt_jax.data import hdf5, synthetic
 from stndt_jax.evaluation import baselines, evaluate, scoring
 from stndt_jax.plotting import run_figures, style
@@ -82,8 +83,8 @@ def _draw(folder: Path, scores: Mapping[str, Mapping[str, Any]], run: Path) -> l
 def _table(scores: Mapping[str, Mapping[str, Any]]) -> str:
     """Methods down, scores across."""
     columns = ("co-bps", "fp-bps", "vel R2", "psth R2", "rate R2")
-    lines = [" " * 16 + "".join(f"{name:>10}" for name in columns)]
-    for method, found in scores.items():
-        cells = (f"{found[name]:10.3f}" if name in found else f"{'-':>10}" for name in columns)
-        lines.append(f"{method:16}" + "".join(cells))
-    return "\n".join(lines)
+    rows = [
+        [method, *(tables.number(found.get(name), 3) for name in columns)]
+        for method, found in scores.items()
+    ]
+    return tables.table(["method", *columns], rows)

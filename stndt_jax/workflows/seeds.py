@@ -11,6 +11,7 @@ import numpy as np
 from stndt_jax import files
 from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
+from stndt_jax.console import tables
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import bootstrap
@@ -97,13 +98,17 @@ def table(found: dict[str, Any]) -> str:
     """The summary in lines of text."""
     scores = found["validation co-bps"]
     lines = [f"validation co-bps of {scores['n']} seeds"]
-    for name in ("mean", "sd", "lowest", "median", "highest"):
-        if scores.get(name) is not None:
-            lines.append(f"  {name:20}{scores[name]:8.4f}")
+    rows = [
+        [name, tables.number(scores[name])]
+        for name in ("mean", "sd", "lowest", "median", "highest")
+        if scores.get(name) is not None
+    ]
     for name in ("t interval", "bootstrap interval"):
         if name in scores:
-            low, high = scores[name]
-            lines.append(f"  {name:20}{low:8.4f} to {high:.4f}   95%, of the mean")
+            low, high = map(tables.number, scores[name])
+            rows.append([f"{name} of the mean, 95%", f"{low} to {high}"])
+    if rows:
+        lines.append(tables.table(["", ""], rows))
     if scores["without a score"]:
-        lines.append(f"  {scores['without a score']} more never had a score: they diverged")
+        lines.append(f"{scores['without a score']} more have no score, because they diverged")
     return "\n".join(lines)
