@@ -103,7 +103,7 @@ def test_held_out_counts_may_stand_in_the_input_file(tmp_path):
     )
 
 
-def test_targets_that_are_nan_are_not_valid_and_stay_nan(tmp_path):
+def test_targets_that_are_nan_are_not_recorded_and_stay_nan(tmp_path):
     targets = target_arrays()
     targets["eval_spikes_heldout"][2, :3] = np.nan
     targets["eval_spikes_heldout_forward"][0, 1, 1] = np.nan
@@ -216,7 +216,7 @@ def test_attributes_tell_name_and_bin_width(tmp_path):
     data = hdf5.read(path)
     assert (data.name, data.bin_ms) == ("reach", 12.5)
     assert hdf5.read(path, name="other", bin_ms=12.5).name == "other"
-    with pytest.raises(UserError, match=r"in\.h5: bin_ms is 12\.5, but it is to be 5"):
+    with pytest.raises(UserError, match=r"in\.h5: bin_ms is 12\.5, but 5 is expected"):
         hdf5.read(path, bin_ms=5)
 
 
@@ -318,9 +318,9 @@ def test_targets_of_is_what_write_targets_writes(tmp_path):
     assert [list(row) for row in made["train_cond_idx"]] == [[0, 3], [1, 4], [2, 5]]
 
 
-def test_there_are_no_targets_where_counts_are_unknown(tmp_path):
+def test_there_are_no_targets_where_counts_are_withheld(tmp_path):
     data = changed(toy(), heldout=None)
-    with pytest.raises(UserError, match=r"mc_maze's evaluated trials are not known"):
+    with pytest.raises(UserError, match=r"mc_maze has no held-out counts of its evaluated trials"):
         hdf5.write_targets(data, tmp_path / "out.h5")
     assert list(tmp_path.iterdir()) == []
 

@@ -54,7 +54,7 @@ def test_every_count_stands_where_it_belongs():
 
 @given(st.lists(st.integers(3, 9), min_size=4, max_size=8), st.integers(0, 2), st.data())
 @settings(max_examples=40, deadline=None)
-def test_padding_is_valid_nowhere_and_counts_are_conserved(lengths, forward, draw):
+def test_padding_is_recorded_nowhere_and_counts_are_conserved(lengths, forward, draw):
     rows = [counts(length, N, seed=k) for k, length in enumerate(lengths)]
     seed = draw.draw(st.integers(0, 99))
     data = SpikeData.from_arrays(rows, bin_ms=5, bins_forward=forward, seed=seed)
@@ -119,17 +119,17 @@ REFUSED = {
     "negative": (counts(R, T, N) - 1, {}, "must be 0 or more"),
     "two axes": (counts(T, N), {}, r"spikes has shape \(6, 5\)"),
     "uneven neurons": ([counts(T, 3), counts(T, 4)], {}, "spikes of trial 1 has shape"),
-    "no trials": ([], {}, "spikes holds no trial"),
-    "text": ([np.array([["a"]])], {}, "holds type <U1"),
+    "no trials": ([], {}, "spikes contains no trial"),
+    "text": ([np.array([["a"]])], {}, "has type <U1"),
     "bin width": (counts(R, T, N), {"bin_ms": 0}, "bin_ms is 0"),
     "all held out": (counts(R, T, N), {"heldout": 1.0}, "leaves at least one of the neurons"),
-    "no such neuron": (counts(R, T, N), {"heldout": [5]}, "heldout names 5, but"),
+    "no such neuron": (counts(R, T, N), {"heldout": [5]}, "heldout lists 5, but"),
     "no trial left": (counts(R, T, N), {"evaluated": range(R)}, "some but not all"),
     "forward": (counts(R, T, N), {"bins_forward": 6}, "choose 0 to 5 of the 6 bins"),
     "behaviour": (
         counts(R, T, N),
         {"behavior": np.zeros((R, T - 1, 2))},
-        r"behavior has shape \(7, 5, 2\), but the spikes demand \(7, 6\)",
+        r"behavior has shape \(7, 5, 2\), but the spikes require \(7, 6\)",
     ),
     "conditions": (counts(R, T, N), {"conditions": [0, 1]}, r"conditions has shape \(2,\)"),
     "units": (counts(R, T, N), {"units": [1, 2]}, r"units has shape \(2,\)"),

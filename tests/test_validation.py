@@ -236,7 +236,7 @@ def damaged(path: Path) -> None:
         (empty, r"is not an HDF5 file \(0 bytes\)"),
         (truncated, "truncated"),
         (nothing_inside, "present: nothing"),
-        (damaged, ": train_spikes_heldout cannot be read, .*damaged"),
+        (damaged, ": train_spikes_heldout cannot be read: .*damaged"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, make, message):
@@ -280,7 +280,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(UserError, match=r"in\.h5 cannot be written: File too large"):
+        with pytest.raises(UserError, match=r"in\.h5 cannot be written \(File too large\)"):
             hdf5.write(toy(trials=50), path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -1,14 +1,14 @@
-"""Binned spikes of a recording and their HDF5 form, which is nlb_tools' own.
+"""Recordings as HDF5 files, in the format of nlb_tools.
 
-An input file holds what a model may see: `train_spikes_heldin`, `train_spikes_heldout`,
-the two with `_forward` behind them, `train_behavior` and `eval_spikes_heldin`. A target
-file holds, in a group named after the recording (with `_20` behind it for 20 ms bins), what
-the evaluated trials are scored against. True rates, where spikes are simulated, stand with
-the targets. nlb_tools' evaluation reads both as they are.
+An input file holds what a model may see: ``train_spikes_heldin``, ``train_spikes_heldout``, the
+same two keys with ``_forward`` appended, ``train_behavior`` and ``eval_spikes_heldin``. A target
+file holds what the evaluated trials are scored against, in a group named after the recording
+(with ``_20`` appended for 20 ms bins), and the true rates of simulated spikes. nlb_tools can read
+both.
 
-What nlb_tools has no key for: `train_valid` and `eval_valid`, false where a count was not
-recorded (padding of a short trial, a gap) and is stored as 0; `train_starts_s` and
-`eval_starts_s`, the times of the trials in the recording; `unit_ids`.
+Keys that nlb_tools does not have: ``train_valid`` and ``eval_valid``, false where a count was not
+recorded (padding of a short trial, a gap) and is stored as 0; ``train_starts_s`` and
+``eval_starts_s``, the times of the trials in the recording; ``unit_ids``.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from stndt_jax.data.trials import BLOCKS, SpikeData, Trials, block_slices
-from stndt_jax.data.validation import Group, Sizes, open_group, write_group
+from stndt_jax.data.validation import Group, Sizes, open_group, ragged, write_group
 from stndt_jax.errors import UserError
-from stndt_jax.types import Bool, Int, NDArray
+from stndt_jax.types import Bool, Float, Int, NDArray
 
 COND_IDX = ("train_cond_idx", "eval_cond_idx")
 DECODE_MASKS = ("train_decode_mask", "eval_decode_mask")
@@ -32,12 +32,17 @@ TARGET_KEYS = (
     *("train_behavior", "eval_behavior", "psth", "train_jitter", "eval_jitter"),
     *("train_rates_true", "eval_rates_true"),
 )
-TARGETS_ARE = "a target file holds the counts to be predicted"
-DEFAULT_BIN_MS = 5.0  # nlb_tools' bin width where a file does not say
+_TARGETS_ARE = "a target file holds the counts to be predicted"
+DEFAULT_BIN_MS = 5.0  # nlb_tools' bin width, for files that do not contain it
 
 
 def group_name(name: str, bin_ms: float) -> str:
-    """The group a recording has in target and submission files, e.g. `mc_maze_20`."""
+    """The name of a recording's group in target and submission files, e.g. ``mc_maze_20``.
+
+    Args:
+      name: name of the recording.
+      bin_ms: bin width, ms.
+    """
     return f"{name}_20" if bin_ms == 20 else name
 
 
@@ -48,19 +53,19 @@ def read(
     name: str | None = None,
     bin_ms: float | None = None,
 ) -> SpikeData:
-    """Reads an input file and, where given, the target file that completes it.
+    """Reads an input file and, if given, the target file that completes it.
 
     Args:
-        path: HDF5 input file; its keys at the top level or in a group.
-        targets: HDF5 target file, which fills what the input file does not hold.
-        name: name of the recording. Default: what the files say, else the file's own name.
-        bin_ms: bin width in ms. Default: what the files say, else 5.
+      path: HDF5 input file, its keys at the top level or in a group.
+      targets: HDF5 target file, for the keys that the input file does not have.
+      name: name of the recording. Default: the name in the files, else the input file's own name.
+      bin_ms: bin width, ms. Default: the width in the files, else 5.
 
     Raises:
-        UserError: a file or key is missing, damaged, or holds what spike data cannot hold.
+      UserError: a file or key is missing or damaged, or holds values that spike data cannot have.
 
     Warns:
-        UserWarning: some neurons never spike in the training trials.
+      UserWarning: some neurons never spike in the training trials.
     """
     with ExitStack() as stack:
         source = stack.enter_context(open_group(path, _group_candidates(name, bin_ms), strict=True))
@@ -69,14 +74,14 @@ def read(
             names = _group_candidates(name or _name(groups), _bin_ms(bin_ms, name, groups))
             strict = name is not None
             groups.append(stack.enter_context(open_group(targets, names, strict=strict)))
-            groups[1].require(["eval_spikes_heldout"], TARGETS_ARE)
+            groups[1].require(["eval_spikes_heldout"], _TARGETS_ARE)
         width = _bin_ms(bin_ms, name, groups) or DEFAULT_BIN_MS
         title = name or _name(groups) or Path(path).stem
         title = title.removesuffix("_20") if width == 20 else title
         if not title.isprintable() or "/" in title or title in ("", "."):
             raise UserError(
-                f"{path} is a recording named {title!r}, which no group of a file can be named; "
-                f"name it with config.data.name"
+                f"{path} is a recording named {title!r}, which cannot be the name of a group in a "
+                f"file; set another name with config.data.name"
             )
         data = _data(groups, title, width)
     _warn_dead(data, path)
@@ -84,21 +89,21 @@ def read(
 
 
 def read_targets(path: str | Path, name: str | None = None) -> dict[str, NDArray]:
-    """Reads a group of a target file as nlb_tools' evaluation takes it.
+    """Reads a group of a target file in the form that nlb_tools' evaluation takes.
 
     Args:
-        path: HDF5 target file.
-        name: name of the recording, with or without `_20`. Default: the only group.
+      path: HDF5 target file.
+      name: name of the recording, with or without ``_20``. Default: the only group.
 
     Returns:
-        Every known key with its array as stored; `*_cond_idx` are object arrays of integer
-        arrays, `*_decode_mask` boolean.
+      The arrays of all keys that the evaluation uses, as stored; ``*_cond_idx`` as object arrays
+      of integer arrays, ``*_decode_mask`` as booleans.
 
     Raises:
-        UserError: the file or the group is missing or damaged, or is no target group.
+      UserError: the file or the group is missing, damaged, or not a target group.
     """
     with open_group(path, _group_candidates(name, None), strict=True) as group:
-        group.require(["eval_spikes_heldout"], TARGETS_ARE)
+        group.require(["eval_spikes_heldout"], _TARGETS_ARE)
         found = {key: group.numbers(key) for key in TARGET_KEYS if key in group.keys}
         found |= {key: group.numbers(key) != 0 for key in DECODE_MASKS if key in group.keys}
         found |= {key: ragged(group.index_lists(key)) for key in COND_IDX if key in group.keys}
@@ -106,17 +111,17 @@ def read_targets(path: str | Path, name: str | None = None) -> dict[str, NDArray
 
 
 def targets_of(data: SpikeData) -> dict[str, NDArray]:
-    """What the evaluated trials are scored against, under nlb_tools' key names.
+    """What the evaluated trials are scored against, under nlb_tools' keys.
 
-    Counts that are not valid are NaN.
+    Counts that were not recorded are NaN.
 
     Raises:
-        UserError: the held-out counts of the evaluated trials are not known.
+      UserError: the held-out counts of the evaluated trials are withheld.
     """
     if data.eval.heldout is None:
         raise UserError(
-            f"the held-out counts of {data.name}'s evaluated trials are not known, so there are no "
-            "targets; read the data together with a target file"
+            f"{data.name} has no held-out counts of its evaluated trials, so there are no targets; "
+            "read the data together with a target file"
         )
     found: dict[str, NDArray | None] = {}
     for name in list(BLOCKS)[1:]:
@@ -140,12 +145,12 @@ def targets_of(data: SpikeData) -> dict[str, NDArray]:
 
 
 def write(data: SpikeData, path: str | Path) -> None:
-    """Writes an input file: the training trials, and held-in counts of the evaluated ones.
+    """Writes an input file: the training trials, and held-in counts of the evaluated trials.
 
-    The file appears whole or not at all, and replaces one of the same name.
+    An existing file is replaced as a whole.
 
     Raises:
-        UserError: it cannot be written there.
+      UserError: the file cannot be written.
     """
     arrays = {f"train_spikes_{name}": getattr(data.train, name) for name in BLOCKS}
     arrays["train_behavior"] = data.train.behavior
@@ -153,7 +158,7 @@ def write(data: SpikeData, path: str | Path) -> None:
     arrays["eval_spikes_heldin"] = data.eval.heldin
     for split, trials in (("train", data.train), ("eval", data.eval)):
         arrays[f"{split}_starts_s"] = trials.starts
-        # Targets tell by NaN what is not known of them.
+        # Targets mark what was not recorded by NaN.
         if data.gaps or (split == "train" and trials.recorded is not None):
             arrays[f"{split}_valid"] = trials.recorded
     arrays["unit_ids"] = data.units
@@ -162,10 +167,10 @@ def write(data: SpikeData, path: str | Path) -> None:
 
 
 def write_targets(data: SpikeData, path: str | Path) -> None:
-    """Writes the target file that belongs to `write`'s input file.
+    """Writes the target file that belongs to the input file of ``write``.
 
     Raises:
-        UserError: the targets are not known, or it cannot be written there.
+      UserError: the targets are withheld, or the file cannot be written.
     """
     group = group_name(data.name, data.bin_ms)
     write_group(path, group, targets_of(data), _attributes(data))
@@ -176,6 +181,7 @@ def _attributes(data: SpikeData) -> dict[str, str | float]:
 
 
 def _data(groups: list[Group], name: str, bin_ms: float) -> SpikeData:
+    """Reads a recording from the input group and, after it, the target group if there is one."""
     source, sizes = groups[0], Sizes()
     source.require(
         ["train_spikes_heldin", "train_spikes_heldout"],
@@ -186,20 +192,13 @@ def _data(groups: list[Group], name: str, bin_ms: float) -> SpikeData:
     if any(key in source.keys for key in forward):
         source.require(forward, "forward prediction needs both of them, or neither")
     else:
-        sizes.settle("forward bins", 0, "the training split, which has no forward keys,")
-    train, known = _counts("train", groups, sizes)
-    evaluated, recorded = _counts("eval", groups, sizes)
-    psth, group = None, _holder("psth", groups[::-1])
-    if group:
-        group.require(["eval_cond_idx"], "psth needs the trials of every condition")
-        psth = group.floats("psth", unknown=True, negative=False).astype(np.float64)
-        sizes.agree(group.where("psth"), psth.shape, ("conditions", "observed bins", "neurons"))
-    units = source.labels("unit_ids", None).astype(np.int64) if "unit_ids" in source.keys else None
-    if units is not None:
-        sizes.agree(source.where("unit_ids"), units.shape, ("neurons",))
+        sizes.set("forward bins", 0, "the training split, which has no forward keys,")
+    blocks = {split: _blocks(split, groups, sizes) for split in ("train", "eval")}
+    # Before the extras of the trials: the PSTHs say how many conditions there are.
+    psth, units = _psth(groups, sizes), _units(source, sizes)
     return SpikeData(
-        Trials(**train, **_extras("train", groups, sizes), recorded=known),
-        Trials(**evaluated, **_extras("eval", groups, sizes), recorded=recorded),
+        train=Trials(**blocks["train"], **_extras("train", groups, sizes)),
+        eval=Trials(**blocks["eval"], **_extras("eval", groups, sizes)),
         name=name,
         bin_ms=bin_ms,
         psth=psth,
@@ -207,82 +206,107 @@ def _data(groups: list[Group], name: str, bin_ms: float) -> SpikeData:
     )
 
 
-def _counts(
-    split: str, groups: list[Group], sizes: Sizes
-) -> tuple[dict[str, Any], Bool[NDArray, "R T N"] | None]:
-    """Reads a split's blocks, and where their counts are valid if somewhere they are not."""
-    blocks: dict[str, Any] = {}
-    known: dict[str, NDArray] = {}
+def _blocks(split: str, groups: list[Group], sizes: Sizes) -> dict[str, Any]:
+    """Reads the blocks of a split, and where they were recorded; attributes of ``Trials``."""
+    blocks: dict[str, NDArray | None] = dict.fromkeys(BLOCKS)
+    has_count: dict[str, NDArray] = {}
     for name, (bins, neurons) in BLOCKS.items():
         key = f"{split}_spikes_{name}"
-        # Targets may reach further than a recording that was cut without forward bins.
-        cut = bins == "forward bins" and sizes.get(bins) == 0
-        group = _holder(key, groups[:1] if cut else groups)
-        if group:
-            unknown = split == "eval" and name != "heldin"
-            blocks[name], known[name] = group.counts(key, unknown=unknown)
-            sizes.agree(group.where(key), blocks[name].shape, (f"{split} trials", bins, neurons))
-        elif cut:
+        # Targets may have forward bins although the recording was cut without them.
+        no_forward = bins == "forward bins" and sizes.get(bins) == 0
+        group = _first_with(key, groups[:1] if no_forward else groups)
+        if group is not None:
+            is_target = split == "eval" and name != "heldin"
+            block, has_count[name] = group.counts(key, allow_nan=is_target)
+            sizes.check(group.where(key), block.shape, (f"{split} trials", bins, neurons))
+            blocks[name] = block
+        elif no_forward:
             blocks[name] = np.zeros((sizes[f"{split} trials"], 0, sizes[neurons]), np.uint8)
-        else:
-            blocks[name] = None
     T, N_in = sizes["observed bins"], sizes["held-in neurons"]
-    sizes.settle("bins", T + sizes["forward bins"], "the counts")
-    sizes.settle("neurons", N_in + sizes["held-out neurons"], "the counts")
-    labels = (f"{split} trials", "bins", "neurons")
-    key, stated = f"{split}_valid", None
-    if key in groups[0].keys:
-        stated = groups[0].numbers(key) != 0
-        sizes.agree(groups[0].where(key), stated.shape, labels)
-    elif all(x.all() for x in known.values()):
-        return blocks, None
-    valid_RTN = np.ones([sizes[label] for label in labels], bool)
-    for name, x in known.items():
-        valid_RTN[block_slices(name, T, N_in)] = x
-    if stated is not None:
-        valid_RTN &= stated
-        for name, block in blocks.items():
-            if block is not None:
-                blocks[name] = np.where(valid_RTN[block_slices(name, T, N_in)], block, 0)
-    return blocks, valid_RTN
+    sizes.set("bins", T + sizes["forward bins"], "the counts")
+    sizes.set("neurons", N_in + sizes["held-out neurons"], "the counts")
+    recorded_RTN = _recorded(split, groups[0], has_count, sizes)
+    if recorded_RTN is not None:
+        for name, stored in blocks.items():
+            if stored is not None:
+                recorded = recorded_RTN[block_slices(name, T, N_in)]
+                blocks[name] = np.where(recorded, stored, 0)
+    return {**blocks, "recorded": recorded_RTN}
+
+
+def _recorded(
+    split: str, source: Group, has_count: dict[str, NDArray], sizes: Sizes
+) -> Bool[NDArray, "R T N"] | None:
+    """Where a split was recorded, from the input file and from NaN targets; None if everywhere."""
+    key, labels = f"{split}_valid", (f"{split} trials", "bins", "neurons")
+    stored_RTN = source.numbers(key) != 0 if key in source.keys else None
+    if stored_RTN is not None:
+        sizes.check(source.where(key), stored_RTN.shape, labels)
+    elif all(block.all() for block in has_count.values()):
+        return None
+    recorded_RTN = np.ones([sizes[label] for label in labels], bool)
+    for name, block in has_count.items():
+        slices = block_slices(name, sizes["observed bins"], sizes["held-in neurons"])
+        recorded_RTN[slices] = block
+    return recorded_RTN if stored_RTN is None else recorded_RTN & stored_RTN
 
 
 def _extras(split: str, groups: list[Group], sizes: Sizes) -> dict[str, Any]:
-    """Reads what a split may have beside its counts."""
-    behavior, rates = None, None
+    """Reads what a split may have besides counts; attributes of ``Trials``."""
+    behavior = rates = starts = None
     trials = f"{split} trials"
-    if group := _holder(key := f"{split}_behavior", groups):
-        behavior = group.floats(key, unknown=True).astype(np.float32)
+    if group := _first_with(key := f"{split}_behavior", groups):
+        behavior = group.floats(key, allow_nan=True).astype(np.float32)
         time = () if behavior.ndim == 2 else ("observed bins",)
-        sizes.agree(group.where(key), behavior.shape, (trials, *time, "behavioral dimensions"))
-    if group := _holder(key := f"{split}_rates_true", groups):
-        rates = group.floats(key, unknown=True, negative=False).astype(np.float32)
-        sizes.agree(group.where(key), rates.shape, (trials, "bins", "neurons"))
-    conditions, starts = _conditions(split, groups, sizes), None
-    if group := _holder(key := f"{split}_starts_s", groups[:1]):
+        sizes.check(group.where(key), behavior.shape, (trials, *time, "behavioral dimensions"))
+    if group := _first_with(key := f"{split}_rates_true", groups):
+        rates = group.floats(key, allow_nan=True, negative=False).astype(np.float32)
+        sizes.check(group.where(key), rates.shape, (trials, "bins", "neurons"))
+    conditions = _conditions(split, groups, sizes)
+    if group := _first_with(key := f"{split}_starts_s", groups[:1]):
         starts = group.floats(key).astype(np.float64)
-        sizes.agree(group.where(key), starts.shape, (trials,))
+        sizes.check(group.where(key), starts.shape, (trials,))
     return {"behavior": behavior, "rates": rates, "conditions": conditions, "starts": starts}
 
 
 def _conditions(split: str, groups: list[Group], sizes: Sizes) -> Int[NDArray, " R"] | None:
     # Targets first: they number the conditions as their psth does.
-    if group := _holder(key := f"{split}_cond_idx", groups[::-1]):
+    if group := _first_with(key := f"{split}_cond_idx", groups[::-1]):
         conditions, number = group.partition(key, sizes[f"{split} trials"])
-        sizes.agree(group.where(key), (number,), ("conditions",))
+        sizes.check(group.where(key), (number,), ("conditions",))
         return conditions
-    if group := _holder(key := f"{split}_conditions", groups):
+    if group := _first_with(key := f"{split}_conditions", groups):
         conditions = group.labels(key, sizes.get("conditions"))
-        sizes.agree(group.where(key), conditions.shape, (f"{split} trials",))
+        sizes.check(group.where(key), conditions.shape, (f"{split} trials",))
         return conditions
     return None
 
 
-def _holder(key: str, groups: list[Group]) -> Group | None:
+def _psth(groups: list[Group], sizes: Sizes) -> Float[NDArray, "C T_obs N"] | None:
+    group = _first_with("psth", groups[::-1])
+    if group is None:
+        return None
+    group.require(["eval_cond_idx"], "psth needs the trials of every condition")
+    psth = group.floats("psth", allow_nan=True, negative=False).astype(np.float64)
+    sizes.check(group.where("psth"), psth.shape, ("conditions", "observed bins", "neurons"))
+    return psth
+
+
+def _units(source: Group, sizes: Sizes) -> Int[NDArray, " N"] | None:
+    if "unit_ids" not in source.keys:
+        return None
+    units = source.labels("unit_ids", None).astype(np.int64)
+    sizes.check(source.where("unit_ids"), units.shape, ("neurons",))
+    return units
+
+
+def _first_with(key: str, groups: list[Group]) -> Group | None:
+    """The first group that has the key."""
     return next((group for group in groups if key in group.keys), None)
 
 
 def _group_candidates(name: str | None, bin_ms: float | None) -> list[str]:
+    """Names that the recording's group may have, the most likely one first."""
     if name is None:
         return []
     if name.endswith("_20") or bin_ms not in (None, 20):
@@ -290,34 +314,26 @@ def _group_candidates(name: str | None, bin_ms: float | None) -> list[str]:
     return [f"{name}_20", name] if bin_ms == 20 else [name, f"{name}_20"]
 
 
-def _bin_ms(asked: float | None, name: str | None, groups: list[Group]) -> float | None:
-    """The bin width: as the files state it, as asked, or as a group's name tells."""
+def _bin_ms(given: float | None, name: str | None, groups: list[Group]) -> float | None:
+    """The bin width: from the files, as given, or from the name of a group; None without any."""
     for group in groups:
-        stated = group.positive("bin_ms")
-        if stated is not None and asked is not None and stated != asked:
+        stored = group.positive("bin_ms")
+        if stored is not None and given is not None and stored != given:
             raise UserError(
-                f"{group.where('bin_ms')} is {stated:g}, but it is to be {asked:g}; leave bin_ms "
+                f"{group.where('bin_ms')} is {stored:g}, but {given:g} is expected; leave bin_ms "
                 "out, or bin the spikes again"
             )
-        asked = stated or asked
-    if asked is not None:
-        return float(asked)
+        given = stored or given
+    if given is not None:
+        return float(given)
     names = [name, *(group.name for group in groups)]
     return 20.0 if any(x is not None and x.endswith("_20") for x in names) else None
 
 
 def _name(groups: list[Group]) -> str | None:
-    """The recording's name as the files tell it."""
-    told = [group.text("name") for group in groups] + [group.name for group in groups]
-    return next((name for name in told if name), None)
-
-
-def ragged(rows: list[NDArray]) -> NDArray:
-    """An object array of arrays, which numpy would make two-dimensional for equal lengths."""
-    ragged = np.empty(len(rows), object)
-    for number, row in enumerate(rows):
-        ragged[number] = row
-    return ragged
+    """The recording's name in the files; None if they have none."""
+    names = [group.text("name") for group in groups] + [group.name for group in groups]
+    return next((name for name in names if name), None)
 
 
 def _warn_dead(data: SpikeData, path: str | Path) -> None:

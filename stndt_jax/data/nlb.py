@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stndt_jax.data.hdf5 import group_name, ragged
+from stndt_jax.data.hdf5 import group_name
 from stndt_jax.data.nwb import NWB, open_nwb
-from stndt_jax.data.validation import write_group
+from stndt_jax.data.validation import ragged, write_group
 from stndt_jax.errors import UserError
 from stndt_jax.types import NDArray
 

@@ -10,7 +10,7 @@ import numpy as np
 from stndt_jax.console import tables
 from stndt_jax.data.nwb import NWB, open_nwb
 from stndt_jax.data.trials import SpikeData, Trials
-from stndt_jax.data.validation import damage_told, open_hdf5
+from stndt_jax.data.validation import explaining_damage, open_hdf5
 from stndt_jax.errors import UserError
 from stndt_jax.types import Float, NDArray
 
@@ -100,7 +100,7 @@ def of_file(path: str | Path) -> str:
     with open_hdf5(path) as file:
         is_nwb = "nwb_version" in file.attrs
         if not is_nwb:
-            with damage_told(str(path)):
+            with explaining_damage(str(path)):
                 return "\n".join([f"{path}: HDF5", *_members(file)])
     with open_nwb(path) as nwb:
         return "\n".join([f"{path}: NWB", *_units(nwb), *_trials(nwb), *_series(nwb)])

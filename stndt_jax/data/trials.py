@@ -1,4 +1,4 @@
-"""Trials of binned spikes, in memory: a recording as everything else of the package takes it."""
+"""Recordings in memory: trials of binned spikes, from arrays or as ``hdf5.py`` reads them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stndt_jax.data.validation import checked_counts
 from stndt_jax.errors import UserError
 from stndt_jax.types import Bool, Float, Int, NDArray, UInt
 
-# A block of a trial: its bins and its neurons.
+# The blocks that make up a trial: the bins and the neurons of each.
 BLOCKS = {
     "heldin": ("observed bins", "held-in neurons"),
     "heldout": ("observed bins", "held-out neurons"),
@@ -25,7 +25,13 @@ _FINGERPRINT_NAMES = {"recorded": "valid"}
 
 
 def block_slices(name: str, bins: int, heldin: int) -> tuple[slice, slice, slice]:
-    """Where a block stands in a (trials, bins, neurons) array."""
+    """The slices of a block in an array (trials, bins, neurons).
+
+    Args:
+      name: a key of ``BLOCKS``.
+      bins: number of observed bins.
+      heldin: number of held-in neurons.
+    """
     time = slice(bins, None) if name.endswith("_forward") else slice(bins)
     neurons = slice(heldin, None) if name.startswith("heldout") else slice(heldin)
     return slice(None), time, neurons
@@ -33,22 +39,22 @@ def block_slices(name: str, bins: int, heldin: int) -> tuple[slice, slice, slice
 
 @dataclass(frozen=True, eq=False)
 class Trials:
-    """Trials of one split.
+    """The trials of one split, training or evaluation.
 
     Attributes:
-        heldin: spike counts of held-in neurons in observed bins.
-        heldout: of held-out neurons; None where they are not known.
-        heldin_forward: held-in neurons in forward bins; None where they are not known.
-        heldout_forward: held-out neurons in forward bins; None where they are not known.
-        behavior: hand velocity (mm/s) in every observed bin, or values of a whole trial;
-            NaN where unknown.
-        conditions: condition of every trial, -1 for none.
-        rates: true rates, expected counts per bin, of simulated spikes: neurons held-in
-            then held-out, bins observed then forward.
-        valid: False where a count was not recorded (and is 0 here): behind the end of a short
-            trial, in a gap of the recording; None if every count was.
-        starts: time of every trial's bin 0 in the recording, s, be it padding; None where
-            unknown.
+      heldin: spike counts of held-in neurons in observed bins.
+      heldout: spike counts of held-out neurons in observed bins; None if they are withheld.
+      heldin_forward: spike counts of held-in neurons in forward bins; None if they are withheld.
+      heldout_forward: spike counts of held-out neurons in forward bins; None if withheld.
+      behavior: hand velocity (mm/s) or other values in every observed bin, (trials, bins,
+        dimensions), or values of whole trials, (trials, dimensions); NaN where missing.
+      conditions: condition of every trial, -1 for none.
+      rates: true rates of simulated spikes, expected counts per bin; neurons held-in then
+        held-out, bins observed then forward.
+      recorded: False where the recording has no count (the count here is 0): in the padding of a
+        short trial or in a gap of the recording. None if everything was recorded.
+      starts: time of bin 0 of every trial in the recording, s, even if that bin is padding; None
+        if unknown.
     """
 
     heldin: UInt[NDArray, "R T_obs N_in"]
@@ -66,11 +72,11 @@ class Trials:
         return self.heldin.shape[0]
 
     def counts(self, bins_forward: int, heldout: int) -> UInt[NDArray, "R T N"]:
-        """All counts in one array, zeros where they are not known.
+        """The counts of all blocks in one array, 0 where ``has_count`` is False.
 
         Args:
-            bins_forward: forward bins of the recording.
-            heldout: held-out neurons of the recording.
+          bins_forward: number of forward bins of the recording.
+          heldout: number of held-out neurons of the recording.
         """
         blocks = [block for _, block in self._blocks()]
         counts_RTN = np.zeros(self._shape(bins_forward, heldout), np.result_type(*blocks))
@@ -79,7 +85,12 @@ class Trials:
         return counts_RTN
 
     def has_count(self, bins_forward: int, heldout: int) -> Bool[NDArray, "R T N"]:
-        """Where `counts` holds counts, and not zeros for want of them."""
+        """Where a count is available: recorded, and in a block that is not withheld.
+
+        Args:
+          bins_forward: number of forward bins of the recording.
+          heldout: number of held-out neurons of the recording.
+        """
         has_count_RTN = np.zeros(self._shape(bins_forward, heldout), bool)
         for slices, _ in self._blocks():
             has_count_RTN[slices] = True
@@ -90,6 +101,7 @@ class Trials:
         return trials, bins + bins_forward, heldin + heldout
 
     def _blocks(self) -> list[tuple[tuple[slice, slice, slice], NDArray]]:
+        """The blocks that are available, each with its slices."""
         _, bins, heldin = self.heldin.shape
         blocks = ((block_slices(name, bins, heldin), getattr(self, name)) for name in BLOCKS)
         return [(slices, block) for slices, block in blocks if block is not None]
@@ -100,13 +112,13 @@ class SpikeData:
     """A recording: trials to train on and trials to evaluate.
 
     Attributes:
-        train: trials with every count known.
-        eval: trials whose held-out neurons and forward bins may be unknown.
-        name: the recording's name, and its group's in a target file.
-        bin_ms: bin width in ms.
-        psth: mean counts per bin of every condition, neurons held-in then held-out; NaN
-            where a condition has no bin.
-        units: identifier of every neuron in the recording, held-in then held-out.
+      train: training trials, in which no block is withheld.
+      eval: evaluated trials, whose held-out neurons and forward bins may be withheld.
+      name: name of the recording, also of its group in a target file.
+      bin_ms: bin width, ms.
+      psth: mean counts per bin of every condition, neurons held-in then held-out; NaN where a
+        condition has no recorded bin. None if there are none.
+      units: identifier of every neuron in the recording, held-in then held-out.
     """
 
     train: Trials
@@ -118,51 +130,50 @@ class SpikeData:
 
     @property
     def bins_observed(self) -> int:
-        """T_obs."""
+        """T_obs, the number of observed bins."""
         return self.train.heldin.shape[1]
 
     @property
     def bins_forward(self) -> int:
-        """T_fwd, 0 without forward bins."""
+        """T_fwd, the number of forward bins; 0 if there are none."""
         forward = self.train.heldin_forward
         return 0 if forward is None else forward.shape[1]
 
     @property
     def bins(self) -> int:
-        """T = T_obs + T_fwd."""
+        """T = T_obs + T_fwd, the number of bins."""
         return self.bins_observed + self.bins_forward
 
     @property
     def heldin(self) -> int:
-        """N_in."""
+        """N_in, the number of held-in neurons."""
         return self.train.heldin.shape[2]
 
     @property
     def heldout(self) -> int:
-        """N_out."""
+        """N_out, the number of held-out neurons."""
         return 0 if self.train.heldout is None else self.train.heldout.shape[2]
 
     @property
     def neurons(self) -> int:
-        """N = N_in + N_out."""
+        """N = N_in + N_out, the number of neurons."""
         return self.heldin + self.heldout
 
     @property
     def gaps(self) -> bool:
-        """Whether somewhere a held-in neuron was not recorded in an observed bin."""
-        seen = (slice(None), slice(self.bins_observed), slice(self.heldin))
+        """Whether any held-in neuron was not recorded in some observed bin."""
+        inputs = block_slices("heldin", self.bins_observed, self.heldin)
         splits = (self.train.recorded, self.eval.recorded)
-        return any(recorded is not None and not recorded[seen].all() for recorded in splits)
+        return any(recorded is not None and not recorded[inputs].all() for recorded in splits)
 
     def fingerprint(self) -> str:
-        """SHA-256, in hex, over names, bin width and every array with its type and shape."""
+        """SHA-256, in hex, of the name, the bin width and every array with its type and shape."""
         digest = hashlib.sha256(f"{self.name}\n{float(self.bin_ms)!r}\n".encode())
         arrays = {"psth": self.psth, "units": self.units}
         for split, trials in (("train", self.train), ("eval", self.eval)):
-            arrays |= {
-                f"{split}.{_FINGERPRINT_NAMES.get(f.name, f.name)}": getattr(trials, f.name)
-                for f in fields(trials)
-            }
+            for field in fields(trials):
+                key = _FINGERPRINT_NAMES.get(field.name, field.name)
+                arrays[f"{split}.{key}"] = getattr(trials, field.name)
         for name, array in arrays.items():
             if array is None and name.rpartition(".")[2] in ("units", "starts"):
                 continue  # so that recordings without them keep their fingerprint
@@ -182,134 +193,163 @@ class SpikeData:
         heldout: float | Sequence[int] | NDArray = 0.25,
         evaluated: float | Sequence[int] | NDArray = 0.25,
         bins_forward: int = 0,
+        seed: int = 0,
         behavior: NDArray | Sequence[NDArray] | None = None,
         conditions: Sequence[int] | NDArray | None = None,
         rates: NDArray | Sequence[NDArray] | None = None,
         starts: Sequence[float] | NDArray | None = None,
         units: Sequence[int] | NDArray | None = None,
-        seed: int = 0,
     ) -> SpikeData:
-        """A recording from arrays of your own.
+        """Makes a recording from arrays.
 
-        Trials of unequal length are padded behind their end, or before their beginning where
-        there are forward bins, so that these follow the observed ones. Padding, like NaN
-        counts, is `valid` nowhere: it is in no input, loss, attention or score.
+        ``SpikeData.from_arrays(counts, bin_ms=5)`` is enough. The other options fall into two
+        groups: how to partition the recording (``heldout``, ``evaluated``, ``bins_forward``,
+        ``seed``), and what else was recorded (``behavior``, ``conditions``, ``rates``,
+        ``starts``, ``units``).
+
+        Trials of unequal length are padded after their end or, if there are forward bins, before
+        their beginning, so that the forward bins directly follow the observed ones. Padding and
+        NaN counts are not ``recorded``: they enter no input, loss, attention or score.
 
         Args:
-            spikes: spike counts (trials, bins, neurons), or one array (bins, neurons) a trial;
-                NaN where not recorded.
-            bin_ms: bin width in ms.
-            name: name of the recording.
-            heldout: which neurons to hold out: a fraction, drawn by the seed, or their indices.
-            evaluated: which trials to evaluate: a fraction, drawn by the seed, or their indices.
-            bins_forward: how many of a trial's last bins are forward bins.
-            behavior: values in every bin, in the form of the spikes, or (trials, values).
-            conditions: condition of every trial, -1 for none.
-            rates: true rates, counts per bin, in the form of the spikes.
-            starts: time of every trial's first own bin, s.
-            units: identifier of every neuron; default its index.
-            seed: of the draws.
+          spikes: spike counts (trials, bins, neurons), or a list of one array (bins, neurons) per
+            trial; NaN where not recorded.
+          bin_ms: bin width, ms.
+          name: name of the recording.
+          heldout: which neurons to hold out: a fraction, chosen at random, or their indices.
+          evaluated: which trials to evaluate: a fraction, chosen at random, or their indices.
+          bins_forward: how many of the last bins of a trial are forward bins.
+          seed: seed of the random choices.
+          behavior: values in every bin, in the form of the spikes, or (trials, dimensions).
+          conditions: condition of every trial, -1 for none.
+          rates: true rates, expected counts per bin, in the form of the spikes.
+          starts: time of every trial's first bin, before any padding, s.
+          units: identifier of every neuron; its index by default.
 
         Raises:
-            UserError: the arrays do not fit together, or hold what they cannot hold.
+          UserError: the arrays do not fit together, or contain values that they must not.
         """
         if not bin_ms > 0:
             raise UserError(f"bin_ms is {bin_ms!r}; give the bin width in ms, above 0")
-        front = bins_forward > 0
-        every_RTN = _stacked("spikes", spikes, front)
-        counts_RTN, valid_RTN = checked_counts("spikes", every_RTN, unknown=True)
+        pad_first = bins_forward > 0
+        stacked_RTN = _stacked("spikes", spikes, pad_first)
+        counts_RTN, recorded_RTN = checked_counts("spikes", stacked_RTN, allow_nan=True)
         R, T, N = counts_RTN.shape
-        if not 0 <= bins_forward < T:
-            raise UserError(f"bins_forward is {bins_forward}; choose 0 to {T - 1} of the {T} bins")
-        rng = np.random.default_rng(seed)
-        out = _chosen("heldout", heldout, N, "neurons", rng)
-        order_N = np.concatenate([np.setdiff1d(np.arange(N), out), out])
-        chosen = _chosen("evaluated", evaluated, R, "trials", rng)
-        T_obs, N_in = T - bins_forward, N - len(out)
-
-        def fits(what: str, x: NDArray | None, shape: tuple[int, ...]) -> NDArray | None:
-            if x is not None and x.shape[: len(shape)] != shape:
-                raise UserError(f"{what} has shape {x.shape}, but the spikes demand {shape}")
-            return x
-
-        stacked = {}
-        for what, given in (("behavior", behavior), ("rates", rates)):
-            whole = given if isinstance(given, np.ndarray) else None
-            if given is None or (whole is not None and whole.ndim == 2):
-                stacked[what] = whole  # none at all, or values of whole trials
-            else:
-                stacked[what] = fits(what, _stacked(what, given, front), (R, T))
-        fits("behavior", stacked["behavior"], (R,))
-        fits("rates", stacked["rates"], (R, T, N))
-        named_N = np.arange(N) if units is None else np.asarray(units, np.int64)
-        fits("units", named_N, (N,))
-
-        def split(rows: NDArray) -> Trials:
-            def block(key: str) -> NDArray:
-                return np.ascontiguousarray(counts[block_slices(key, T_obs, N_in)])
-
-            counts, recorded = counts_RTN[rows][..., order_N], valid_RTN[rows][..., order_N]
-            labels = None if conditions is None else np.asarray(conditions, np.int32)
-            times = None if starts is None else np.array(starts, np.float64)
-            fits("conditions", labels, (R,))
-            fits("starts", times, (R,))
-            if times is not None and front:  # whole trials, in one array, have no padding
-                times -= [(T - len(row)) * bin_ms / 1000.0 for row in spikes]
-            moves, truth = stacked["behavior"], stacked["rates"]
-            if moves is not None and moves.ndim == 3:
-                moves = moves[:, :T_obs]
-            return Trials(
-                **{key: block(key) for key in BLOCKS},
-                behavior=None if moves is None else moves[rows].astype(np.float32),
-                conditions=None if labels is None else labels[rows],
-                rates=None if truth is None else truth[rows][..., order_N].astype(np.float32),
-                recorded=None if recorded.all() else recorded,
-                starts=None if times is None else times[rows],
-            )
-
-        rest = np.setdiff1d(np.arange(R), chosen)
-        return cls(split(rest), split(chosen), name, float(bin_ms), None, named_N[order_N])
+        partition = _partition((R, T, N), heldout, evaluated, bins_forward, seed)
+        whole = _Recording(
+            counts_RTN,
+            recorded_RTN,
+            behavior=_behavior(behavior, (R, T), pad_first),
+            conditions=_checked_shape("conditions", conditions, (R,), np.int32),
+            rates=None if rates is None else _rates(rates, (R, T, N), pad_first),
+            starts=_starts(starts, spikes, (R, T), bin_ms, pad_first),
+        )
+        ids = np.arange(N) if units is None else units
+        units_N = _checked_shape("units", ids, (N,), np.int64)
+        return cls(
+            train=whole.trials(partition.train, partition),
+            eval=whole.trials(partition.eval, partition),
+            name=name,
+            bin_ms=float(bin_ms),
+            psth=None,
+            units=units_N[partition.neurons],
+        )
 
 
-def _stacked(what: str, given: NDArray | Sequence[NDArray], front: bool) -> NDArray:
-    """Trials in one array (trials, bins, values), NaN before (front) or behind short ones."""
-    if isinstance(given, np.ndarray) and given.dtype != object:
-        if given.ndim != 3 or 0 in given.shape:
-            raise UserError(
-                f"{what} has shape {given.shape}; give (trials, bins, values), or a list of one "
-                "array (bins, values) a trial"
-            )
-        _numbers(what, given)
-        return given
-    rows = [np.asarray(row) for row in given]
-    for number, row in enumerate(rows):
-        _numbers(f"{what} of trial {number}", row)
-        if row.ndim != 2 or 0 in row.shape or row.shape[1] != rows[0].shape[1]:
-            raise UserError(
-                f"{what} of trial {number} has shape {row.shape}; give (bins, "
-                f"{rows[0].shape[-1] if rows[0].ndim else 'values'}), one bin or more"
-            )
-    if not rows:
-        raise UserError(f"{what} holds no trial; give one array (bins, values) a trial")
-    longest = max(len(row) for row in rows)
-    if all(len(row) == longest for row in rows):
-        return np.stack(rows)
-    padded = np.full((len(rows), longest, rows[0].shape[1]), np.nan, np.float32)
-    for number, row in enumerate(rows):
-        first = longest - len(row) if front else 0
-        padded[number, first : first + len(row)] = row
-    return padded
+@dataclass(frozen=True)
+class _Partition:
+    """How a recording is divided.
+
+    Attributes:
+      train: indices of the training trials.
+      eval: indices of the evaluated trials.
+      neurons: indices of the neurons, held-in then held-out.
+      heldin: number of held-in neurons.
+      bins_observed: number of observed bins; the others are forward bins.
+    """
+
+    train: Int[NDArray, " R_train"]
+    eval: Int[NDArray, " R_eval"]
+    neurons: Int[NDArray, " N"]
+    heldin: int
+    bins_observed: int
 
 
-def _numbers(what: str, x: NDArray) -> None:
-    if x.dtype.kind not in "buif":
-        raise UserError(f"{what} holds type {x.dtype}; give numbers")
+@dataclass(frozen=True)
+class _Recording:
+    """The checked arrays of a recording, trials and neurons in the order in which they were given.
+
+    The attributes are those of ``Trials``, counts of all blocks in one array.
+    """
+
+    counts: UInt[NDArray, "R T N"]
+    recorded: Bool[NDArray, "R T N"]
+    behavior: NDArray | None
+    conditions: Int[NDArray, " R"] | None
+    rates: NDArray | None
+    starts: Float[NDArray, " R"] | None
+
+    def trials(self, rows: Int[NDArray, " r"], partition: _Partition) -> Trials:
+        """The chosen trials, divided into blocks."""
+        T_obs, N_in, order_N = partition.bins_observed, partition.heldin, partition.neurons
+        counts_rTN = self.counts[rows][..., order_N]
+        recorded_rTN = self.recorded[rows][..., order_N]
+        blocks = {
+            name: np.ascontiguousarray(counts_rTN[block_slices(name, T_obs, N_in)])
+            for name in BLOCKS
+        }
+        behavior, rates = self.behavior, self.rates
+        if behavior is not None:
+            in_bins = behavior.ndim == 3
+            behavior = (behavior[:, :T_obs] if in_bins else behavior)[rows].astype(np.float32)
+        if rates is not None:
+            rates = rates[rows][..., order_N].astype(np.float32)
+        return Trials(
+            **blocks,
+            behavior=behavior,
+            conditions=None if self.conditions is None else self.conditions[rows],
+            rates=rates,
+            recorded=None if recorded_rTN.all() else recorded_rTN,
+            starts=None if self.starts is None else self.starts[rows],
+        )
+
+
+def _partition(
+    shape: tuple[int, int, int],
+    heldout: float | Sequence[int] | NDArray,
+    evaluated: float | Sequence[int] | NDArray,
+    bins_forward: int,
+    seed: int,
+) -> _Partition:
+    """Chooses held-out neurons and evaluated trials.
+
+    Raises:
+      UserError: nothing would be left on one side.
+    """
+    R, T, N = shape
+    if not 0 <= bins_forward < T:
+        raise UserError(f"bins_forward is {bins_forward}; choose 0 to {T - 1} of the {T} bins")
+    rng = np.random.default_rng(seed)
+    heldout_n = _chosen("heldout", heldout, N, "neurons", rng)
+    heldin_n = np.setdiff1d(np.arange(N), heldout_n)
+    evaluated_r = _chosen("evaluated", evaluated, R, "trials", rng)
+    return _Partition(
+        train=np.setdiff1d(np.arange(R), evaluated_r),
+        eval=evaluated_r,
+        neurons=np.concatenate([heldin_n, heldout_n]),
+        heldin=len(heldin_n),
+        bins_observed=T - bins_forward,
+    )
 
 
 def _chosen(
     option: str, given: float | Sequence[int] | NDArray, size: int, of: str, rng: Any
 ) -> Int[NDArray, " n"]:
-    """Some of `size` things, by a fraction or by their indices, in order."""
+    """Sorted indices of some of ``size`` items, from a fraction or from their indices.
+
+    Raises:
+      UserError: none or all of the items are chosen, or an index is wrong.
+    """
     if isinstance(given, (int, float)):
         number = round(given * size) if 0 < given < 1 else 0
         if not 0 < number < size:
@@ -321,11 +361,99 @@ def _chosen(
     chosen = np.unique(np.asarray(given))
     if chosen.dtype.kind not in "iu" or chosen.size != len(given) or not 0 < chosen.size < size:
         raise UserError(
-            f"{option} names {len(given)} of {size} {of}; list indices, each once, some but not all"
+            f"{option} lists {len(given)} of {size} {of}; list indices, each once, some but not all"
         )
     if chosen[0] < 0 or chosen[-1] >= size:
         raise UserError(
-            f"{option} names {chosen[-1] if chosen[0] >= 0 else chosen[0]}, but the "
+            f"{option} lists {chosen[-1] if chosen[0] >= 0 else chosen[0]}, but the "
             f"{of} are 0 to {size - 1}"
         )
     return chosen
+
+
+def _behavior(
+    given: NDArray | Sequence[NDArray] | None, shape: tuple[int, int], pad_first: bool
+) -> NDArray | None:
+    """Behaviour in every bin, (trials, bins, dimensions), or of whole trials."""
+    if given is None:
+        return None
+    if isinstance(given, np.ndarray) and given.ndim == 2:
+        return _checked_shape("behavior", given, shape[:1])
+    return _checked_shape("behavior", _stacked("behavior", given, pad_first), shape)
+
+
+def _rates(
+    given: NDArray | Sequence[NDArray], shape: tuple[int, int, int], pad_first: bool
+) -> NDArray:
+    """True rates in one array."""
+    whole = isinstance(given, np.ndarray) and given.ndim == 2
+    return _checked_shape("rates", given if whole else _stacked("rates", given, pad_first), shape)
+
+
+def _starts(
+    given: Sequence[float] | NDArray | None,
+    spikes: NDArray | Sequence[NDArray],
+    shape: tuple[int, int],
+    bin_ms: float,
+    pad_first: bool,
+) -> Float[NDArray, " R"] | None:
+    """Times of the first bins, s, moved to the first bin of the padding where that comes first."""
+    R, T = shape
+    times_R = _checked_shape("starts", given, (R,), np.float64)
+    if times_R is not None and pad_first:
+        times_R = times_R - [(T - len(row)) * bin_ms / 1000.0 for row in spikes]
+    return times_R
+
+
+def _checked_shape(what: str, given: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
+    """``given`` as an array whose first axes must have the given shape; None stays None."""
+    if given is None:
+        return None
+    x = np.asarray(given, dtype)
+    if x.shape[: len(shape)] != shape:
+        raise UserError(f"{what} has shape {x.shape}, but the spikes require {shape}")
+    return x
+
+
+def _stacked(what: str, given: NDArray | Sequence[NDArray], pad_first: bool) -> NDArray:
+    """Trials in one array (trials, bins, values), short ones padded with NaN.
+
+    Args:
+      what: name of the array, for messages.
+      given: one array, or one array (bins, values) per trial.
+      pad_first: whether the padding comes before a short trial instead of after it.
+
+    Raises:
+      UserError: the arrays do not have these axes, are empty, or do not hold numbers.
+    """
+    if isinstance(given, np.ndarray) and given.dtype != object:
+        if given.ndim != 3 or 0 in given.shape:
+            raise UserError(
+                f"{what} has shape {given.shape}; give (trials, bins, values), or a list of one "
+                "array (bins, values) per trial"
+            )
+        _check_numeric(what, given)
+        return given
+    rows = [np.asarray(row) for row in given]
+    for number, row in enumerate(rows):
+        _check_numeric(f"{what} of trial {number}", row)
+        if row.ndim != 2 or 0 in row.shape or row.shape[1] != rows[0].shape[1]:
+            raise UserError(
+                f"{what} of trial {number} has shape {row.shape}; give (bins, "
+                f"{rows[0].shape[-1] if rows[0].ndim else 'values'}), with at least one bin"
+            )
+    if not rows:
+        raise UserError(f"{what} contains no trial; give one array (bins, values) per trial")
+    longest = max(len(row) for row in rows)
+    if all(len(row) == longest for row in rows):
+        return np.stack(rows)
+    padded = np.full((len(rows), longest, rows[0].shape[1]), np.nan, np.float32)
+    for number, row in enumerate(rows):
+        first = longest - len(row) if pad_first else 0
+        padded[number, first : first + len(row)] = row
+    return padded
+
+
+def _check_numeric(what: str, x: NDArray) -> None:
+    if x.dtype.kind not in "buif":
+        raise UserError(f"{what} has type {x.dtype}; give numbers")

@@ -1,7 +1,7 @@
-"""Checked reading of one group of an HDF5 file, and writing one whole or not at all.
+"""Checked reading of HDF5 groups and numpy files, and writing of HDF5 groups.
 
-Every complaint is one sentence that names the file, the key and what to do. Nothing here
-knows what the keys mean for a model; `spikes.py` does.
+Every error message is one sentence that names the file, the key and what to do. What the keys
+mean is defined elsewhere, in ``hdf5.py`` and ``arrays.py``.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from stndt_jax import files
 from stndt_jax.errors import UserError
 from stndt_jax.types import Bool, Int, NDArray, UInt
 
@@ -23,49 +24,49 @@ MAX_COUNT = np.iinfo(np.uint16).max
 
 
 class Sizes:
-    """The sizes that arrays share, and which array said so first.
+    """Sizes of axes that several arrays share, and the array that each size came from.
 
-    Arrays of two files must agree in trials, bins and neurons; a disagreement is reported
-    with both arrays by name.
+    Arrays of two files must agree in trials, bins and neurons; an error message names both
+    arrays.
     """
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[int, str]] = {}
+        self._sizes: dict[str, tuple[int, str]] = {}
 
-    def settle(self, label: str, size: int, source: str) -> None:
-        """Fixes a size that no single array shows, such as held-in plus held-out neurons."""
-        self._seen[label] = (size, source)
+    def set(self, label: str, size: int, source: str) -> None:
+        """Sets a size that no single array has, such as held-in plus held-out neurons."""
+        self._sizes[label] = (size, source)
 
     def __getitem__(self, label: str) -> int:
-        """The size seen under this label."""
-        return self._seen[label][0]
+        """The size of the axis with this label."""
+        return self._sizes[label][0]
 
     def get(self, label: str) -> int | None:
-        """The size seen under this label, None if none was."""
-        return self._seen[label][0] if label in self._seen else None
+        """The size of the axis with this label; None if there is none yet."""
+        return self._sizes[label][0] if label in self._sizes else None
 
-    def agree(self, where: str, shape: tuple[int, ...], labels: tuple[str, ...]) -> None:
-        """Holds an array's shape against the sizes seen so far, and remembers new ones.
+    def check(self, where: str, shape: tuple[int, ...], labels: tuple[str, ...]) -> None:
+        """Compares an array's shape with the sizes so far, and adds sizes that are new.
 
         Args:
-            where: the file and key of the array, for the message.
-            shape: its shape.
-            labels: what each axis counts, e.g. ("train trials", "observed bins").
+          where: file and key of the array, for messages.
+          shape: its shape.
+          labels: what each axis counts, e.g. ("train trials", "observed bins").
 
         Raises:
-            UserError: a wrong number of axes, a size that differs, or an empty axis other
-                than forward bins, of which there may be none.
+          UserError: a wrong number of axes, a different size, or an empty axis; only forward
+            bins may be none.
         """
         if len(shape) != len(labels):
             raise UserError(
                 f"{where} has shape {shape}, but {len(labels)} axes are needed: {', '.join(labels)}"
             )
         for size, label in zip(shape, labels, strict=True):
-            known, source = self._seen.setdefault(label, (size, where))
-            if size != known:
+            expected, source = self._sizes.setdefault(label, (size, where))
+            if size != expected:
                 raise UserError(
-                    f"{where} has shape {shape}, that is {size} {label}, but {source} has {known}; "
-                    "make both from the same recording, trials and bins"
+                    f"{where} has shape {shape}, that is {size} {label}, but {source} has "
+                    f"{expected}; make both from the same recording, trials and bins"
                 )
             if size == 0 and label != "forward bins":
                 raise UserError(
@@ -77,10 +78,10 @@ class Group:
     """The data sets of one group of an open HDF5 file.
 
     Attributes:
-        path: the file.
-        name: the group's name, None for keys that stand at the top level.
-        keys: names of the data sets, sorted.
-        attributes: the group's HDF5 attributes.
+      path: the file.
+      name: the group's name; None for the top level of the file.
+      keys: names of the data sets, sorted.
+      attributes: the group's HDF5 attributes.
     """
 
     def __init__(self, path: Path, group: h5py.Group, name: str | None) -> None:
@@ -91,23 +92,31 @@ class Group:
         self._group = group
 
     def where(self, key: str) -> str:
-        """The file, group and key, as every message starts."""
+        """The file, group and key, with which every error message starts."""
         return f"{self.path}: {key}" if self.name is None else f"{self.path}: {self.name}/{key}"
 
-    def require(self, keys: Iterable[str], why: str) -> None:
-        """Raises UserError, with the reason, unless all keys are there."""
+    def require(self, keys: Iterable[str], reason: str) -> None:
+        """Checks that all keys are present.
+
+        Args:
+          keys: names of data sets.
+          reason: why they are needed, for the message.
+
+        Raises:
+          UserError: some are missing; the message lists those that are present.
+        """
         missing = [key for key in keys if key not in self.keys]
         if missing:
             present = ", ".join(self.keys) or "no data sets"
             raise UserError(
-                f"{self.where(' and '.join(missing))} missing: {why}; present: {present}"
+                f"{self.where(' and '.join(missing))} missing: {reason}; present: {present}"
             )
 
     def numbers(self, key: str) -> NDArray:
         """Reads an array of numbers.
 
         Raises:
-            UserError: it holds something else, or the file is damaged.
+          UserError: the data set holds something else, or the file is damaged.
         """
         dtype, shape = self._form(key)
         if dtype.kind not in "buif" or shape is None:
@@ -115,45 +124,58 @@ class Group:
             raise UserError(f"{self.where(key)} holds {kind}; write it as an array of numbers")
         return np.asarray(self._load(key))
 
-    def counts(self, key: str, *, unknown: bool = False) -> tuple[UInt[NDArray, "..."], NDArray]:
-        """Reads spike counts.
+    def counts(self, key: str, *, allow_nan: bool = False) -> tuple[UInt[NDArray, "..."], NDArray]:
+        """Reads spike counts; arguments, results and errors as in ``checked_counts``."""
+        return checked_counts(self.where(key), self.numbers(key), allow_nan=allow_nan)
+
+    def floats(self, key: str, *, allow_nan: bool = False, negative: bool = True) -> NDArray:
+        """Reads finite numbers in their stored type.
 
         Args:
-            key: name of the data set.
-            unknown: True where NaN may stand for a count that is not known.
-
-        Returns:
-            The counts (0 where unknown) as uint8, or uint16 if one exceeds 255, and a
-            boolean array of the same shape, False where a count was NaN.
+          key: name of the data set.
+          allow_nan: accept NaN.
+          negative: accept negative numbers.
 
         Raises:
-            UserError: a count that is NaN, infinite, negative, fractional or above 65535.
+          UserError: a number that is not accepted.
         """
-        return checked_counts(self.where(key), self.numbers(key), unknown=unknown)
-
-    def floats(self, key: str, *, unknown: bool = False, negative: bool = True) -> NDArray:
-        """Reads finite numbers, as they are stored; `unknown` admits NaN."""
         x = self.numbers(key)
         if x.dtype.kind == "f":
-            bad = np.isinf(x) if unknown else ~np.isfinite(x)
-            rule = "a finite number or NaN" if unknown else "a finite number"
-            _refuse(self.where(key), x, bad, f"{rule}; check how the file was made", "every value")
+            bad = np.isinf(x) if allow_nan else ~np.isfinite(x)
+            rule = "a finite number or NaN" if allow_nan else "a finite number"
+            rule += "; check how the file was made"
+            _check_none(bad, x, self.where(key), rule, "every value")
         if not negative:
-            _refuse(self.where(key), x, x < 0, "0 or more: expected counts per bin", "every rate")
+            rule = "0 or more: expected counts per bin"
+            _check_none(x < 0, x, self.where(key), rule, "every rate")
         return x
 
     def labels(self, key: str, below: int | None) -> Int[NDArray, "..."]:
-        """Reads whole numbers from -1 (for none) to below the limit, if there is one."""
+        """Reads labels: whole numbers, -1 for none.
+
+        Args:
+          key: name of the data set.
+          below: the number of labels; None for any label below 65535.
+
+        Raises:
+          UserError: another number.
+        """
         x = self.numbers(key)
         below = MAX_COUNT if below is None else below
-        above = x >= below
-        bad = (x != np.floor(x)) | ~(x >= -1) | ~np.isfinite(x) | above
-        limit = f"a whole number from -1 (none), 0 to {below - 1}"
-        _refuse(self.where(key), x, bad, limit, "a condition")
+        bad = (x != np.floor(x)) | ~(x >= -1) | ~np.isfinite(x) | (x >= below)
+        rule = f"a whole number from -1 (none), 0 to {below - 1}"
+        _check_none(bad, x, self.where(key), rule, "a condition")
         return x.astype(np.int32)
 
     def index_lists(self, key: str) -> list[NDArray]:
-        """Reads a ragged list of indices: one integer array a row, as `*_cond_idx` are kept."""
+        """Reads lists of indices of unequal length, the form of ``*_cond_idx``.
+
+        Returns:
+          One integer array per list.
+
+        Raises:
+          UserError: the data set is not of this form, or an index is not a whole number from 0.
+        """
         dtype, shape = self._form(key)
         inner = h5py.check_vlen_dtype(dtype) or dtype
         if not isinstance(inner, np.dtype) or inner.kind not in "uif" or not shape:
@@ -169,19 +191,24 @@ class Group:
             if wrong.any():
                 raise UserError(
                     f"{self.where(key)} holds {values[wrong][0]} in row {number}; trial indices "
-                    "are whole numbers from 0 to the number of trials"
+                    "are whole numbers, counted from 0"
                 )
             rows.append(values.astype(np.int64))
         return rows
 
     def partition(self, key: str, trials: int) -> tuple[Int[NDArray, " R"], int]:
-        """Reads a ragged list of trials as the row of every trial.
+        """Reads lists of trial indices as the label of every trial.
+
+        Args:
+          key: name of the data set.
+          trials: number of trials.
 
         Returns:
-            The row each trial stands in, -1 for none, and how many rows there are.
+          For every trial the number of the list that contains it, -1 for none; and the number of
+          lists.
 
         Raises:
-            UserError: a trial that is not there, or stands in two rows.
+          UserError: a trial that does not exist, or is in two lists.
         """
         rows = self.index_lists(key)
         row_R = np.full(trials, -1, np.int32)
@@ -201,14 +228,14 @@ class Group:
         return row_R, len(rows)
 
     def text(self, attribute: str) -> str | None:
-        """An attribute as text, None without one."""
+        """An attribute as text; None if there is none."""
         value = self.attributes.get(attribute)
         if value is None:
             return None
         return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
     def positive(self, attribute: str) -> float | None:
-        """An attribute that must be a positive number, None without one."""
+        """An attribute that must be a positive number; None if there is none."""
         if attribute not in self.attributes:
             return None
         value = np.asarray(self.attributes[attribute])
@@ -221,23 +248,23 @@ class Group:
         size = math.prod(shape or ()) * dtype.itemsize
         if size > _memory():
             raise UserError(
-                f"{self.where(key)} has shape {shape}, that is {size / 2**30:.0f} GiB, which this "
-                "machine's memory does not hold; cut it, or check how it was made"
+                f"{self.where(key)} has shape {shape}, that is {size / 2**30:.0f} GiB, more than "
+                "this machine's memory; cut it, or check how it was made"
             )
-        with damage_told(self.where(key)):
+        with explaining_damage(self.where(key)):
             return np.asarray(self._group[key][()])
 
     def _form(self, key: str) -> tuple[np.dtype, tuple[int, ...] | None]:
-        with damage_told(self.where(key)):
+        with explaining_damage(self.where(key)):
             return self._group[key].dtype, self._group[key].shape
 
 
 @contextmanager
 def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
-    """Opens an HDF5 file to read.
+    """Opens an HDF5 file for reading.
 
     Raises:
-        UserError: no such file, a folder, not HDF5, or truncated.
+      UserError: the file is missing, a folder, not HDF5, or truncated.
     """
     path = Path(path)
     try:
@@ -248,7 +275,7 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; check the path") from None
     except (OSError, ValueError) as error:
-        # A name with a zero byte in it is a ValueError.
+        # A name that contains a zero byte raises ValueError.
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path} cannot be read: {reason}; check the path") from None
     if not h5py.is_hdf5(path):
@@ -256,7 +283,7 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
             f"{path} is not an HDF5 file ({path.stat().st_size} bytes); give a file that stndt or "
             "nlb_tools wrote"
         )
-    with damage_told(str(path)):
+    with explaining_damage(str(path)):
         file = h5py.File(path, "r")
     with file:
         yield file
@@ -264,22 +291,22 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
 
 @contextmanager
 def open_group(path: str | Path, names: Iterable[str], *, strict: bool) -> Iterator[Group]:
-    """Opens the group that is asked for, or the one group there is.
+    """Opens one group of an HDF5 file for reading.
 
-    A file whose data sets stand at the top level is its own group. Otherwise the first of
-    `names` that the file has is taken, and without one, unless `strict`, its only group.
+    A file with data sets at its top level counts as one group. Otherwise the first of ``names``
+    that exists is opened or, if none exists and ``strict`` is False, the file's only group.
 
     Args:
-        path: an HDF5 file.
-        names: names the group may have, the preferred one first.
-        strict: refuse a group of another name.
+      path: an HDF5 file.
+      names: names that the group may have, the preferred one first.
+      strict: refuse a group of another name.
 
     Raises:
-        UserError: no such file, a folder, not HDF5, truncated, or no such group.
+      UserError: the file cannot be opened (see ``open_hdf5``), or there is no such group.
     """
     path = Path(path)
     with open_hdf5(path) as file:
-        with damage_told(str(path)):
+        with explaining_damage(str(path)):
             name = _choose(path, file, list(names), strict)
             group = Group(path, file if name is None else file[name], name)
         yield group
@@ -291,16 +318,16 @@ def write_group(
     arrays: Mapping[str, NDArray],
     attributes: Mapping[str, str | float],
 ) -> None:
-    """Writes a file of one group, whole or not at all, in place of one of the same name.
+    """Writes an HDF5 file with one group; an existing file is replaced as a whole.
 
     Args:
-        path: the file.
-        group: the group's name, None for the top level.
-        arrays: data sets by key; an object array holds integer arrays, a ragged list.
-        attributes: HDF5 attributes of the group.
+      path: the file.
+      group: the group's name; None for the top level.
+      arrays: data sets by key; an object array holds integer arrays of unequal length.
+      attributes: HDF5 attributes of the group.
 
     Raises:
-        UserError: it cannot be written there.
+      UserError: the file cannot be written.
     """
     path = Path(path)
     # Built in memory: HDF5 reports a full disk as a RuntimeError at some later moment.
@@ -315,56 +342,51 @@ def write_group(
                     rows[number] = row
             else:
                 target.create_dataset(key, data=array, compression="gzip")
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    try:
+    with files.replacing(path, "check the folder and its free space") as partial:
         if path.is_dir():
             raise UserError(f"{path} is a folder; give the name of a file to write")
-        with open(temporary, "wb") as out:
-            out.write(image.getbuffer())
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written: {error.strerror or error}; check the folder and its space"
-        ) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+        partial.write_bytes(image.getbuffer())
+
+
+def ragged(rows: Sequence[NDArray]) -> NDArray:
+    """An object array of arrays, even where numpy would make a matrix of rows of equal length."""
+    array = np.empty(len(rows), object)
+    for number, row in enumerate(rows):
+        array[number] = row
+    return array
 
 
 def checked_counts(
-    where: str, x: NDArray, *, unknown: bool
+    where: str, x: NDArray, *, allow_nan: bool = False
 ) -> tuple[UInt[NDArray, "..."], Bool[NDArray, "..."]]:
-    """Numbers as spike counts, and where they are known.
+    """Checks that numbers are spike counts.
 
     Args:
-        where: what the numbers are, as messages start.
-        x: numbers of any type.
-        unknown: True where NaN may stand for a count that is not known.
+      where: what the numbers are, with which messages start.
+      x: numbers of any type.
+      allow_nan: accept NaN, for a count that was not recorded or is withheld.
 
     Returns:
-        The counts (0 where unknown) as uint8, or uint16 if one exceeds 255, and a boolean
-        array of the same shape, False where a count was NaN.
+      The counts (0 for NaN) as uint8, or uint16 if one exceeds 255, and where they are counts:
+      a boolean array of the same shape, False for NaN.
 
     Raises:
-        UserError: a count that is NaN, infinite, negative, fractional or above 65535.
+      UserError: a count that is NaN, infinite, negative, fractional or above 65535.
     """
-    known = ~np.isnan(x) if x.dtype.kind == "f" else np.ones(x.shape, bool)
-    if not unknown:
-        _refuse(where, x, ~known, "known; only targets may hold NaN")
-    if not known.all():
-        x = np.where(known, x, 0)
+    has_count = ~np.isnan(x) if x.dtype.kind == "f" else np.ones(x.shape, bool)
+    if not allow_nan:
+        _check_none(~has_count, x, where, "numbers; only targets may hold NaN")
+    if not has_count.all():
+        x = np.where(has_count, x, 0)
     if x.dtype.kind == "f":
-        _refuse(where, x, np.isinf(x), "finite; check how the file was made")
+        _check_none(np.isinf(x), x, where, "finite; check how the file was made")
     if x.dtype.kind in "fi":
-        _refuse(where, x, x < 0, "0 or more; check how the file was made")
+        _check_none(x < 0, x, where, "0 or more; check how the file was made")
     if x.dtype.kind == "f":
-        _refuse(where, x, x != np.floor(x), "whole numbers: counts per bin, never rates")
-    _refuse(
-        where, x, x > np.float32(MAX_COUNT), f"at most {MAX_COUNT}; check how the bins were made"
-    )
-    return as_counts(x), known
+        _check_none(x != np.floor(x), x, where, "whole numbers: counts per bin, not rates")
+    too_large = x > np.float32(MAX_COUNT)
+    _check_none(too_large, x, where, f"at most {MAX_COUNT}; check how the bins were made")
+    return as_counts(x), has_count
 
 
 def as_counts(x: NDArray) -> UInt[NDArray, "..."]:
@@ -373,7 +395,10 @@ def as_counts(x: NDArray) -> UInt[NDArray, "..."]:
     return x.astype(np.uint16 if large else np.uint8)
 
 
-def _refuse(where: str, x: NDArray, bad: NDArray, rule: str, what: str = "spike counts") -> None:
+def _check_none(
+    bad: NDArray, x: NDArray, where: str, rule: str, what: str = "spike counts"
+) -> None:
+    """Raises UserError, naming the first bad entry, if any entry is bad."""
     first = int(np.argmax(bad)) if bad.size else 0
     if bad.size and bad.flat[first]:
         index = tuple(int(i) for i in np.unravel_index(first, bad.shape))
@@ -381,26 +406,32 @@ def _refuse(where: str, x: NDArray, bad: NDArray, rule: str, what: str = "spike 
 
 
 @contextmanager
-def damage_told(what: str) -> Iterator[None]:
-    """Holds calls of h5py only, which meets damaged bytes with any of these exceptions."""
+def explaining_damage(what: str) -> Iterator[None]:
+    """Turns what h5py raises on damaged bytes into a UserError; wrap calls of h5py only.
+
+    Args:
+      what: the file, or file and key, with which the message starts.
+    """
     try:
         yield
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError) as error:
         raise UserError(
-            f"{what} cannot be read, the file is truncated, damaged or being written ({error}); "
+            f"{what} cannot be read: the file is truncated, damaged or being written ({error}); "
             "copy or write it again"
         ) from None
 
 
 def load_numpy(path: str | Path, mmap: bool = False) -> NDArray | dict[str, NDArray]:
-    """The array in a `.npy` file, or the arrays by name in an `.npz` file, never unpickled.
+    """Reads the array of a ``.npy`` file, or the arrays by name of an ``.npz`` file.
+
+    Pickled objects are refused.
 
     Args:
-        path: the file.
-        mmap: leave an array on the disk until it is needed.
+      path: the file.
+      mmap: map a ``.npy`` file into memory instead of reading it.
 
     Raises:
-        UserError: no such file, or it is none of the two.
+      UserError: the file is missing, damaged, or of another format.
     """
     try:
         found = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
@@ -410,8 +441,8 @@ def load_numpy(path: str | Path, mmap: bool = False) -> NDArray | dict[str, NDAr
             return {key: found[key] for key in found.files}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; check the path") from None
-    # Damaged bytes take numpy into the tokenizer, the parser, zlib and zipfile, whose exceptions
-    # have no base but this one.
+    # On damaged bytes numpy may raise whatever Python's tokenizer and parser, zlib and zipfile
+    # raise; these exceptions have no other common base.
     except Exception as error:  # noqa: BLE001
         raise UserError(
             f"{path} cannot be read as .npy or .npz ({error}); write it with numpy.save or "
@@ -420,6 +451,7 @@ def load_numpy(path: str | Path, mmap: bool = False) -> NDArray | dict[str, NDAr
 
 
 def _choose(path: Path, file: h5py.File, names: list[str], strict: bool) -> str | None:
+    """The name of the group to open, None for the top level; see ``open_group``."""
     if _members(file, h5py.Dataset):
         return None
     groups = _members(file, h5py.Group)
@@ -434,12 +466,12 @@ def _choose(path: Path, file: h5py.File, names: list[str], strict: bool) -> str 
 
 
 def _members(group: h5py.Group, kind: type) -> list[str]:
-    # Without a default, a link that leads nowhere would raise.
+    # file[key] would raise for a broken link; get returns None.
     return sorted(key for key in group if isinstance(group.get(key), kind))
 
 
 def _memory() -> int:
-    """Bytes of this machine's memory."""
+    """The size of this machine's memory, bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
