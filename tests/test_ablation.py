@@ -40,20 +40,20 @@ def drop(**options: Any) -> dict[str, Any]:
 
 
 def test_orders_silence_the_neurons_they_name(asked: list[tuple[int, set[int]]]) -> None:
-    told: list[tuple[int, int]] = []
-    found = drop(note=lambda done, total: told.append((done, total)))
+    reports: list[tuple[int, int]] = []
+    found = drop(progress=lambda done, total: reports.append((done, total)))
     of_eval = [silent for trials, silent in asked if trials == 7]
     assert of_eval[:3] == [set(), {1}, {1, 3}]  # the most important first
     assert of_eval[-2:] == [{0}, {0, 2}]
     for repeat in range(3):
         few, more = of_eval[3 + 2 * repeat : 5 + 2 * repeat]
         assert len(few) == 1 and len(more) == 2 and few < more
-    assert told == [(i, 11) for i in range(1, 12)]
+    assert reports == [(i, 11) for i in range(1, 12)]
     assert found["fractions"] == [0.0, 0.25, 0.5] and found["silenced"] == [0, 1, 2]
     # Behaviour is decoded for all orders but the third random one, from the same silence.
     assert len([1 for trials, _ in asked if trials == 11]) == 9
     orders = found["models"]["this"]
-    assert list(orders) == [ablation.IMPORTANT, ablation.RANDOM, ablation.LEAST]
+    assert list(orders) == [ablation.MOST_FIRST, ablation.RANDOM, ablation.LEAST_FIRST]
     assert [len(orders[order]["co-bps"]) for order in orders] == [1, 3, 1]
     assert None not in orders[ablation.RANDOM]["vel R2"][1]
     assert orders[ablation.RANDOM]["vel R2"][2][1:] == [None, None]
@@ -64,14 +64,14 @@ def test_orders_silence_the_neurons_they_name(asked: list[tuple[int, set[int]]])
 def test_behaviour_can_be_left_out(asked: list[tuple[int, set[int]]]) -> None:
     found = drop(decode=False)
     assert all(trials == 7 for trials, _ in asked)
-    scores = found["models"]["this"][ablation.IMPORTANT]
+    scores = found["models"]["this"][ablation.MOST_FIRST]
     assert "vel R2" not in scores and "co-bps" in scores
 
 
 def test_a_second_importance_has_an_order_of_its_own(asked: list[tuple[int, set[int]]]) -> None:
-    found = drop(second=np.array([1.0, 2.0, 4.0, 3.0]))
+    found = drop(gradient_importance=np.array([1.0, 2.0, 4.0, 3.0]))
     assert [silent for trials, silent in asked if trials == 7][-2:] == [{2}, {2, 3}]
-    assert list(found["models"]["this"])[-1] == ablation.SECOND
+    assert list(found["models"]["this"])[-1] == ablation.BY_GRADIENTS
 
 
 def test_scores_are_those_of_the_silenced_rates(asked: list[tuple[int, set[int]]]) -> None:
@@ -83,7 +83,7 @@ def test_scores_are_those_of_the_silenced_rates(asked: list[tuple[int, set[int]]
     assert data.eval.heldout is not None
     expected = bits_per_spike(rates.astype(float), data.eval.heldout.astype(float))
     orders = found["models"]["this"]
-    assert orders[ablation.IMPORTANT]["co-bps"][0][1] == pytest.approx(expected)
+    assert orders[ablation.MOST_FIRST]["co-bps"][0][1] == pytest.approx(expected)
 
 
 def test_another_model_loses_the_same_neurons(asked: list[tuple[int, set[int]]]) -> None:
@@ -102,17 +102,24 @@ def test_without_targets_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) 
         drop()
 
 
-def test_relative_and_separation() -> None:
+def test_relative_change_and_separation() -> None:
     important, random = [[0.4, 0.2, 0.1]], [[0.4, 0.4, 0.2], [0.4, 0.3, 0.1]]
-    np.testing.assert_allclose(ablation.relative(important), [[0, -0.5, -0.75]])
-    assert np.isnan(ablation.relative([[0.4, None]])[0, 1])
-    scores = {ablation.IMPORTANT: important, ablation.RANDOM: random, ablation.LEAST: important}
+    np.testing.assert_allclose(ablation.relative_change(important), [[0, -0.5, -0.75]])
+    assert np.isnan(ablation.relative_change([[0.4, None]])[0, 1])
+    scores = {
+        ablation.MOST_FIRST: important,
+        ablation.RANDOM: random,
+        ablation.LEAST_FIRST: important,
+    }
     orders = {order: {"co-bps": rows} for order, rows in scores.items()}
     found = {"fractions": [0, 0.1, 0.5], "models": {"a": orders}}
     assert ablation.separation(found, "a") == pytest.approx(0.625 - (0 + 0.5 + 0.25 + 0.75) / 4)
     lines = ablation.text(found).splitlines()
     assert lines[2].split() == ["random", "0.4000", "0.3500", "0.1500"]
-    assert lines[-1] == "most important first: costs a 25.0% of co-bps more than random, on average"
+    assert lines[-1] == (
+        "silencing the most important first costs a 25.0% of its co-bps more than silencing at "
+        "random, on average"
+    )
     assert ablation.separation(found, "a", order=ablation.RANDOM) == 0
 
 

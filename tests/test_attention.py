@@ -43,7 +43,7 @@ def one_by_one(model: TrainedModel, data: SpikeData) -> list[dict[str, np.ndarra
 def test_attention_is_the_mean_over_trials(gaps: bool) -> None:
     data = small_models.recording(gaps=gaps)
     (model,) = small_models.models(data)  # batches of 4 of 7 trials
-    found, rows = attention.attention(model, data.eval), one_by_one(model, data)
+    found, rows = attention.maps(model, data.eval), one_by_one(model, data)
     assert found.spatial is not None and found.received is not None
     spatial = np.stack([row["spatial_attention"] for row in rows])
     np.testing.assert_allclose(found.spatial, spatial.mean(axis=0), atol=1e-6)
@@ -73,16 +73,3 @@ def test_silence_is_a_zero_in_the_input_and_nowhere_else() -> None:
     assert not quiet.heldin[:, :, [0, 3]].any() and data.eval.heldin[:, :, [0, 3]].any()
     np.testing.assert_array_equal(quiet.heldin[:, :, [1, 2]], data.eval.heldin[:, :, [1, 2]])
     np.testing.assert_array_equal(quiet.heldin_forward, data.eval.heldin_forward)
-
-
-def test_picked_trials_keep_all_they_have():
-    data = small_models.recording(gaps=True)
-    some = attention.pick(data.eval, np.array([4, 1]))
-    assert len(some) == 2 and some.rates is None and some.recorded is not None
-    np.testing.assert_array_equal(some.heldout[1], data.eval.heldout[1])
-    np.testing.assert_array_equal(some.conditions, data.eval.conditions[[4, 1]])
-
-
-def test_spaced_places() -> None:
-    np.testing.assert_array_equal(attention.spaced(3, 5), [0, 1, 2])
-    np.testing.assert_array_equal(attention.spaced(9, 3), [0, 4, 8])

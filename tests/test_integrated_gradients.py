@@ -1,4 +1,4 @@
-"""Integrated gradients: they add up, and they are the shares that a Jacobian gives."""
+"""Integrated gradients: they add up, and they are the attributions that a Jacobian gives."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ SMOOTH = {"model": {"activation": "gelu", "layers": 1}}
 
 
 @pytest.mark.parametrize("gaps", [False, True])
-def test_shares_add_up_to_the_change_from_silence(gaps: bool) -> None:
+def test_attributions_add_up_to_the_change_from_silence(gaps: bool) -> None:
     data = small_models.recording(gaps=gaps)
     (model,) = small_models.models(data, changes=SMOOTH)
-    found = integrated_gradients.integrated(model, data.eval, steps=32, draws=3)
-    assert found.shares.shape == (21, 4) and found.change.shape == (21,)
+    found = integrated_gradients.attribute(model, data.eval, steps=32, sign_samples=3)
+    assert found.attributions.shape == (21, 4) and found.change.shape == (21,)
     assert np.std(found.change) > 0.01
-    np.testing.assert_allclose(found.shares.sum(axis=1), found.change, atol=2e-3)
+    np.testing.assert_allclose(found.attributions.sum(axis=1), found.change, atol=2e-3)
     assert found.error < 0.01
-    coarse = integrated_gradients.integrated(model, data.eval, steps=1, draws=3)
+    coarse = integrated_gradients.attribute(model, data.eval, steps=1, sign_samples=3)
     assert coarse.error > 2 * found.error
 
 
@@ -42,14 +42,16 @@ def test_importance_is_the_mean_square_over_all_heldout_bins() -> None:
     jacobian = jax.jit(jax.vmap(jax.jacrev(outputs)))
     parts = (np.arange(64) + 0.5) / 64
     mean = sum(np.asarray(jacobian(part * x_RTN), float) for part in parts) / 64
-    shares = (mean * np.asarray(x_RTN)[:, None]).sum(axis=2)[..., :4]  # trials, outputs, neurons
-    expected = np.sqrt(np.mean(shares**2, axis=(0, 1)))
-    found = integrated_gradients.integrated(model, data.eval, draws=400).importance
+    attributions = (mean * np.asarray(x_RTN)[:, None]).sum(axis=2)[
+        ..., :4
+    ]  # trials, outputs, neurons
+    expected = np.sqrt(np.mean(attributions**2, axis=(0, 1)))
+    found = integrated_gradients.attribute(model, data.eval, sign_samples=400).importance
     np.testing.assert_allclose(found, expected, rtol=0.06)
 
 
-def test_a_silent_neuron_has_no_share() -> None:
+def test_a_silent_neuron_has_no_attribution() -> None:
     data = small_models.recording()
     (model,) = small_models.models(data, changes=SMOOTH)
-    found = integrated_gradients.integrated(model, attention.silence(data.eval, [2]), draws=1)
+    found = integrated_gradients.attribute(model, attention.silence(data.eval, [2]), sign_samples=1)
     assert found.importance[2] == 0 and (found.importance[[0, 1, 3]] > 0).all()

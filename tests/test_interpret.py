@@ -43,7 +43,7 @@ def test_importance_is_the_attention_received(
     models: list[TrainedModel], found: summary.Interpretation
 ) -> None:
     data = small_models.recording()
-    first, second, ndt = (attention.attention(model, data.eval) for model in models)
+    first, second, ndt = (attention.maps(model, data.eval) for model in models)
     assert first.received is not None and second.received is not None
     assert first.spatial is not None and found.importance_by_member is not None
     assert found.importance is not None and found.importance_by_trial is not None
@@ -66,20 +66,6 @@ def test_importance_is_the_attention_received(
     assert np.isnan(found.temporal_by_layer[2, 1]).all()
     np.testing.assert_allclose(found.temporal_by_layer[1], second.temporal)
     assert found.labels[0] == "small, member 0" and found.labels[2] == "ndt, member 0"
-
-
-def test_rates_are_over_what_is_known() -> None:
-    data = small_models.recording(gaps=True)
-    counts = np.concatenate(
-        [
-            np.concatenate([data.train.heldin, data.train.heldout], axis=2),
-            np.concatenate([data.train.heldin_forward, data.train.heldout_forward], axis=2),
-        ],
-        axis=1,
-    )
-    assert data.train.recorded is not None
-    seconds = data.train.recorded.sum(axis=(0, 1)) * 0.01
-    np.testing.assert_allclose(summary.mean_rates(data), counts.sum(axis=(0, 1)) / seconds)
 
 
 def test_the_lag_profile_keeps_to_the_context_window(found: summary.Interpretation) -> None:
@@ -124,7 +110,7 @@ def test_the_text_says_what_agrees(found: summary.Interpretation) -> None:
     assert lines[0] == "3 models, 7 trials of small, 4 held-in and 2 held-out neurons"
     (members,) = [line for line in lines if line.startswith("members  ")]
     assert found.importance_by_member is not None
-    own = summary.measures.agreement(found.importance_by_member[:2, :4])
+    own = summary.rankings.agreement(found.importance_by_member[:2, :4])
     assert members.split() == ["members", "2", f"{own.spearman:.3f}", f"{own.overlap:.3f}", "0.250"]
 
 
@@ -140,7 +126,7 @@ def test_the_command_interprets_drops_and_draws(
     argv = ["interpret", str(tmp_path / "run"), f"--out={out}", "--repeats=2", "--nogradients"]
     assert main.main([*argv, "--against=other"]) == 0
     printed = capsys.readouterr().out
-    assert "importance agrees over" in printed and "co-bps of run" in printed
+    assert "rankings agree across" in printed and "co-bps of run" in printed
     found = json.loads((out / "dropping.json").read_text())
     assert list(found["models"]) == ["run", "other"] and found["measure"] == "attention"
     drawn = {path.stem for path in out.glob("*.png")}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
+from helpers import small_models
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stndt_jax
 from stndt_jax.data import hdf5
-from stndt_jax.data.trials import SpikeData
+from stndt_jax.data.summary import mean_rates_hz
+from stndt_jax.data.trials import SpikeData, evenly_spaced
 from stndt_jax.errors import UserError
 
 R, T, N = 7, 6, 5
@@ -111,6 +113,33 @@ def test_fractions_are_drawn_by_the_seed():
     assert not np.array_equal(draws[0], draws[2])
     data = SpikeData.from_arrays(counts(20, 3, 16), bin_ms=5)
     assert (len(data.eval), data.heldout) == (5, 4)
+
+
+def test_a_subset_keeps_all_arrays_of_its_trials():
+    data = small_models.recording(gaps=True)
+    some = data.eval.subset(np.array([4, 1]))
+    assert len(some) == 2 and some.rates is None and some.recorded is not None
+    np.testing.assert_array_equal(some.heldout[1], data.eval.heldout[1])
+    np.testing.assert_array_equal(some.conditions, data.eval.conditions[[4, 1]])
+
+
+def test_evenly_spaced_indices():
+    np.testing.assert_array_equal(evenly_spaced(3, 5), [0, 1, 2])
+    np.testing.assert_array_equal(evenly_spaced(9, 3), [0, 4, 8])
+
+
+def test_mean_rates_are_over_recorded_bins():
+    data = small_models.recording(gaps=True)
+    counts = np.concatenate(
+        [
+            np.concatenate([data.train.heldin, data.train.heldout], axis=2),
+            np.concatenate([data.train.heldin_forward, data.train.heldout_forward], axis=2),
+        ],
+        axis=1,
+    )
+    assert data.train.recorded is not None
+    seconds = data.train.recorded.sum(axis=(0, 1)) * 0.01
+    np.testing.assert_allclose(mean_rates_hz(data), counts.sum(axis=(0, 1)) / seconds)
 
 
 GOOD = {"bin_ms": 5.0}

@@ -94,13 +94,13 @@ def _drop(
         targets_path=flag["targets"],
         against=against,
         names=names,
-        second=None if second is None else second[: found.heldin],
+        gradient_importance=None if second is None else second[: found.heldin],
         fractions=ablation.FRACTIONS,
         repeats=flag["repeats"],
         decode=flag["decode"],
         seed=flag["seed"],
         select=flag["select"],
-        note=_foretold(),
+        progress=_foretold(),
     )
     file = ablation.write({"measure": measure, **dropped}, out)
     print(ablation.text(dropped))

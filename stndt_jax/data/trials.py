@@ -37,6 +37,11 @@ def block_slices(name: str, bins: int, heldin: int) -> tuple[slice, slice, slice
     return slice(None), time, neurons
 
 
+def evenly_spaced(count: int, most: int) -> Int[NDArray, " r"]:
+    """Indices of ``count`` items: all of them, or ``most`` evenly spaced ones if there are more."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+
+
 @dataclass(frozen=True, eq=False)
 class Trials:
     """The trials of one split, training or evaluation.
@@ -95,6 +100,12 @@ class Trials:
         for slices, _ in self._blocks():
             has_count_RTN[slices] = True
         return has_count_RTN if self.recorded is None else has_count_RTN & self.recorded
+
+    def subset(self, rows: Int[NDArray, " r"]) -> Trials:
+        """The trials of these indices, in their order."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        chosen: dict[str, Any] = {name: x if x is None else x[rows] for name, x in arrays.items()}
+        return Trials(**chosen)
 
     def _shape(self, bins_forward: int, heldout: int) -> tuple[int, int, int]:
         trials, bins, heldin = self.heldin.shape

@@ -1,10 +1,10 @@
-"""Neuron dropping: what is left of the scores when held-in neurons fall silent.
+"""Neuron dropping: the scores that remain when held-in neurons are silenced.
 
-The input counts of some held-in neurons are set to zero, in steps of a tenth of them, the most
-important first, in random order, or the least important first. The model is not trained again;
-the decoder of behaviour is fitted again, to the rates of training trials in which the same
-neurons are silent. Fitting it costs most of the time, so that it uses an even choice of the
-training trials, and only the first random orders are decoded.
+The input counts of some held-in neurons are set to zero, for growing fractions of them: the most
+important first, in random order, or the least important first. The model is not trained again. The
+decoder of behaviour is fitted again, to the rates of training trials in which the same neurons are
+silenced. As this fit takes most of the time, it uses evenly spaced training trials, and behaviour
+is decoded for the first random orders only.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # s
 
 from stndt_jax import files
 from stndt_jax.console import tables
+from stndt_jax.data.trials import evenly_spaced
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import evaluate, scoring
 from stndt_jax.evaluation.evaluate import Select, TrainedModel
@@ -26,14 +27,15 @@ from stndt_jax.runs import directory
 from stndt_jax.types import Float, Int, NDArray
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-IMPORTANT, RANDOM, LEAST = "most important first", "random", "least important first"
-SECOND = "most important first, by gradients"
+MOST_FIRST, RANDOM, LEAST_FIRST = "most important first", "random", "least important first"
+BY_GRADIENTS = "most important first, by gradients"
 SCORES = ("co-bps", "vel R2", "tp corr", "psth R2")
 FILE = "dropping.json"
+# Random orders for which behaviour is decoded, and training trials that a decoder is fitted to.
 DECODED_REPEATS = 2
 DECODED_TRIALS = 100
 
-Note = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
 
 
 def drop(
@@ -43,43 +45,45 @@ def drop(
     targets_path: str = "",
     against: Sequence[TrainedModel] = (),
     names: tuple[str, str] = ("this", "other"),
-    second: Float[NDArray, " N_in"] | None = None,
+    gradient_importance: Float[NDArray, " N_in"] | None = None,
     fractions: Sequence[float] = FRACTIONS,
     repeats: int = 5,
     decode: bool = True,
     seed: int = 0,
     select: Select = "cobps",
-    note: Note = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Scores with more and more held-in neurons silenced.
+    """Scores of a mean rate with growing fractions of the held-in neurons silenced.
 
     Args:
-        models: whose mean rate is scored.
-        importance: of every held-in neuron.
-        targets_path: the target file, where the configuration names none.
-        against: other models on the same recording; the same neurons are silenced for them.
-        names: what to call the two.
-        second: another importance, such as that of integrated gradients, for one more order.
-        fractions: shares of the held-in neurons, rising.
-        repeats: random orders.
-        decode: whether to score behaviour, which costs most of the time.
+        models: the models whose mean rate is scored.
+        importance: of every held-in neuron, in any unit.
+        targets_path: the target file, if the configuration names none.
+        against: models of another run on the same recording, scored with the same neurons
+            silenced.
+        names: what to call the two runs.
+        gradient_importance: importance by integrated gradients, which adds an order.
+        fractions: fractions of the held-in neurons to silence, rising.
+        repeats: number of random orders.
+        decode: whether to score behaviour, which takes most of the time.
         seed: of the random orders.
         select: which weights of each member.
-        note: told how many of how many evaluations are done.
+        progress: called after every evaluation with the numbers of finished and of all
+            evaluations.
 
     Returns:
-        What stands in ``dropping.json``::
+        The content of ``dropping.json``::
 
             {"fractions": [0.0, 0.1, ...], "silenced": [0, 3, ...],      # F of them
-             "models": {NAME: {ORDER: {SCORE: [[...F values...], ...]}}}}   # a row a repeat
+             "models": {NAME: {ORDER: {SCORE: [[...F values...], ...]}}}}   # one row per repeat
 
-        ORDER is "most important first", "random" (a row a repeat), "least important first" or,
-        with ``second``, "most important first, by gradients";
-        SCORE is a name of `scoring.score` ("co-bps", "vel R2", "psth R2"). None where a costly
-        score was not computed for a repeat. The first value of a row is the full model's.
+        ORDER is "most important first", "random" (one row per repeat), "least important first" or,
+        with ``gradient_importance``, "most important first, by gradients";
+        SCORE is a name of `scoring.score` ("co-bps", "vel R2", "psth R2"). A value is None where a
+        costly score was not computed for a repeat. The first value of a row is the full model's.
 
     Raises:
-        UserError: there are no targets, or the two were trained on other recordings.
+        UserError: there are no targets, or the two runs were trained on different recordings.
     """
     targets = evaluate.targets_for(models[0].trained, targets_path)
     if targets is None:
@@ -88,47 +92,73 @@ def drop(
             f"known, so dropping neurons cannot be scored; give --targets, or --nodrop"
         )
     if against:
-        _same_recording(models[0], against[0])
-    most = np.argsort(-importance, kind="stable")
-    rng = np.random.default_rng(seed)
-    orders = {
-        IMPORTANT: [most],
-        RANDOM: [rng.permutation(len(most)) for _ in range(repeats)],
-        LEAST: [most[::-1]],
-    }
-    if second is not None:
-        orders[SECOND] = [np.argsort(-second, kind="stable")]
-    silenced = [round(fraction * len(most)) for fraction in fractions]
-    sides = {names[0]: models} | ({names[1]: against} if against else {})
-    total = len(sides) * (1 + sum(map(len, orders.values())) * len(silenced))
+        _check_same_recording(models[0], against[0])
+    orders = _orders(importance, gradient_importance, repeats, seed)
+    silenced = [round(fraction * len(importance)) for fraction in fractions]
+    runs = {names[0]: models} | ({names[1]: against} if against else {})
+    total = len(runs) * (1 + sum(map(len, orders.values())) * len(silenced))
     done = 0
-    found: dict[str, Any] = {}
-    for name, side in sides.items():
-        score = _Scorer(side, targets, select)
-        full = score(np.zeros(0, int), decode=decode)
-        note(done := done + 1, total)
-        found[name] = {}
-        for order, permutations in orders.items():
-            rows = []
-            for repeat, permutation in enumerate(permutations):
-                row = [full]
-                for number in silenced:
-                    costly = decode and repeat < DECODED_REPEATS
-                    row.append(score(permutation[:number], decode=costly))
-                    note(done := done + 1, total)
-                rows.append(row)
-            found[name][order] = {
-                key: [[values.get(key) for values in row] for row in rows] for key in full
-            }
+
+    def report() -> None:
+        nonlocal done
+        done += 1
+        progress(done, total)
+
     return {
         "fractions": [0.0, *map(float, fractions)],
         "silenced": [0, *silenced],
-        "models": found,
+        "models": {
+            name: _score_orders(_Scorer(run, targets, select), orders, silenced, decode, report)
+            for name, run in runs.items()
+        },
     }
 
 
+Orders = Mapping[str, Sequence[Int[NDArray, " N_in"]]]
+"""Orders in which neurons are silenced, by name: neuron indices, one array per repeat."""
+
+
+def _orders(
+    importance: NDArray, gradient_importance: NDArray | None, repeats: int, seed: int
+) -> Orders:
+    rng = np.random.default_rng(seed)
+    most_first = np.argsort(-importance, kind="stable")
+    orders = {
+        MOST_FIRST: [most_first],
+        RANDOM: [rng.permutation(len(importance)) for _ in range(repeats)],
+        LEAST_FIRST: [most_first[::-1]],
+    }
+    if gradient_importance is not None:
+        orders[BY_GRADIENTS] = [np.argsort(-gradient_importance, kind="stable")]
+    return orders
+
+
+def _score_orders(
+    score: _Scorer,
+    orders: Orders,
+    silenced: Sequence[int],
+    decode: bool,
+    report: Callable[[], None],
+) -> dict[str, dict[str, list[list[float | None]]]]:
+    """Scores by order and name: one row per repeat, one column per number of silenced neurons."""
+    full = score(np.zeros(0, int), decode=decode)
+    report()
+    found: dict[str, dict[str, list[list[float | None]]]] = {}
+    for order, permutations in orders.items():
+        rows = []
+        for repeat, permutation in enumerate(permutations):
+            row = [full]
+            for number in silenced:
+                decoded = decode and repeat < DECODED_REPEATS
+                row.append(score(permutation[:number], decode=decoded))
+                report()
+            rows.append(row)
+        found[order] = {key: [[scores.get(key) for scores in row] for row in rows] for key in full}
+    return found
+
+
 class _Scorer:
-    """Scores of a mean rate with some neurons silenced; what does not change is prepared once."""
+    """Scores of a mean rate with some neurons silenced; holds what is the same for all of them."""
 
     def __init__(
         self, models: Sequence[TrainedModel], targets: Mapping[str, NDArray], select: Select
@@ -136,9 +166,9 @@ class _Scorer:
         self.models, self.select = models, select
         self.data = models[0].trained.data
         self.kind = scoring.kind_of(targets)
-        rows = attention.spaced(len(self.data.train), DECODED_TRIALS)
-        self.train = attention.pick(self.data.train, rows)
-        # True rates and forward bins have scores of their own, which are not asked for here.
+        rows = evenly_spaced(len(self.data.train), DECODED_TRIALS)
+        self.train = self.data.train.subset(rows)
+        # True rates and forward bins have scores of their own, which are not used here.
         wanted = [key for key in targets if "rates_true" not in key and "forward" not in key]
         self.targets = {key: targets[key] for key in wanted}
         for key in ("train_behavior", "train_decode_mask"):
@@ -155,7 +185,7 @@ class _Scorer:
             for split, x in trials.items()
         }
         dims = self.models[0].trained.arch.dims
-        # Small fits: on a busy machine the threads of a library would wait for each other.
+        # The fits are small: on a busy machine, the threads of a library would wait for each other.
         with threadpool_limits(limits=1):
             found = scoring.score(
                 evaluate.submission(rates, dims), self.targets, kind=self.kind if decode else "none"
@@ -163,24 +193,26 @@ class _Scorer:
         return {key: found[key] for key in SCORES if key in found}
 
 
-def relative(rows: Sequence[Sequence[float | None]]) -> Float[NDArray, "repeats F"]:
-    """A score's change relative to the full model's; NaN where it was not computed."""
+def relative_change(rows: Sequence[Sequence[float | None]]) -> Float[NDArray, "repeats F"]:
+    """Change of a score relative to the full model's; NaN where it was not computed."""
     values = np.array(rows, float)
     with np.errstate(divide="ignore", invalid="ignore"):
         return (values - values[:, :1]) / np.abs(values[:, :1])
 
 
 def separation(
-    found: Mapping[str, Any], name: str, score: str = "co-bps", order: str = IMPORTANT
+    found: Mapping[str, Any], name: str, score: str = "co-bps", order: str = MOST_FIRST
 ) -> float:
-    """How much more the most important neurons cost than random ones, mean over the fractions.
+    """How much more of a score an order costs than random orders, mean over the fractions.
 
-    Relative to the full model's score; above 0 where the important neurons cost more.
+    Relative to the full model's score; above 0 if the neurons silenced first matter more than
+    random ones.
     """
     orders = found["models"][name]
-    rows = (relative(orders[which][score])[:, 1:] for which in (RANDOM, order))
-    random, important = (float(np.nanmean(row)) for row in rows)
-    return random - important
+    random, ordered = (
+        float(np.nanmean(relative_change(orders[which][score])[:, 1:])) for which in (RANDOM, order)
+    )
+    return random - ordered
 
 
 def text(found: Mapping[str, Any]) -> str:
@@ -191,31 +223,35 @@ def text(found: Mapping[str, Any]) -> str:
     ]
     lines = []
     for name, orders in found["models"].items():
-        for score in orders[IMPORTANT]:
+        for score in orders[MOST_FIRST]:
             heads = [f"{score} of {name}, silenced", *(f"{fractions[i]:.0%}" for i in shown)]
             rows = []
             for order, scores in orders.items():
                 mean = np.nanmean(np.array(scores[score], float), axis=0)
                 rows.append([order, *(tables.number(float(mean[i])) for i in shown)])
             lines.append(tables.table(heads, rows))
-        for order in (IMPORTANT, SECOND):
+        for order in (MOST_FIRST, BY_GRADIENTS):
             if "co-bps" in orders.get(order, {}):
-                share = separation(found, name, order=order)
                 lines.append(
-                    f"{order}: costs {name} {share:.1%} of co-bps more than random, on average"
+                    f"silencing the {order} costs {name} {separation(found, name, order=order):.1%}"
+                    f" of its co-bps more than silencing at random, on average"
                 )
     return "\n".join(lines)
 
 
 def write(found: Mapping[str, Any], folder: Path) -> Path:
-    """Writes ``dropping.json``."""
+    """Writes ``dropping.json``.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     directory.make(folder)
     files.write_json(folder / FILE, dict(found))
     return folder / FILE
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """Reads ``dropping.json``; None where there is none.
+    """Reads ``dropping.json``; None if there is none.
 
     Raises:
         UserError: it is damaged.
@@ -223,14 +259,14 @@ def read(folder: Path) -> dict[str, Any] | None:
     path = folder / FILE
     if not path.exists():
         return None
-    found = files.read_json(path, "start stndt interpret again")
+    found = files.read_json(path, "run stndt interpret again")
     fine = isinstance(found, dict) and all(key in found for key in ("fractions", "models"))
     if not fine:
-        raise UserError(f"{path} holds no scores of dropped neurons; start stndt interpret again")
+        raise UserError(f"{path} holds no scores of dropped neurons; run stndt interpret again")
     return found
 
 
-def _same_recording(model: TrainedModel, other: TrainedModel) -> None:
+def _check_same_recording(model: TrainedModel, other: TrainedModel) -> None:
     one, two = model.trained.data, other.trained.data
     same = all(
         np.array_equal(a.heldin, b.heldin)

@@ -1,7 +1,8 @@
-"""Trained models put to questions: what they attend to, and their rates with neurons silenced.
+"""Attention maps of trained models, and their rates with some neurons silenced.
 
-Everything runs over batches, so that memory is bounded by a batch: no attention map of every
-trial is ever held. A program is compiled once for an architecture, for all runs that have it.
+Trials are processed in batches, so that memory is bounded by a batch: the attention maps of all
+trials are never held at once. A program is compiled once for an architecture and shared by all
+runs that have it.
 """
 
 from __future__ import annotations
@@ -20,19 +21,21 @@ from stndt_jax.data.trials import Trials
 from stndt_jax.evaluation.evaluate import Select, TrainedModel
 from stndt_jax.parallel import lifts
 from stndt_jax.training import masking, step
-from stndt_jax.types import Array, Bool, Float, Int, NDArray, Params, UInt
+from stndt_jax.types import Array, Bool, Float, NDArray, Params, UInt
 
-# Entries of attention maps in a batch, all layers together: 64 MB of float32.
+# Entries of the attention maps of a batch, all layers together: 64 MB of float32.
 _MAP_ENTRIES = 2**24
 
 
-class Maps(NamedTuple):
-    """What one member attends to, averaged over heads.
+class AttentionMaps(NamedTuple):
+    """Attention of one member, mean over heads. Every row of a map adds up to 1.
 
     Attributes:
-        spatial: attention of neurons (rows) to neurons, mean over trials; None without it.
-        temporal: attention of bins (rows) to bins, mean over the trials that have both recorded.
-        received: attention that a neuron receives in a trial, mean over all neurons that attend;
+        spatial: attention of neurons (rows) to neurons, mean over trials; None for NDT, which has
+            no attention over neurons.
+        temporal: attention of bins (rows) to bins, mean over the trials in which both bins were
+            recorded.
+        received: attention that a neuron receives in a trial, mean over all attending neurons;
             it adds up to 1 over neurons. None without spatial attention.
     """
 
@@ -41,32 +44,33 @@ class Maps(NamedTuple):
     received: Float[NDArray, "R L N"] | None
 
 
-def attention(model: TrainedModel, trials: Trials, select: Select = "cobps") -> Maps:
-    """A member's attention in some trials.
+def maps(model: TrainedModel, trials: Trials, select: Select = "cobps") -> AttentionMaps:
+    """A member's attention maps, averaged over trials.
 
     Args:
         model: the member.
-        trials: whose held-in counts it is shown.
+        trials: whose held-in counts are the input.
         select: which of the member's weights.
     """
     arch = model.trained.arch
     T, N, L = arch.dims.bins, arch.dims.neurons, arch.model.layers
     params, hyper = weights(model, select)
     run = _attention_program(step.inference(arch))
-    most = max(1, _MAP_ENTRIES // (L * (N * N + T * T)))
+    batch_size = max(1, _MAP_ENTRIES // (L * (N * N + T * T)))
     spatial, received = np.zeros((L, N, N)), []
     temporal, pairs = np.zeros((L, T, T)), np.zeros((T, T))
-    for counts_BTN, known_BTN, real_B in batches(model, trials, most):
-        found = run(params, hyper, counts_BTN, known_BTN, jnp.asarray(real_B, jnp.float32))
-        temporal += np.asarray(found["temporal"], float)
-        pairs += np.asarray(found["pairs"], float)
+    for counts_BTN, has_count_BTN, real_B in batches(model, trials, batch_size):
+        sums = run(params, hyper, counts_BTN, has_count_BTN, jnp.asarray(real_B, jnp.float32))
+        temporal += np.asarray(sums["temporal"], float)
+        pairs += np.asarray(sums["pairs"], float)
         if arch.model.spatial:
-            spatial += np.asarray(found["spatial"], float)
-            received.append(np.asarray(found["received"])[:, real_B])
+            spatial += np.asarray(sums["spatial"], float)
+            received.append(np.asarray(sums["received"])[:, real_B])
     temporal /= np.maximum(pairs, 1)
     if not received:
-        return Maps(None, temporal, None)
-    return Maps(spatial / len(trials), temporal, np.concatenate(received, axis=1).swapaxes(0, 1))
+        return AttentionMaps(None, temporal, None)
+    received_RLN = np.concatenate(received, axis=1).swapaxes(0, 1)
+    return AttentionMaps(spatial / len(trials), temporal, received_RLN)
 
 
 def rates(
@@ -75,8 +79,8 @@ def rates(
     """Mean rate over models by their weights, expected counts per bin.
 
     Args:
-        models: as `evaluate.models` gives them.
-        trials: whose held-in counts they are shown.
+        models: as `evaluate.models` returns them.
+        trials: whose held-in counts are the input.
         select: which of each member's weights.
     """
     mean_RTN: NDArray | None = None
@@ -84,54 +88,42 @@ def rates(
         params, hyper = weights(model, select)
         run = _rates_program(step.inference(model.trained.arch))
         rows = [
-            np.asarray(run(params, hyper, counts_BTN, known_BTN))[real_B]
-            for counts_BTN, known_BTN, real_B in batches(model, trials, len(trials))
+            np.asarray(run(params, hyper, counts_BTN, has_count_BTN))[real_B]
+            for counts_BTN, has_count_BTN, real_B in batches(model, trials, len(trials))
         ]
-        share_RTN = np.float32(model.weight) * np.concatenate(rows)
-        mean_RTN = share_RTN if mean_RTN is None else mean_RTN + share_RTN
+        weighted_RTN = np.float32(model.weight) * np.concatenate(rows)
+        mean_RTN = weighted_RTN if mean_RTN is None else mean_RTN + weighted_RTN
     assert mean_RTN is not None
     return mean_RTN
 
 
 def silence(trials: Trials, neurons: Sequence[int] | NDArray) -> Trials:
-    """The trials as if some held-in neurons had never spiked in observed bins."""
+    """The trials with the observed counts of some held-in neurons set to zero."""
     heldin_RTN = trials.heldin.copy()
     heldin_RTN[:, :, np.asarray(neurons, int)] = 0
     return dataclasses.replace(trials, heldin=heldin_RTN)
 
 
 def weights(model: TrainedModel, select: Select) -> tuple[Params, Hyper]:
-    """A member's parameters and its scalars."""
+    """A member's parameters and hyperparameters."""
     hyper = jax.tree.map(lambda leaf: leaf[model.member], model.trained.hyper)
     return model.trained.params(model.member, select), hyper
 
 
 def clean(
-    arch: step.Arch, counts_BTN: UInt[Array, "B T N"], known_BTN: Bool[Array, "B T N"]
+    arch: step.Arch, counts_BTN: UInt[Array, "B T N"], has_count_BTN: Bool[Array, "B T N"]
 ) -> tuple[Float[Array, "B T N"], Bool[Array, "B T"] | None]:
-    """What a network is given of some trials: its input, and the bins it may attend to."""
+    """The network's input for some trials, and the bins that may be attended to."""
     x_BTN = masking.clean(counts_BTN, arch.dims)
     if arch.dims.gaps:
-        x_BTN = jnp.where(known_BTN, x_BTN, 0)
-    return x_BTN, step.attendable(known_BTN, arch.dims)
-
-
-def pick(trials: Trials, rows: Int[NDArray, " r"]) -> Trials:
-    """Some of the trials."""
-    arrays = {field.name: getattr(trials, field.name) for field in dataclasses.fields(trials)}
-    chosen: dict[str, Any] = {name: x if x is None else x[rows] for name, x in arrays.items()}
-    return Trials(**chosen)
-
-
-def spaced(number: int, most: int) -> Int[NDArray, " r"]:
-    """All of ``number`` places, or, of more than ``most``, that many evenly spaced ones."""
-    return np.unique(np.linspace(0, number - 1, min(number, most)).round().astype(int))
+        x_BTN = jnp.where(has_count_BTN, x_BTN, 0)
+    return x_BTN, step.attendable(has_count_BTN, arch.dims)
 
 
 def batches(
     model: TrainedModel, trials: Trials, most: int
 ) -> Iterator[tuple[UInt[Array, "B T N"], Bool[Array, "B T N"], Bool[NDArray, " B"]]]:
-    """Counts, where they are known, and which trials are no filling; every batch of one size."""
+    """Counts, where they are known, and which trials are not padding; all batches of one size."""
     dims = model.trained.arch.dims
     counts_RTN = trials.counts(dims.bins_forward, dims.heldout)
     has_count_RTN = trials.has_count(dims.bins_forward, dims.heldout)
@@ -151,30 +143,37 @@ def _rates_program(arch: step.Arch) -> Any:
 
 @functools.cache
 def _attention_program(arch: step.Arch) -> Any:
-    return lifts.compiled(functools.partial(_attention, arch))
+    return lifts.compiled(functools.partial(_attention_sums, arch))
 
 
-def _attention(
+def _attention_sums(
     arch: step.Arch,
     params: Params,
     hyper: Hyper,
     counts_BTN: UInt[Array, "B T N"],
-    known_BTN: Bool[Array, "B T N"],
+    has_count_BTN: Bool[Array, "B T N"],
     real_B: Float[Array, " B"],
 ) -> dict[str, Array]:
-    """Sums over the trials of a batch that are ``real``, and what every trial's neurons receive."""
-    x_BTN, attendable_BT = clean(arch, counts_BTN, known_BTN)
+    """Sums over the trials of a batch that are ``real``, not padding.
+
+    Returns:
+        ``temporal`` (L, T, T): sum over trials in which both bins may be attended to;
+        ``pairs`` (T, T): the number of these trials; with attention over neurons also ``spatial``
+        (L, N, N): sum over trials, and ``received`` (L, B, N): of every trial, mean over attending
+        neurons.
+    """
+    x_BTN, attendable_BT = clean(arch, counts_BTN, has_count_BTN)
     _, out = arch.network.apply({"params": params}, x_BTN, step.forward_hyper(hyper), attendable_BT)
     bins_BT = (
         jnp.ones(x_BTN.shape[:2]) if attendable_BT is None else attendable_BT.astype(jnp.float32)
     )
     pairs_BTT = real_B[:, None, None] * bins_BT[:, :, None] * bins_BT[:, None, :]
-    found = {
+    sums = {
         "temporal": jnp.einsum("lbts,bts->lts", out["temporal_attention"], pairs_BTT),
         "pairs": pairs_BTT.sum(axis=0),
     }
     if arch.model.spatial:
         a_LBNN = out["spatial_attention"]
-        found["spatial"] = jnp.einsum("lbnm,b->lnm", a_LBNN, real_B)
-        found["received"] = a_LBNN.mean(axis=-2)
-    return found
+        sums["spatial"] = jnp.einsum("lbnm,b->lnm", a_LBNN, real_B)
+        sums["received"] = a_LBNN.mean(axis=-2)
+    return sums

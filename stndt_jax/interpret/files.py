@@ -1,4 +1,4 @@
-"""An interpretation in words and as ``attention.h5``, ``neurons.csv`` and ``interpret.json``."""
+"""An interpretation as text and as ``attention.h5``, ``neurons.csv`` and ``interpret.json``."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ COLUMNS = (
 def write(found: Interpretation, folder: Path) -> list[Path]:
     """Writes the three files; returns their paths.
 
-    ``neurons.csv`` has a row a neuron, held-in first. ``importance_sd`` is over members, empty for
-    one; ``rank`` counts from 1 among the held-in or the held-out neurons. What is not known is
-    empty.
+    ``attention.h5`` holds the arrays and numbers of `Interpretation` by name, ``interpret.json``
+    its labels and summary. ``neurons.csv`` has one row per neuron, held-in first:
+    ``importance_sd`` is the standard deviation over members, empty for a single one, and ``rank``
+    counts from 1 among the held-in or the held-out neurons. Unknown values are empty.
 
     Raises:
-        UserError: a file cannot be written there.
+        UserError: a file cannot be written.
     """
     directory.make(folder)
     values = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
@@ -55,12 +56,12 @@ def read(folder: Path) -> Interpretation:
     Raises:
         UserError: a file is missing or damaged.
     """
-    again = "start stndt interpret again"
-    told = files.read_json(folder / SUMMARY, again)
+    again = "run stndt interpret again"
+    words = files.read_json(folder / SUMMARY, again)
     names = {field.name for field in dataclasses.fields(Interpretation)}
     values: dict[str, Any] = dict.fromkeys(names)
     try:
-        values |= {"labels": list(told["labels"]), "summary": dict(told["summary"])}
+        values |= {"labels": list(words["labels"]), "summary": dict(words["summary"])}
         with h5py.File(folder / ARRAYS, "r") as file:
             values |= {name: item[()] for name, item in file.items() if name in names}
             for name, value in file.attrs.items():
@@ -81,8 +82,7 @@ def table(found: Interpretation) -> str:
     deviation: list[Any] = [""] * N
     if found.importance is not None:
         assert found.importance_by_member is not None
-        parts = (found.importance[:n], found.importance[n:])
-        rank = [int(place) for part in parts for place in rankings.ranks(part)]
+        rank = [int(rank) for rank in rankings.ranks_by_group(found.importance, n)]
         if np.isfinite(found.importance_by_member[:, 0]).sum() > 1:
             deviation = _numbers(np.nanstd(found.importance_by_member, axis=0, ddof=1))
     columns = (
@@ -120,13 +120,15 @@ def text(found: Interpretation) -> str:
         name = "members, by gradients"
         agreement[name] = _row(name, s["gradients"]["members"])
     if agreement:
-        heads = ["importance agrees over", "rankings", "Spearman", "top tenth shared", "by chance"]
+        heads = ["rankings agree across", "rankings", "Spearman", "top tenth shared", "by chance"]
         lines += ["", tables.table(heads, list(agreement.values()))]
     rows = {
         "attention and mean rate": s.get("importance and rate"),
         "gradients and mean rate": s.get("gradients", {}).get("and rate"),
         "attention and gradients": s.get("gradients", {}).get("and attention"),
-        "the same, rate taken out": s.get("gradients", {}).get("and attention, rate taken out"),
+        "the same, controlling for rate": s.get("gradients", {}).get(
+            "and attention, rate taken out"
+        ),
     }
     shown = [[name, tables.number(value, 3)] for name, value in rows.items() if value is not None]
     if shown:
@@ -140,7 +142,7 @@ def _row(name: str, found: dict[str, Any]) -> list[str]:
 
 
 def _numbers(values: NDArray | None, length: int = 0) -> list[Any]:
-    """Numbers as a CSV holds them: six digits, empty where unknown."""
+    """Numbers for CSV: six significant digits, empty if unknown."""
     if values is None:
         return [""] * length
     return [f"{value:.6g}" if np.isfinite(value) else "" for value in values]

@@ -1,14 +1,15 @@
-"""Integrated gradients: how much of the held-out log-rates a neuron's spikes account for.
+"""Integrated gradients: how much of the held-out log-rates is attributed to a neuron's spikes.
 
-Along the straight path from silence (no spike) to a trial's counts x, the change of any function
-f of the input splits into shares of its entries::
+Along the straight path from silence (no spikes) to a trial's counts x, the change of any function
+f of the input splits into attributions to its entries::
 
-    share_tn = x_tn * integral over a in [0, 1] of df/dx_tn (a x),    sum share = f(x) - f(0)
+    attribution_tn = x_tn * integral over a in [0, 1] of df/dx_tn (a x)
+    sum over t, n of attribution_tn = f(x) - f(0)
 
-There is one f for every held-out neuron and bin. Rather than one gradient for each of them, f is
-their sum with random signs, over the square root of their number: the mean square of a share over
-signs is its mean square over held-out neurons and bins. A neuron's share is the sum over its bins,
-its importance the root mean square over trials and signs.
+There is one f for every held-out neuron and bin. Instead of one gradient for each of them, f is
+their sum with random signs, over the square root of their number: the mean over signs of a squared
+attribution is its mean square over held-out neurons and bins. The attribution to a neuron is the
+sum over its bins; its importance is the root mean square over trials and sign samples.
 
 Source: M. Sundararajan, A. Taly and Q. Yan, Axiomatic attribution for deep networks, ICML 2017.
 """
@@ -24,115 +25,118 @@ import jax.numpy as jnp
 import numpy as np
 
 from stndt_jax.config.schema import Hyper
-from stndt_jax.data.trials import Trials
+from stndt_jax.data.trials import Trials, evenly_spaced
 from stndt_jax.evaluation.evaluate import Select, TrainedModel
 from stndt_jax.interpret import attention
 from stndt_jax.parallel import lifts
 from stndt_jax.training import step
 from stndt_jax.types import Array, Bool, Float, NDArray, Params, UInt
 
-# Trials in a batch, times probes: every one keeps all activations of a backward pass.
+# Trials in a batch times sign samples: each keeps all activations of a backward pass.
 _BATCH = 32
 
 
 class Attributions(NamedTuple):
-    """What integrated gradients say of held-in neurons.
+    """Attributions to held-in neurons: one row per trial and sign sample.
 
     Attributes:
-        shares: of every trial's and draw of signs' sum of log-rates, in nats.
-        change: that sum's difference between the trial and silence, which the shares add up to
-            but for the error of the integral.
+        attributions: to every neuron, of the signed sum of log-rates, in nats.
+        change: the difference of that sum between the trial and silence, to which the
+            attributions add up, but for the error of the quadrature.
     """
 
-    shares: Float[NDArray, "S N_in"]
+    attributions: Float[NDArray, "S N_in"]
     change: Float[NDArray, " S"]
 
     @property
     def importance(self) -> Float[NDArray, " N_in"]:
         """Root mean square change of a held-out log-rate that is due to a neuron, in nats."""
-        return np.sqrt(np.mean(self.shares**2, axis=0))
+        return np.sqrt(np.mean(self.attributions**2, axis=0))
 
     @property
     def error(self) -> float:
-        """What the integral misses, relative to the change, both as root mean squares."""
-        missed = self.shares.sum(axis=1) - self.change
-        return float(np.sqrt(np.mean(missed**2) / max(np.mean(self.change**2), 1e-30)))
+        """Root mean square error of the quadrature, relative to that of the change."""
+        missing = self.attributions.sum(axis=1) - self.change
+        return float(np.sqrt(np.mean(missing**2) / max(np.mean(self.change**2), 1e-30)))
 
 
-def integrated(
+def attribute(
     model: TrainedModel,
     trials: Trials,
     *,
     steps: int = 16,
-    draws: int = 2,
-    most: int = 64,
+    sign_samples: int = 2,
+    max_trials: int = 64,
     seed: int = 0,
     select: Select = "cobps",
 ) -> Attributions:
-    """Shares of held-in neurons in the log-rates of held-out ones, observed bins.
+    """Attributes the log-rates of held-out neurons in observed bins to held-in neurons.
 
-    A recording without held-out neurons has its held-in ones predicted in their place.
+    If the recording has no held-out neurons, the log-rates are those of the held-in neurons.
 
     Args:
         model: the member.
-        trials: whose held-in counts it is shown.
-        steps: points of the path, those of Gauss and Legendre.
-        draws: of random signs for every trial.
-        most: trials to use; of more, this many evenly spaced ones.
+        trials: whose held-in counts are the input.
+        steps: points of the Gauss-Legendre quadrature along the path.
+        sign_samples: samples of random signs for every trial.
+        max_trials: trials to use; if there are more, evenly spaced ones.
         seed: of the signs.
         select: which of the member's weights.
     """
-    chosen = attention.spaced(len(trials), most)
     arch, (params, hyper) = model.trained.arch, attention.weights(model, select)
-    run = _program(step.inference(arch), steps, draws)
-    shares, change = [], []
-    batches = attention.batches(model, attention.pick(trials, chosen), max(1, _BATCH // draws))
-    for number, (counts_BTN, known_BTN, real_B) in enumerate(batches):
+    run = _program(step.inference(arch), steps, sign_samples)
+    chosen = trials.subset(evenly_spaced(len(trials), max_trials))
+    attributions, change = [], []
+    batches = attention.batches(model, chosen, max(1, _BATCH // sign_samples))
+    for number, (counts_BTN, has_count_BTN, real_B) in enumerate(batches):
         key = jax.random.fold_in(jax.random.key(seed), number)
-        shares_PBN, change_PB = run(params, hyper, counts_BTN, known_BTN, key)
-        shares.append(np.asarray(shares_PBN, float)[:, real_B].reshape(-1, arch.dims.heldin))
-        change.append(np.asarray(change_PB, float)[:, real_B].reshape(-1))
-    return Attributions(np.concatenate(shares), np.concatenate(change))
+        attributions_SBN, change_SB = run(params, hyper, counts_BTN, has_count_BTN, key)
+        attributions.append(
+            np.asarray(attributions_SBN, float)[:, real_B].reshape(-1, arch.dims.heldin)
+        )
+        change.append(np.asarray(change_SB, float)[:, real_B].reshape(-1))
+    return Attributions(np.concatenate(attributions), np.concatenate(change))
 
 
 @functools.cache
-def _program(arch: step.Arch, steps: int, draws: int) -> Any:
-    return lifts.compiled(functools.partial(_integrate, arch, steps, draws))
+def _program(arch: step.Arch, steps: int, sign_samples: int) -> Any:
+    return lifts.compiled(functools.partial(_integrate, arch, steps, sign_samples))
 
 
 def _integrate(
     arch: step.Arch,
     steps: int,
-    draws: int,
+    sign_samples: int,
     params: Params,
     hyper: Hyper,
     counts_BTN: UInt[Array, "B T N"],
-    known_BTN: Bool[Array, "B T N"],
+    has_count_BTN: Bool[Array, "B T N"],
     key: Array,
-) -> tuple[Float[Array, "P B N_in"], Float[Array, "P B"]]:
+) -> tuple[Float[Array, "S B N_in"], Float[Array, "S B"]]:
+    """Attributions to neurons and the change, for every sign sample and trial of a batch."""
     dims = arch.dims
-    x_BTN, attendable_BT = attention.clean(arch, counts_BTN, known_BTN)
+    x_BTN, attendable_BT = attention.clean(arch, counts_BTN, has_count_BTN)
     first = dims.heldin if dims.heldout else 0
 
-    def outputs(x_BTN: Array) -> Array:
+    def log_rates(x_BTN: Array) -> Array:
         z_BTN, _ = arch.network.apply(
             {"params": params}, x_BTN, step.forward_hyper(hyper), attendable_BT
         )
         return z_BTN[:, : dims.bins_observed, first:]
 
-    at_end, at_start = outputs(x_BTN), outputs(jnp.zeros_like(x_BTN))
-    signs = jax.random.rademacher(key, (draws, *at_end.shape), jnp.float32)
+    at_end, at_start = log_rates(x_BTN), log_rates(jnp.zeros_like(x_BTN))
+    signs = jax.random.rademacher(key, (sign_samples, *at_end.shape), jnp.float32)
     signs = signs / math.sqrt(at_end.shape[1] * at_end.shape[2])
 
-    def add(total: Array, point: tuple[Array, Array]) -> tuple[Array, None]:
-        place, weight = point
-        _, pull = jax.vjp(outputs, place * x_BTN)
-        (gradient,) = jax.vmap(pull)(signs)
+    def add(total: Array, node: tuple[Array, Array]) -> tuple[Array, None]:
+        position, weight = node
+        _, pullback = jax.vjp(log_rates, position * x_BTN)
+        (gradient,) = jax.vmap(pullback)(signs)
         return total + weight * gradient, None
 
-    # More of their points lie near silence, where the gradient turns fastest.
-    places, weights = np.polynomial.legendre.leggauss(steps)
-    points = (jnp.asarray((places + 1) / 2, jnp.float32), jnp.asarray(weights / 2, jnp.float32))
-    total, _ = jax.lax.scan(add, jnp.zeros((draws, *x_BTN.shape)), points)
-    shares_PBN = jnp.sum(total * x_BTN[None], axis=2)[..., : dims.heldin]
-    return shares_PBN, jnp.sum(signs * (at_end - at_start)[None], axis=(2, 3))
+    # Gauss-Legendre nodes are dense near silence, where the gradient changes fastest.
+    positions, weights = np.polynomial.legendre.leggauss(steps)
+    nodes = (jnp.asarray((positions + 1) / 2, jnp.float32), jnp.asarray(weights / 2, jnp.float32))
+    total, _ = jax.lax.scan(add, jnp.zeros((sign_samples, *x_BTN.shape)), nodes)
+    attributions_SBN = jnp.sum(total * x_BTN[None], axis=2)[..., : dims.heldin]
+    return attributions_SBN, jnp.sum(signs * (at_end - at_start)[None], axis=(2, 3))

@@ -1,8 +1,8 @@
-"""How important neurons are, how far rankings of them agree, and whether it is more than rate.
+"""Rankings of neurons by importance: how far several agree, and whether they follow the rates.
 
-A ranking is a row of one value a neuron. Rankings are compared by Spearman's rank correlation and
-by the overlap of their first tenths; two random sets of k among N share k^2 / N neurons on
-average (the mean of the hypergeometric distribution), so chance is a share of k / N.
+A ranking is a row with one value per neuron. Rankings are compared by Spearman's rank correlation
+and by the overlap of their top tenths. Two random sets of k among N neurons share k^2 / N neurons
+on average (the mean of the hypergeometric distribution), so the overlap due to chance is k / N.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from scipy.stats import rankdata
 from stndt_jax.types import Float, Int, NDArray
 
 TOP = 0.1
-"""The share of neurons that counts as the top of a ranking."""
+"""The fraction of neurons that counts as the top of a ranking."""
 
 
 class Agreement(NamedTuple):
-    """How far several rankings of the same neurons agree, as means over all pairs of them.
+    """How far several rankings of the same neurons agree: means over all pairs of rankings.
 
     Attributes:
-        rankings: how many there are; those that hold no ranking (all values alike) are left out.
+        rankings: their number, without those that rank nothing (all values equal).
         spearman: rank correlation; NaN for fewer than two rankings.
-        overlap: share of the top neurons that two rankings have in common.
-        chance: that share for random rankings.
+        overlap: fraction of the top neurons that two rankings have in common.
+        chance: that fraction for random rankings.
     """
 
     rankings: int
@@ -39,13 +39,13 @@ def agreement(
 ) -> Agreement:
     """Mean agreement of every pair of rankings, in time linear in their number.
 
-    With unit vectors r of centred ranks, the sum of all products of different rows is
-    ``|sum r|^2 - S``; a neuron that is at the top of c rankings is shared by c (c - 1) / 2 pairs.
+    With centred ranks of unit length r, the sum of the products of all pairs of different rows is
+    ``|sum r|^2 - S``; a neuron at the top of c rankings is shared by c (c - 1) / 2 pairs.
 
     Args:
         rows_SN: rankings; rows with NaN are left out.
-        given: a quantity of the neurons, such as their rate: what of the ranks is linear in its
-            ranks is taken out first, which makes the correlation a partial one.
+        given: a quantity of the neurons, such as their rate, to control for: the part of the ranks
+            that is linear in its ranks is removed first, so that the correlation is a partial one.
     """
     N = rows_SN.shape[1]
     top = top_count(N)
@@ -58,7 +58,7 @@ def agreement(
         return Agreement(S, float("nan"), float("nan"), top / N)
     pairs = S * (S - 1)
     spearman = (np.sum(ranks_SN.sum(axis=0) ** 2) - S) / pairs
-    # What is left when the ranks of `given` are out is what has a top, then.
+    # With `given`, the top is that of the residual ranks.
     ordered_SN = rows_SN if given is None else ranks_SN
     first_SK = np.argsort(-ordered_SN, axis=1, kind="stable")[:, :top]
     times_N = np.bincount(first_SK.ravel(), minlength=N)
@@ -69,27 +69,32 @@ def agreement(
 def spearman(
     a: Float[NDArray, " N"], b: Float[NDArray, " N"], given: Float[NDArray, " N"] | None = None
 ) -> float:
-    """Rank correlation of two quantities, or their partial one given a third; NaN if undefined."""
+    """Rank correlation of two quantities, partial if a third is given; NaN if undefined."""
     return agreement(np.stack([a, b]), given=given).spearman
 
 
 def top_count(neurons: int) -> int:
-    """How many neurons are the top of a ranking."""
+    """The number of neurons that are the top of a ranking."""
     return max(1, round(TOP * neurons))
 
 
 def ranks(values: Float[NDArray, " N"]) -> Int[NDArray, " N"]:
-    """1 for the largest value; equal values in the order of the neurons."""
-    places = np.empty(len(values), int)
-    places[np.argsort(-values, kind="stable")] = np.arange(1, len(values) + 1)
-    return places
+    """1 for the largest value; equal values are ranked in the order of the neurons."""
+    ranks_N = np.empty(len(values), int)
+    ranks_N[np.argsort(-values, kind="stable")] = np.arange(1, len(values) + 1)
+    return ranks_N
+
+
+def ranks_by_group(values: Float[NDArray, " N"], heldin: int) -> Int[NDArray, " N"]:
+    """Ranks among the held-in neurons, then among the held-out ones, each from 1."""
+    return np.concatenate([ranks(values[:heldin]), ranks(values[heldin:])])
 
 
 def lag_profile(temporal: Float[NDArray, "... T T"]) -> Float[NDArray, "... lags"]:
     """Mean attention by lag from ``-(T - 1)`` to ``T - 1`` bins; above 0, to a later bin.
 
-    The mean is over all bins that have another bin at this lag, so that long lags are not
-    smaller merely because fewer bins have them.
+    The mean is over all bins for which the other bin exists, so that long lags are not smaller
+    only because fewer bins have them.
     """
     T = temporal.shape[-1]
     lags = range(-(T - 1), T)
@@ -98,12 +103,12 @@ def lag_profile(temporal: Float[NDArray, "... T T"]) -> Float[NDArray, "... lags
 
 
 def _unit_ranks(rows_SN: NDArray, given: NDArray | None) -> NDArray:
-    """Centred ranks of every row, of length 1; of length 0 where all values are alike."""
+    """Centred ranks of every row, of length 1; of length 0 if all values are equal."""
     ranks_SN = rankdata(rows_SN, axis=1)
     ranks_SN = ranks_SN - ranks_SN.mean(axis=1, keepdims=True)
     if given is not None:
         (along_N,) = _unit_ranks(np.asarray(given, float)[None], None)
         ranks_SN = ranks_SN - (ranks_SN @ along_N)[:, None] * along_N
     length_S1 = np.linalg.norm(ranks_SN, axis=1, keepdims=True)
-    # Rounding leaves about 1e-12 of ranks that `given` explains in full.
+    # Rounding leaves about 1e-12 of ranks that `given` explains completely.
     return np.where(length_S1 > 1e-6, ranks_SN / np.maximum(length_S1, 1e-6), 0.0)

@@ -22,10 +22,10 @@ from stndt_jax.types import Float, Int, NDArray
 SEQUENTIAL = "viridis"
 HELDIN, HELDOUT = TRUE, BEST
 COLORS = {
-    ablation.IMPORTANT: BEST,
+    ablation.MOST_FIRST: BEST,
     ablation.RANDOM: "#666666",
-    ablation.LEAST: "#0072B2",
-    ablation.SECOND: "#009E73",
+    ablation.LEAST_FIRST: "#0072B2",
+    ablation.BY_GRADIENTS: "#009E73",
 }
 STYLES: tuple[Any, ...] = ("-", "--")
 MARKS = dict(zip(COLORS, "os^D", strict=True))
@@ -260,7 +260,7 @@ def dropping_curves(found: Mapping[str, Any], *, scores: Sequence[str] | None = 
     """
     models = found["models"]
     first = next(iter(models.values()))
-    shown = list(scores or first[ablation.IMPORTANT])
+    shown = list(scores or first[ablation.MOST_FIRST])
     fig = Figure(figsize=(2.4 * len(shown) + 0.5, 4.1), layout="constrained")
     axes = fig.subplots(2, len(shown), sharex=True, squeeze=False)
     x_F = np.array(found["fractions"], float)
@@ -274,7 +274,7 @@ def dropping_curves(found: Mapping[str, Any], *, scores: Sequence[str] | None = 
                 look: dict[str, Any] = {"color": COLORS[order], "linestyle": style}
                 look |= {"marker": MARKS[order], "markersize": 2.5, "linewidth": 1.0}
                 label = f"{name}, {order}"
-                changes = ablation.relative(rows.tolist())
+                changes = ablation.relative_change(rows.tolist())
                 for ax, values in ((axes[0, column], rows), (axes[1, column], changes)):
                     ax.plot(x_F, values.mean(axis=0), label=label, **look)
                     if len(values) > 1:

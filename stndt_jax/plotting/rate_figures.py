@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from matplotlib.figure import Figure
 
-from stndt_jax.data.trials import SpikeData, Trials
+from stndt_jax.data.trials import SpikeData, Trials, evenly_spaced
 from stndt_jax.evaluation import baselines, scoring
 from stndt_jax.evaluation.evaluate import TrainedModel
 from stndt_jax.interpret import attention
@@ -147,7 +147,7 @@ def _of_behavior(
         return
     if train.behavior.shape[2] < 2:
         return
-    fitted = attention.pick(train, attention.spaced(len(train), _DECODED))
+    fitted = train.subset(evenly_spaced(len(train), _DECODED))
     assert fitted.behavior is not None
     rates_RTN = attention.rates(models, fitted)[:, :T]
     decoded_RTD = scoring.decode(rates_RTN, fitted.behavior, inferred_RTN[:, :T])
@@ -194,7 +194,7 @@ def _shown(data: SpikeData, trials: Trials) -> list[int]:
     firsts = [int(np.flatnonzero(trials.conditions == c)[0]) for c in groups]
     rest = [r for r in range(len(trials)) if r not in firsts]
     # Four that are far from each other in the order of the conditions.
-    spread = attention.spaced(len(firsts), 4)
+    spread = evenly_spaced(len(firsts), 4)
     return ([firsts[i] for i in spread] + rest)[:4]
 
 

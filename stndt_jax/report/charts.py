@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stndt_jax.data.trials import evenly_spaced
 from stndt_jax.report.markup import Html, tag
 from stndt_jax.types import NDArray
 
@@ -160,9 +161,7 @@ def _span(y: NDArray, levels: list[float], robust: bool) -> tuple[float, float]:
 
 
 def _thinned(x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
-    if len(x) <= MOST_POINTS:
-        return x, y
-    kept = np.unique(np.linspace(0, len(x) - 1, MOST_POINTS).round().astype(int))
+    kept = evenly_spaced(len(x), MOST_POINTS)
     return x[kept], y[kept]
 
 

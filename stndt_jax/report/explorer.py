@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from stndt_jax.data.trials import evenly_spaced
 from stndt_jax.report.markup import Html, data_script, tag
 from stndt_jax.run import Run
 from stndt_jax.types import Float, NDArray, Shaped, UInt
@@ -24,7 +25,7 @@ UNKNOWN = 255  # in place of a count
 def shown_trials(trials: int, bins: int, neurons: int) -> NDArray:
     """Which trials travel: all, or as many as there is room for, evenly spread."""
     most = max(4, MOST_VALUES // (bins * neurons))
-    return np.unique(np.linspace(0, trials - 1, min(trials, most)).round().astype(int))
+    return evenly_spaced(trials, most)
 
 
 def packed(x_RTN: UInt[NDArray, "R T N"]) -> str:

@@ -156,8 +156,7 @@ def _neurons(found: Interpretation) -> Html:
     values: dict[str, Sequence[Any]] = {"mean rate (spikes/s)": found.rate_hz.tolist()}
     digits = {"mean rate (spikes/s)": 2}
     if found.importance is not None:
-        parts = (found.importance[:n], found.importance[n:])
-        ranks = [int(place) for part in parts for place in rankings.ranks(part)]
+        ranks = rankings.ranks_by_group(found.importance, n).tolist()
         even = (found.importance * N).tolist()
         values |= {"rank": ranks, "importance (1 is even)": even}
         digits |= {"rank": 0, "importance (1 is even)": 3}

@@ -152,7 +152,9 @@ def main() -> None:
     for name, by_member in rows.items():
         each = ", ".join(f"{auc(row[:n], carries_N):.3f}" for row in by_member)
         print(f"  {name:24} {auc(by_member.mean(axis=0)[:n], carries_N):.3f}   (members {each})")
-    dropped = ablation.drop(models, found.importance[:n], second=found.gradient_importance[:n])
+    dropped = ablation.drop(
+        models, found.importance[:n], gradient_importance=found.gradient_importance[:n]
+    )
     print(ablation.text(dropped))
     ablation.write(dropped, run / "interpret")
     run_figures.draw_interpretation(found, run / "interpret", dropped)
