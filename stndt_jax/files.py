@@ -1,44 +1,81 @@
-"""Files that are whole or not there, JSON, digests.
+"""Writing files whole or not at all, reading JSON, and digests.
 
-Whatever the package writes goes through :func:`replacing`: a file under a unique temporary name in
-the same folder, flushed, then renamed. A reader sees the old file or the new one, never half of
-one, and writers that meet, in threads or on hosts, do not touch each other's temporary file.
+Everything the package writes goes through this module. A file is written under a unique temporary
+name in the same directory, flushed to the disk, and renamed. A reader sees the old file or the new
+one, never part of one, and concurrent writers (threads, processes, hosts) never share a temporary
+file: the last one to rename wins.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from stndt_jax.errors import UserError
 
-# In the name of every temporary file, so that what a killed process left can be told apart.
+# Part of the name of every temporary file and directory, so that leftovers can be recognised.
 PARTIAL = ".partial"
+_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.partial(\..*)?")
 
-_SPACE = "free some space or mend the directory, then start the same command again"
+_SPACE = "free some space or choose another directory, then start the same command again"
 _RESTORE = "restore it from a backup, or train with --fresh, which sets the run aside"
 
 
 def temporary(path: Path) -> Path:
-    """A name beside ``path`` that nobody else has; it keeps the suffix, which tells the format."""
+    """A unique temporary name beside ``path``, with the same suffix."""
     return path.with_name(f".{path.stem}.{secrets.token_hex(8)}{PARTIAL}{path.suffix}")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a name is that of a temporary file or directory, of this version or an earlier one.
+
+    Earlier versions used fixed names such as ``run.json.partial``.
+    """
+    return _TEMPORARY.fullmatch(path.name) is not None or path.name.endswith(PARTIAL)
+
+
+def remove_temporary(directory: Path, older_than_s: float = 0.0) -> None:
+    """Removes the temporary files and directories that killed processes left in a directory.
+
+    Args:
+      directory: where to look; subdirectories are left alone.
+      older_than_s: minimum age in seconds of what is removed. Must be above the time that a
+        writer needs unless the caller knows that nobody writes to this directory.
+    """
+    if not directory.is_dir():
+        return
+    newest = time.time() - older_than_s
+    for path in directory.iterdir():
+        with contextlib.suppress(OSError):
+            if not is_temporary(path) or path.lstat().st_mtime > newest:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
 
 
 @contextlib.contextmanager
 def replacing(path: Path, advice: str = _SPACE) -> Iterator[Path]:
-    """Gives a temporary file to write, which then takes the place of ``path``.
+    """Yields the name of a temporary file to write; on success, it is renamed to ``path``.
 
-    If the block raises, the temporary file is removed and what stood at ``path`` stays.
+    If the block raises, the temporary file is removed and ``path`` stays as it was. The block
+    should do nothing but write: an OSError raised in it is reported as a failure to write.
 
     Args:
-      path: the file to make or replace.
-      advice: what to do if it cannot be written.
+      path: the file to create or replace.
+      advice: how to proceed if it cannot be written, as the end of the message.
 
     Raises:
       UserError: the file cannot be written.
@@ -50,30 +87,67 @@ def replacing(path: Path, advice: str = _SPACE) -> Iterator[Path]:
             os.fsync(written.fileno())
         partial.replace(path)
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{path} cannot be written ({reason}); {advice}") from error
+        raise _unwritable(path, error, advice) from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
 
 
-def write_text(path: Path, content: str, advice: str = _SPACE) -> None:
-    """Writes a whole text file or none.
+@contextlib.contextmanager
+def staging(path: Path, advice: str = _SPACE) -> Iterator[Path]:
+    """Yields a new temporary directory to fill; on success, it is renamed to ``path``.
+
+    If the block raises, the temporary directory is removed.
 
     Args:
-      path: the file.
-      content: what is to stand in it.
-      advice: what to do if it cannot be written.
+      path: the directory to create; it must not exist, or be empty.
+      advice: as for :func:`replacing`.
+
+    Raises:
+      UserError: the directory cannot be written, or ``path`` holds files.
+    """
+    partial = temporary(path)
+    try:
+        partial.mkdir()
+        yield partial
+        partial.rename(path)
+    except OSError as error:
+        raise _unwritable(path, error, advice) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_bytes(path: Path, content: bytes | memoryview, advice: str = _SPACE) -> None:
+    """Writes a binary file atomically.
+
+    Args:
+      path: the file to create or replace.
+      content: all of its bytes.
+      advice: as for :func:`replacing`.
 
     Raises:
       UserError: the file cannot be written.
     """
     with replacing(path, advice) as partial:
-        partial.write_text(content, encoding="utf-8", errors="backslashreplace")
+        partial.write_bytes(content)
+
+
+def write_text(path: Path, content: str, advice: str = _SPACE) -> None:
+    """Writes a text file atomically, as UTF-8.
+
+    Args:
+      path: the file to create or replace.
+      content: all of its text; line ends are written as they are.
+      advice: as for :func:`replacing`.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    write_bytes(path, content.encode("utf-8", errors="backslashreplace"), advice)
 
 
 def write_json(path: Path, value: Any, advice: str = _SPACE) -> None:
-    """Writes a whole JSON file or none; NaN and infinity become null.
+    """Writes a JSON file atomically; NaN and infinity become null.
 
     Raises:
       UserError: the file cannot be written.
@@ -81,8 +155,67 @@ def write_json(path: Path, value: Any, advice: str = _SPACE) -> None:
     write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n", advice)
 
 
+def append_line(path: Path, line: str, advice: str = _SPACE) -> None:
+    """Appends one line to a text file, in one write; on a full disk, nothing is appended.
+
+    Args:
+      path: the file, created if it does not exist.
+      line: the text, without the line end.
+      advice: as for :func:`replacing`.
+
+    Raises:
+      UserError: the line cannot be written.
+    """
+    content = f"{line}\n".encode(errors="backslashreplace")
+    try:
+        with path.open("ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            if file.write(content) < len(content):
+                file.truncate(size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise _unwritable(path, error, advice) from error
+
+
+@contextlib.contextmanager
+def resuming(path: Path, key: str) -> Iterator[tuple[Path, BinaryIO]]:
+    """Opens a partly written file to append to, kept if the block raises, for downloads.
+
+    Its name depends on ``key`` instead of being unique, so that the next call finds it; a lock of
+    the kernel keeps concurrent callers apart.
+
+    Args:
+      path: the file that will be made of it. This is left to the caller, who checks the content.
+      key: identifies the content, for example its digest.
+
+    Yields:
+      The name of the partly written file, and the file, open for appending at its end.
+
+    Raises:
+      UserError: another process or thread has it open.
+      OSError: it cannot be opened.
+    """
+    partial = path.with_name(f".{path.name}.{sha256(key.encode())[:16]}{PARTIAL}")
+    with partial.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Otherwise another process has just completed the file and renamed it.
+            free = os.path.samestat(os.fstat(file.fileno()), partial.stat())
+        except (BlockingIOError, FileNotFoundError):
+            free = False
+        if not free:
+            raise UserError(
+                f"{path} is being written by another process; wait for it, then repeat the command"
+            )
+        yield partial, file
+
+
+def _unwritable(path: Path, error: OSError, advice: str) -> UserError:
+    return UserError(f"{path} cannot be written ({error.strerror or error}); {advice}")
+
+
 def finite(value: Any) -> Any:
-    """``value`` for JSON: what is not a finite number becomes None."""
+    """``value`` for JSON: numbers that are not finite become None, keys become strings."""
     if isinstance(value, dict):
         return {str(name): finite(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -93,17 +226,17 @@ def finite(value: Any) -> Any:
 
 
 def read_json(path: Path, restore: str = _RESTORE) -> Any:
-    """A JSON file.
+    """Reads a JSON file.
 
     Args:
       path: the file.
-      restore: what to do if it is damaged.
+      restore: how to proceed if it is damaged, as the end of the message.
 
     Raises:
       UserError: it is missing or damaged.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise UserError(
             f"{path} does not exist: {path.parent} is no run directory of stndt train, or not a "
@@ -114,7 +247,26 @@ def read_json(path: Path, restore: str = _RESTORE) -> Any:
         raise UserError(f"{path} cannot be read ({reason}); {restore}") from error
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 digest of a file, in hexadecimal."""
-    with path.open("rb") as stream:
+def sha256(content: Path | bytes) -> str:
+    """The SHA-256 digest of a file or of bytes, in hexadecimal.
+
+    Raises:
+      OSError: the file cannot be read.
+    """
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def tree_sha256(directory: Path) -> dict[str, str]:
+    """The digest of every file below a directory, by its relative name with ``/``.
+
+    Raises:
+      OSError: a file cannot be read.
+    """
+    return {
+        path.relative_to(directory).as_posix(): sha256(path)
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }

@@ -262,7 +262,7 @@ def test_a_file_in_a_file(tmp_path):
 def test_places_that_cannot_be_written(tmp_path, write):
     (tmp_path / "file").write_text("kept")
     for path, message in (
-        (tmp_path, "is a folder"),
+        (tmp_path, "Is a directory"),
         (tmp_path / "no" / "x.h5", "No such file or directory"),
         (tmp_path / "file" / "x.h5", "Not a directory"),
         (tmp_path / ("x" * 300), "File name too long"),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from stndt_jax import files
 from stndt_jax.cli.flags import new_flags, parse, print_help, wants_help
 from stndt_jax.errors import UserError
 
@@ -350,7 +351,7 @@ def _show(data: Any, inputs: Path, *, velocity: bool) -> int:
     from stndt_jax.data import summary
 
     text = summary.of_recording(data)
-    inputs.with_suffix(".txt").write_text(text + "\n")
+    files.write_text(inputs.with_suffix(".txt"), text + "\n")
     print(text)
     written = [inputs, inputs.with_suffix(".txt")]
     if data.eval.heldout is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from stndt_jax import files
 from stndt_jax.data.nlb import check_name
 from stndt_jax.errors import UserError
 
@@ -43,12 +44,13 @@ def download(
     try:
         found = client.get_dandiset(dandiset.number, dandiset.version)
         assets = [asset for asset in found.get_assets() if asset.path.endswith(".nwb")]
-        files = []
+        paths = []
         for asset in sorted(assets, key=lambda asset: asset.path):
             path = folder.joinpath(*_parts(asset.path))
-            files.append(path)
+            paths.append(path)
             digest = _sha256(asset)
-            if path.is_file() and path.stat().st_size == asset.size and _digest(path) == digest:
+            whole = path.is_file() and path.stat().st_size == asset.size
+            if whole and files.sha256(path) == digest:
                 say(f"{path}: complete")
                 continue
             say(f"{path}: {asset.size / 1e6:.1f} MB")
@@ -65,33 +67,33 @@ def download(
             f"DANDI:{dandiset.number}/{dandiset.version} from elsewhere, as "
             f"{folder}/{dandiset.subject}/*desc-train*.nwb and *desc-test*.nwb"
         ) from error
-    if not files:
+    if not paths:
         raise UserError(
             f"DANDI:{dandiset.number}/{dandiset.version} holds no NWB file; the archive has changed"
         )
-    return files
+    return paths
 
 
 def _fetch(asset: Any, path: Path, digest: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    have = partial.stat().st_size if partial.exists() else 0
-    if have > asset.size:
-        partial.unlink()
-        have = 0
-    if have < asset.size:
-        chunks: Iterable[bytes] = asset.get_download_file_iter(chunk_size=CHUNK)(have)
-        with open(partial, "ab") as file:
+    with files.resuming(path, digest) as (partial, file):
+        if file.tell() > asset.size:
+            file.seek(0)
+            file.truncate()
+        if (have := file.tell()) < asset.size:
+            chunks: Iterable[bytes] = asset.get_download_file_iter(chunk_size=CHUNK)(have)
             for chunk in chunks:
                 file.write(chunk)
-    found = _digest(partial)
-    if found != digest:
-        partial.unlink()
-        raise UserError(
-            f"{path}: SHA-256 {found[:12]}... differs from the archive's {digest[:12]}...; it was "
-            "damaged on its way and is removed: repeat the command"
-        )
-    partial.replace(path)
+            file.flush()
+            os.fsync(file.fileno())
+        found = files.sha256(partial)
+        if found != digest:
+            partial.unlink()
+            raise UserError(
+                f"{path}: SHA-256 {found[:12]}... differs from the archive's {digest[:12]}...; the "
+                "download was damaged and is removed: repeat the command"
+            )
+        partial.replace(path)
 
 
 def _sha256(asset: Any) -> str:
@@ -100,11 +102,6 @@ def _sha256(asset: Any) -> str:
     if not stated:
         raise UserError(f"the archive states no SHA-256 of {asset.path}; try again later")
     return str(stated)
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _parts(path: str) -> tuple[str, ...]:

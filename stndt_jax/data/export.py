@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from stndt_jax import __version__
+from stndt_jax import __version__, files
 from stndt_jax.data.arrays import merge
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.data.validation import write_group
@@ -155,18 +155,13 @@ def to_xarray(rates: Rates) -> Any:
 
 def _write_netcdf(rates: Rates, path: Path) -> None:
     data = to_xarray(rates)
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        data.to_netcdf(partial, engine="h5netcdf")
-        partial.replace(path)
+        with files.replacing(path, "check the directory and its free space") as partial:
+            data.to_netcdf(partial, engine="h5netcdf")
     except (ImportError, ValueError) as error:
         raise UserError(
             f"NetCDF needs h5netcdf ({error}); run: pip install 'stndt_jax[export]'"
         ) from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error}; check the folder") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write_hdf5(rates: Rates, path: Path) -> None:

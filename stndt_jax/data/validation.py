@@ -342,10 +342,7 @@ def write_group(
                     rows[number] = row
             else:
                 target.create_dataset(key, data=array, compression="gzip")
-    with files.replacing(path, "check the folder and its free space") as partial:
-        if path.is_dir():
-            raise UserError(f"{path} is a folder; give the name of a file to write")
-        partial.write_bytes(image.getbuffer())
+    files.write_bytes(path, image.getbuffer(), "check the directory and its free space")
 
 
 def ragged(rows: Sequence[NDArray]) -> NDArray:

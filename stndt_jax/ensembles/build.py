@@ -7,7 +7,6 @@ on different trials cannot be compared and are refused. The mean is one of rates
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -123,7 +122,7 @@ def candidates(
     kept: list[Candidate] = []
     left_out: list[str] = []
     first: _Common | None = None
-    seen: dict[bytes, str] = {}
+    seen: dict[str, str] = {}
     for run, members, named in sources(folders, out):
         try:
             mark = directory.read_run(run)["data_fingerprint"]
@@ -148,7 +147,7 @@ def candidates(
                 raise UserError(f"member {k} of {run} was never validated; train it further")
             vote = first.vote(TrainedModel(trained, k, 1.0))
             if vote is not None:
-                name, digest = f"member {k} of {run}", hashlib.sha256(vote.rates.tobytes()).digest()
+                name, digest = f"member {k} of {run}", files.sha256(vote.rates.tobytes())
                 if not np.isfinite(vote.total) or not np.isfinite(vote.rates).all():
                     left_out.append(f"{name} infers rates that are not finite")
                     continue
@@ -319,21 +318,20 @@ def write(
     """
     check_free(out, beside)
     directory.make(out)
-    staging, parts = out / "parts.partial", out / "parts"
-    for leftover in (staging, parts):
-        shutil.rmtree(leftover, ignore_errors=True)
-    staging.mkdir()
+    # Without ensemble.json, what is there was left by an interrupted call.
+    shutil.rmtree(out / "parts", ignore_errors=True)
+    files.remove_temporary(out)
     rows = []
-    for number, (run, members) in enumerate(_by_run(pool, chosen)):
-        part = f"{number:02}"
-        extract.cut(run, [pool.found[m].member for m in members], staging / part)
-        _check_unchanged(staging / part, pool.found[members[0]])
-        for place, m in enumerate(members):
-            row = {"part": part, "member": place, "weight": chosen.weights[m]}
-            rows.append({**row, **_of(pool, chosen, m)})
+    with files.staging(out / "parts") as parts:
+        for number, (run, members) in enumerate(_by_run(pool, chosen)):
+            part = f"{number:02}"
+            extract.cut(run, [pool.found[m].member for m in members], parts / part)
+            _check_unchanged(parts / part, pool.found[members[0]])
+            for k, m in enumerate(members):
+                row = {"part": part, "member": k, "weight": chosen.weights[m]}
+                rows.append({**row, **_of(pool, chosen, m)})
     order = {m: n for n, m in enumerate(chosen.weights)}
     rows.sort(key=lambda row: order[row.pop("candidate")])
-    staging.rename(parts)
     found = {
         "format": 1,
         "data": pool.data,
@@ -396,8 +394,9 @@ def check_free(out: Path, beside: Sequence[str] = ()) -> None:
         raise UserError(
             f"{out} holds an ensemble; give --fresh to set it aside, or choose another --out"
         )
-    ours = {"parts", "parts.partial", "figures", f"{places.FILE}.partial", *beside}
-    if out.is_dir() and any(path.name not in ours for path in out.iterdir()):
+    ours = {"parts", "figures", *beside}
+    there = out.iterdir() if out.is_dir() else ()
+    if any(path.name not in ours and not files.is_temporary(path) for path in there):
         raise UserError(f"--out {out} holds something else; choose another folder")
 
 

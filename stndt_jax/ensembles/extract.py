@@ -6,10 +6,8 @@ takes it. Nothing in it points at the old one.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,8 +60,8 @@ def cut(source: Path, members: Sequence[int], out: Path) -> None:
         out / "run.json", run | {"config": configs.to_mapping(smaller), "sittings": sittings}
     )
     _metrics(source / "metrics.jsonl", out / "metrics.jsonl", config.population, members)
-    with contextlib.suppress(FileNotFoundError):
-        shutil.copyfile(source / "init.json", out / "init.json")
+    if (source / "init.json").exists():
+        files.write_bytes(out / "init.json", (source / "init.json").read_bytes())
     # Last, because a directory without it is no run yet.
     files.write_json(out / "config.json", configs.to_mapping(smaller))
 
@@ -77,4 +75,4 @@ def _metrics(source: Path, out: Path, population: int, members: Sequence[int]) -
         for name, values in row.items():
             if isinstance(values, list) and len(values) == population:
                 row[name] = [values[k] for k in members]
-    out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files.write_text(out, "".join(json.dumps(row) + "\n" for row in rows))

@@ -136,7 +136,7 @@ def _begin(out: Path, source: Path, about: dict[str, Any]) -> None:
                 f"than those of {source}, or other data; choose another --out"
             )
         return
-    build.check_free(out, (f"{FILE}.partial",))
+    build.check_free(out)
     directory.make(out)
     files.write_json(path, {"source": str(source), **about})
 

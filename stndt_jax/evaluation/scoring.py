@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +20,7 @@ import numpy as np
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 
+from stndt_jax import files
 from stndt_jax.data.hdf5 import group_name
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
@@ -181,17 +181,7 @@ def write_submission(
         group = file.create_group(group_name(name, bin_ms))
         for key, rates_RTN in rates.items():
             group.create_dataset(key, data=np.asarray(rates_RTN, np.float32))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(image.getbuffer())
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise UserError(
-            f"the submission {path} cannot be written ({error.strerror}); free some space or mend "
-            f"the folder, then start the same command again"
-        ) from error
+    files.write_bytes(path, image.getbuffer())
 
 
 def read_submission(path: str | Path, name: str | None = None) -> dict[str, NDArray]:

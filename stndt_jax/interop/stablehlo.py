@@ -15,8 +15,6 @@ read it.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,16 +123,14 @@ def export(
         exported = jax_export.export(jax.jit(rates), platforms=PLATFORMS)(like, counts)
 
     directory.make(out)
-    try:
-        (out / _PROGRAM).write_bytes(exported.mlir_module_serialized)
-        if beside:
-            stored: dict[str, Any] = {
-                name: np.asarray(x) for name, x in zip(names, values, strict=True)
-            }
-            np.savez(out / "weights.npz", **stored)
-        shutil.copyfile(stablehlo_loader.__file__, out / "load.py")
-    except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror}); choose another") from error
+    files.write_bytes(out / _PROGRAM, exported.mlir_module_serialized)
+    if beside:
+        stored: dict[str, Any] = {
+            name: np.asarray(x) for name, x in zip(names, values, strict=True)
+        }
+        with files.replacing(out / "weights.npz") as partial:
+            np.savez(partial, **stored)
+    files.write_bytes(out / "load.py", Path(stablehlo_loader.__file__).read_bytes())
     manifest = _manifest(models, exported, names, out)
     files.write_json(out / "manifest.json", manifest)
     return manifest
@@ -152,7 +148,7 @@ def _manifest(
     trained = models[0].trained
     dims, data = trained.arch.dims, trained.data
     kinds = {"STNDT" if model.trained.config.model.spatial else "NDT" for model in models}
-    files = [_PROGRAM, *(["weights.npz"] if names else [])]
+    written = [_PROGRAM, *(["weights.npz"] if names else [])]
     return {
         "format": 1,
         "data": data.name,
@@ -180,7 +176,7 @@ def _manifest(
         },
         "weights": names,
         "versions": directory.versions(),
-        "sha256": {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in files},
+        "sha256": {name: files.sha256(out / name) for name in written},
     }
 
 
@@ -217,10 +213,9 @@ def infer(folder: Path, spikes: Path, out: Path, chunk: int = 256) -> tuple[int,
             f"(trials, {wanted[0]} observed bins, {wanted[1]} held-in neurons)"
         )
     shape = (len(counts_RTN), *model.manifest["output"]["shape"][1:])
-    partial = out.with_name(out.name + ".partial")
-    try:
+    with files.replacing(out, "choose another --out") as partial:
         if not len(counts_RTN):
-            np.save(out, np.zeros(shape, np.float32), allow_pickle=False)
+            np.save(partial, np.zeros(shape, np.float32), allow_pickle=False)
             return shape
         rates_RTN = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
         for first in range(0, shape[0], chunk):
@@ -230,11 +225,6 @@ def infer(folder: Path, spikes: Path, out: Path, chunk: int = 256) -> tuple[int,
             filled = np.pad(part, ((0, fill), (0, 0), (0, 0)))
             rates_RTN[first : first + chunk] = model.rates(filled, chunk)[: len(part)]
         rates_RTN.flush()
-        partial.replace(out)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror}); choose another") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return shape
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -330,7 +329,7 @@ def _origin(checkpoint: Checkpoint) -> dict[str, Any]:
     """Where a member came from, for ``imported.json``."""
     return {
         "file": str(checkpoint.path),
-        "sha256": hashlib.sha256(checkpoint.path.read_bytes()).hexdigest(),
+        "sha256": files.sha256(checkpoint.path),
         "epoch": checkpoint.epoch,
         "stated co-bps": checkpoint.cobps,
     }

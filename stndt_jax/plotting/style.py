@@ -8,7 +8,6 @@ readers with any colour vision can tell apart.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from stndt_jax import files
 from stndt_jax.errors import UserError
 from stndt_jax.types import Float, Int, NDArray, Shaped
 
@@ -351,16 +351,10 @@ def save(
     written = []
     for kind in ("png", *["pdf"] * pdf, *["svg"] * svg):
         target = Path(path).with_suffix(f".{kind}")
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         # No date, so that the same arrays give the same file.
         undated: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-        try:
-            with matplotlib.rc_context(STYLE):
-                fig.savefig(partial, format=kind, dpi=dpi, metadata=undated.get(kind, {}))
-            os.replace(partial, target)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise UserError(f"the figure {target} cannot be written: {error}") from error
+        with files.replacing(target) as partial, matplotlib.rc_context(STYLE):
+            fig.savefig(partial, format=kind, dpi=dpi, metadata=undated.get(kind, {}))
         written.append(target)
     return written
 

@@ -8,7 +8,6 @@ one that does not match it has been damaged since. Neither is ever loaded.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import re
 import shutil
@@ -20,6 +19,7 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
+from stndt_jax import files
 from stndt_jax.errors import UserError
 from stndt_jax.parallel import multihost
 
@@ -84,9 +84,7 @@ class Checkpoints:
         """Removes what a save left that was not finished."""
         for leftover in self._folder.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        for leftover in self._folder.glob("*.sha256.partial"):
-            if leftover.is_file():
-                leftover.unlink(missing_ok=True)
+        files.remove_temporary(self._folder)
 
     def _set_aside(self, number: int) -> None:
         folder = self._folder.parent / "damaged"
@@ -128,12 +126,9 @@ class Checkpoints:
                 ocp.save(path, tree)
             if not multihost.first():
                 return
-            lines = [f"{digest}  {name}" for name, digest in sorted(_hash(path).items())]
-            digests = _digests(self._folder, number)
-            partial = digests.with_name(digests.name + ".partial")
-            partial.write_text("\n".join(lines) + "\n")
-            partial.replace(digests)
-        except (OSError, ValueError, RuntimeError) as error:
+            lines = [f"{digest}  {name}" for name, digest in files.tree_sha256(path).items()]
+            files.write_text(_digests(self._folder, number), "\n".join(lines) + "\n")
+        except (OSError, ValueError, RuntimeError, UserError) as error:
             # What Orbax raises for a full disk depends on which of its writers met it.
             if not _is_of_the_disk(error):
                 raise
@@ -187,7 +182,7 @@ def damage(folder: Path, number: int) -> str | None:
     except (OSError, ValueError):
         return "has an unreadable list of digests"
     try:
-        found = _hash(folder / str(number))
+        found = files.tree_sha256(folder / str(number))
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     if missing := sorted(set(wanted) - set(found)):
@@ -207,17 +202,6 @@ def _listed(wanted: dict[str, str]) -> bool:
 
 def _digests(folder: Path, number: int) -> Path:
     return folder / f"{number}.sha256"
-
-
-def _hash(path: Path) -> dict[str, str]:
-    """SHA-256 of every file below ``path``, by relative name."""
-    found = {}
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
-            with file.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            found[file.relative_to(path).as_posix()] = digest
-    return found
 
 
 # Who logs, with tracebacks and in threads that may outlive a save, what the save raises.
@@ -251,7 +235,7 @@ _DISK = re.compile(
 
 
 def _is_of_the_disk(error: BaseException) -> bool:
-    return isinstance(error, OSError) or _DISK.search(str(error)) is not None
+    return isinstance(error, OSError | UserError) or _DISK.search(str(error)) is not None
 
 
 def _reason(error: BaseException) -> str:

@@ -14,9 +14,15 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from stndt_jax import files
 from stndt_jax.errors import UserError
 
 logger = logging.getLogger("stndt_jax")
+
+_ADVICE = (
+    "free some space or mend the disk, then start the same command again to continue from the last "
+    "checkpoint"
+)
 
 
 class RunLog:
@@ -34,8 +40,7 @@ class RunLog:
         self._board = _Board.open(workdir / "tensorboard")
         self._epochs = epochs
         self._spoken = -math.inf
-        with _told(self._metrics):
-            lost = self._keep_until(first_epoch)
+        lost = self._keep_until(first_epoch)
         if lost:
             self.say(f"{self._metrics} had {lost} damaged line(s), which were left out")
         self._progress = Progress(
@@ -59,17 +64,14 @@ class RunLog:
         if not self._metrics.exists():
             return 0
         rows, lost = read_rows(self._metrics)
-        partial = self._metrics.with_suffix(".partial")
-        with partial.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows if row["epoch"] <= epoch)
-        partial.replace(self._metrics)
+        kept = [json.dumps(row) + "\n" for row in rows if row["epoch"] <= epoch]
+        files.write_text(self._metrics, "".join(kept), _ADVICE)
         return lost
 
     def say(self, text: str) -> None:
         """One line for the user, on the terminal and in the log file."""
         self._console.print(text, markup=False, highlight=False)
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        self._append(self._text, f"{stamp} {text}\n")
+        self._log(text)
 
     def metrics(self, row: dict[str, Any], words: str) -> None:
         """One validation: a row of ``metrics.jsonl``, and the progress in ``words``.
@@ -84,7 +86,7 @@ class RunLog:
             else value
             for name, value in row.items()
         }
-        self._append(self._metrics, json.dumps(row) + "\n")
+        files.append_line(self._metrics, json.dumps(row), _ADVICE)
         if self._board is not None:
             self._board.write(row)
         self._progress.update(self._task, completed=row["epoch"], words=words)
@@ -92,7 +94,7 @@ class RunLog:
         if last or time.monotonic() - self._spoken > 15:
             self._spoken = time.monotonic()
             line = f"epoch {row['epoch']}/{self._epochs}  {words}"
-            self._append(self._text, time.strftime("%Y-%m-%d %H:%M:%S ") + line + "\n")
+            self._log(line)
             if self._progress.disable:
                 self._console.print(line, markup=False, highlight=False)
 
@@ -100,9 +102,9 @@ class RunLog:
         """Between validations: how far training has come."""
         self._progress.update(self._task, completed=int(epoch))
 
-    def _append(self, path: Path, text: str) -> None:
-        with _told(path), path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
+    def _log(self, text: str) -> None:
+        """One line of ``log.txt``, with the time."""
+        files.append_line(self._text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", _ADVICE)
 
     def close(self) -> None:
         """Ends the live line."""

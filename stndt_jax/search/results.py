@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from stndt_jax import files
-from stndt_jax.errors import UserError
 from stndt_jax.runs.lock import turn
 from stndt_jax.search import study
 from stndt_jax.search.study import Study, Trial
@@ -43,7 +42,7 @@ def _write(folder: Path, opened: Study) -> dict[str, Any]:
         "trials": [_row(t) for t in trials],
     }
     files.write_json(folder / RESULTS, found)
-    _write_text(folder / TABLE, _table(trials))
+    files.write_text(folder / TABLE, _table(trials))
     _draw(folder, trials, found["importance"])
     return found
 
@@ -69,16 +68,6 @@ def _table(trials: list[Trial]) -> str:
         row = [t.number, t.state, value, f"trials/{t.run}", t.member]
         writer.writerow([*row, *(t.params.get(name, "") for name in names)])
     return text.getvalue()
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        partial.write_text(text)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({error.strerror}); free some space") from error
 
 
 def _draw(folder: Path, trials: list[Trial], shares: dict[str, float]) -> None:

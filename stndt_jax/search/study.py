@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import threading
 import time
 import uuid
@@ -25,7 +24,9 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 
+from stndt_jax import files
 from stndt_jax.errors import UserError
+from stndt_jax.runs.lock import turn
 from stndt_jax.search.space import Choice, Dimension, Params, Space
 
 SAMPLERS = ("tpe", "random", "qmc")
@@ -341,14 +342,10 @@ def _suggest(trial: optuna.trial.Trial, name: str, one: Dimension) -> Any:
 def _place(folder: Path) -> str:
     """The name of a search directory, which it keeps wherever it is moved."""
     path = folder / "place"
-    with contextlib.suppress(FileExistsError):
-        # Written whole before it has its name, so that nobody reads half of it.
-        partial = folder / f"place.{os.getpid()}.partial"
-        partial.write_text(uuid.uuid4().hex[:12])
-        try:
-            os.link(partial, path)
-        finally:
-            partial.unlink()
+    # Workers that start at the same moment must agree on one name.
+    with turn(folder / "turn"):
+        if not path.exists():
+            files.write_text(path, uuid.uuid4().hex[:12])
     return path.read_text().strip()
 
 

@@ -1,0 +1,236 @@
+"""files: atomic writes under unique names, appending, staging, reading, digests."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stndt_jax import files
+from stndt_jax.errors import UserError
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def at_once(*tasks: Callable[[], None]) -> list[BaseException]:
+    """Runs tasks in threads that start together; returns what they raised."""
+    gate = threading.Barrier(len(tasks))
+    raised: list[BaseException] = []
+
+    def run(task: Callable[[], None]) -> None:
+        gate.wait()
+        try:
+            task()
+        except BaseException as error:  # noqa: BLE001 - a thread's failure is the test's
+            raised.append(error)
+
+    threads = [threading.Thread(target=run, args=(task,)) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return raised
+
+
+def no_space(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("suffix", [".json", ".npy", ""])
+def test_a_temporary_name_is_unique_keeps_the_suffix_and_is_recognised(suffix: str) -> None:
+    path = Path("folder") / f"rates.v1{suffix}"
+    found = {files.temporary(path) for _ in range(100)}
+    assert len(found) == 100
+    for name in found:
+        assert name.parent == path.parent and name.suffix == path.suffix
+        assert name.name.startswith(".") and files.is_temporary(name)
+    assert not files.is_temporary(path)
+
+
+@pytest.mark.parametrize("name", ["run.json.partial", "metrics.partial", "parts.partial"])
+def test_temporary_names_of_earlier_versions_are_recognised(name: str) -> None:
+    assert files.is_temporary(Path("run") / name)
+
+
+def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    files.write_text(path, "old")
+    files.write_text(path, "new \u2192 \n\r\n")
+    assert path.read_bytes() == "new → \n\r\n".encode()
+    files.write_bytes(path, memoryview(b"\x00\xff"))
+    assert path.read_bytes() == b"\x00\xff"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_threads_that_write_one_file_at_once_do_not_meet(tmp_path: Path) -> None:
+    path, length = tmp_path / "a.json", 20_000
+    torn: list[str] = []
+
+    def write(k: int) -> None:
+        for _ in range(20):
+            files.write_json(path, [k] * length)
+            read = json.loads(path.read_text())
+            if read != [read[0]] * length:
+                torn.append(str(read)[:50])
+
+    raised = at_once(*(lambda k=k: write(k) for k in range(4)))  # type: ignore[misc]
+    assert raised == [] and torn == []
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_two_writers_use_different_temporary_files(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with files.replacing(path) as one, files.replacing(path) as other:
+        assert one != other
+        one.write_text("one")
+        other.write_text("other")
+    # The outer block ends last.
+    assert path.read_text() == "one" and names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_failure_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, there: bool) -> None:
+    path = tmp_path / "a.txt"
+    if there:
+        path.write_text("old")
+    before = names(tmp_path)
+    with pytest.raises(ZeroDivisionError), files.replacing(path) as partial:
+        partial.write_text("half")
+        raise ZeroDivisionError
+    assert names(tmp_path) == before
+    assert not there or path.read_text() == "old"
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(UserError, match=r"a\.txt cannot be written \(No space left.*\); do this"):
+        files.write_text(path, "new", "do this")
+    assert path.read_text() == "old" and names(tmp_path) == ["a.txt"]
+
+
+def test_what_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "absent" / "a.txt", tmp_path / "folder"):
+        with pytest.raises(UserError, match=f"{path} cannot be written"):
+            files.write_text(path, "new")
+    assert names(tmp_path) == ["folder"]
+
+
+def test_json_has_no_nan_and_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    files.write_json(path, {"a": [1.5, float("nan"), (float("-inf"), 2)], 3: "\u00b5"})
+    assert files.read_json(path) == {"a": [1.5, None, [None, 2]], "3": "µ"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe{", b"[" * 100_000, b"\x00" * 9])
+def test_damaged_json_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.json cannot be read .*; mend it"):
+        files.read_json(path, "mend it")
+    with pytest.raises(UserError, match="does not exist"):
+        files.read_json(tmp_path / "b.json")
+
+
+def test_lines_appended_at_once_stay_whole(tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+
+    def append(k: int) -> None:
+        for _ in range(50):
+            files.append_line(path, str(k) * 5000)
+
+    assert at_once(*(lambda k=k: append(k) for k in range(4))) == []  # type: ignore[misc]
+    lines = path.read_text().splitlines()
+    assert sorted(lines) == sorted(str(k) * 5000 for k in range(4) for _ in range(50))
+
+
+def test_a_line_that_does_not_fit_is_not_appended(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full here")
+    with pytest.raises(UserError, match=r"cannot be written \(No space left"):
+        files.append_line(full, "a")
+    with pytest.raises(UserError, match="cannot be written"):
+        files.append_line(tmp_path, "a")
+
+
+def test_a_directory_appears_whole(tmp_path: Path) -> None:
+    with files.staging(tmp_path / "parts") as parts:
+        (parts / "00").mkdir()
+        (parts / "00" / "a").write_text("a")
+        assert not (tmp_path / "parts").exists()
+    assert names(tmp_path) == ["parts"]
+    assert (tmp_path / "parts" / "00" / "a").read_text() == "a"
+
+
+def test_a_directory_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), files.staging(tmp_path / "parts") as parts:
+        (parts / "a").touch()
+        raise ZeroDivisionError
+    assert names(tmp_path) == []
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "old").touch()
+    with (
+        pytest.raises(UserError, match="parts cannot be written"),
+        files.staging(tmp_path / "parts") as parts,
+    ):
+        (parts / "a").touch()
+    assert names(tmp_path) == ["parts"] and names(tmp_path / "parts") == ["old"]
+
+
+def test_only_temporary_files_are_removed(tmp_path: Path) -> None:
+    kept = ["run.json", "partial", ".hidden"]
+    for name in (*kept, "run.json.partial"):
+        (tmp_path / name).touch()
+    files.temporary(tmp_path / "run.json").touch()
+    (files.temporary(tmp_path / "parts") / "00").mkdir(parents=True)
+    files.remove_temporary(tmp_path, older_than_s=3600)
+    assert len(names(tmp_path)) == 6  # all are young
+    files.remove_temporary(tmp_path)
+    assert names(tmp_path) == sorted(kept)
+    files.remove_temporary(tmp_path / "absent")
+
+
+def test_a_download_is_resumed_by_one_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.nwb"
+    with pytest.raises(ZeroDivisionError), files.resuming(path, "key") as (partial, file):
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert partial.read_bytes() == b"half" and partial.suffix != ".nwb"
+    with files.resuming(path, "other") as (different, _):
+        assert different != partial
+    with files.resuming(path, "key") as (again, file):
+        assert again == partial and file.tell() == 4
+        with (
+            pytest.raises(UserError, match="is being written by another process"),
+            files.resuming(path, "key"),
+        ):
+            pass
+        file.write(b" and half")
+        file.flush()
+        partial.replace(path)
+    assert path.read_bytes() == b"half and half"
+
+
+def test_digests(tmp_path: Path) -> None:
+    # Test vector of FIPS 180-2.
+    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert files.sha256(b"abc") == abc
+    (tmp_path / "inner" / "empty").mkdir(parents=True)
+    (tmp_path / "inner" / "b").write_bytes(b"abc")
+    (tmp_path / "a").write_bytes(b"")
+    assert files.sha256(tmp_path / "inner" / "b") == abc
+    found = files.tree_sha256(tmp_path)
+    assert found == {"a": hashlib.sha256().hexdigest(), "inner/b": abc}
+    assert list(found) == ["a", "inner/b"]
