@@ -23,7 +23,8 @@ import sizes
 
 from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Hyper
-from stndt_jax.models import stndt
+from stndt_jax.models import attention as attention_layers
+from stndt_jax.models import layers
 from stndt_jax.training import masking, optim, step
 from stndt_jax.types import Array, Params
 
@@ -105,11 +106,11 @@ def log_rates(arch: step.Arch, params: Params, hyper: Hyper, x_BTN: Array, key: 
     """The whole network."""
     keys = iter(jax.random.split(key, 3 + arch.model.layers))
     T, N = arch.dims.bins, arch.dims.neurons
-    mask_TT = stndt.context_mask(T, hyper.context_forward, hyper.context_backward)
+    mask_TT = attention_layers.context_mask(T, hyper.context_forward, hyper.context_backward)
     temporal, spatial = embed(params, x_BTN)
     rate = hyper.dropout_embedding
-    x_BTN = dropout(next(keys), temporal + stndt.sinusoid(T, N, True)[None], rate)
-    s_BNT = dropout(next(keys), spatial + stndt.sinusoid(N, T, True)[None], rate)
+    x_BTN = dropout(next(keys), temporal + layers.sinusoid(T, N, True)[None], rate)
+    s_BNT = dropout(next(keys), spatial + layers.sinusoid(N, T, True)[None], rate)
     for i in range(arch.model.layers):
         own = params[f"layers_{i}"]
         x_BTN = layer(own, x_BTN, s_BNT, mask_TT, hyper.dropout, arch.model.heads, next(keys))
@@ -170,10 +171,9 @@ def train_step(
     rate = hyper.learning_rate * optim.schedule(
         arch.optimizer.schedule, i / arch.steps_per_epoch, arch.epochs, hyper.warmup_epochs
     )
-    params, opt_state = optim.update(
-        arch.optimizer, grads, opt_state, params, rate, hyper.weight_decay
-    )
-    return (params, opt_state, i + 1), total
+    optimizer = optim.optimizer(arch.optimizer, rate, hyper.weight_decay)
+    updates, opt_state = optimizer.update(grads, opt_state, params)
+    return (optax.apply_updates(params, updates), opt_state, i + 1), total
 
 
 def one_model(name: str) -> tuple[step.Arch, Hyper, step.Batch, Params]:
@@ -210,7 +210,7 @@ def measure(name: str, repeats: int) -> dict[str, Any]:
     """Checks the loss, then times the step."""
     off = difference(name)
     arch, hyper, batch, params = one_model(name)
-    state = (params, optim.transformation(arch.optimizer).init(params), jnp.int32(0))
+    state = (params, optim.init(arch.optimizer, params), jnp.int32(0))
     run = jax.jit(functools.partial(train_step, arch))
     seconds = machine.timed(lambda: run(state, hyper, batch), repeats)
     assert bool(jnp.isfinite(optax.tree.norm(run(state, hyper, batch)[0][0])))

@@ -15,80 +15,117 @@ def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.population = 1
-
-    config.data = ml_collections.ConfigDict()
-    config.data.path = ""
-    config.data.targets = ""
-    config.data.name = ""
-    config.data.bin_ms = 0.0
-    config.data.validation_fraction = 0.2
-
-    config.model = ml_collections.ConfigDict()
-    config.model.layers = 4
-    config.model.heads = 2
-    config.model.feedforward = 128
-    config.model.spatial = True
-    config.model.norm = "pre"
-    config.model.final_norm = "layer"
-    config.model.activation = "relu"
-    config.model.position = "sinusoidal"
-    config.model.position_offset = True
-    config.model.tfixup = True
-    config.model.dtype = "float32"
-    config.model.remat = False
-    config.model.full_context = False
-    config.model.context_forward = 30
-    config.model.context_backward = 30
-    config.model.dropout = 0.2
-    config.model.dropout_rates = 0.3
-    config.model.dropout_embedding = 0.3
-
-    config.mask = ml_collections.ConfigDict()
-    config.mask.mode = "full"
-    config.mask.grow_full = False
-    config.mask.ratio = 0.25
-    config.mask.token_ratio = 0.75
-    config.mask.random_ratio = 0.7
-    config.mask.max_span = 1
-    config.mask.ramp_start = 0.0
-    config.mask.ramp_end = 0.0
-
-    config.contrast = ml_collections.ConfigDict()
-    config.contrast.enabled = True
-    config.contrast.layer = "embedder"
-    config.contrast.projector = "linear"
-    config.contrast.temperature = 0.07
-    config.contrast.weight = 0.1
-    config.contrast.ratio = 0.1
-    config.contrast.token_ratio = 0.75
-    config.contrast.random_ratio = 0.7
-    config.contrast.start_epoch = 0.0
-
-    config.optimizer = ml_collections.ConfigDict()
-    config.optimizer.schedule = "cosine"
-    config.optimizer.clip_norm = 200.0
-    config.optimizer.learning_rate = 3e-3
-    config.optimizer.weight_decay = 1e-5
-    config.optimizer.warmup_epochs = 100.0
-
-    config.train = ml_collections.ConfigDict()
-    config.train.epochs = 2000
-    config.train.batch = 64
-    config.train.validate_every = 10
-    config.train.patience = 2000
-    config.train.save_every_s = 60.0
-    config.train.on_divergence = "freeze"
-    config.train.restarts = 3
-    config.train.rng = "threefry"
-
-    config.parallel = ml_collections.ConfigDict()
-    config.parallel.devices = 0
-    config.parallel.data = 1
-    config.parallel.engine = "mesh"
-
+    config.data = get_data()
+    config.model = get_model()
+    config.mask = get_mask()
+    config.contrast = get_contrast()
+    config.optimizer = get_optimizer()
+    config.train = get_train()
+    config.parallel = get_parallel()
     # For any hyperparameter, one value for each member of the population, or none.
     config.members = ml_collections.ConfigDict(dict.fromkeys(Hyper._fields, ()))
     return config
+
+
+def get_data() -> ml_collections.ConfigDict:
+    """The recording, and which trials select the best weights."""
+    data = ml_collections.ConfigDict()
+    data.path = ""
+    data.targets = ""
+    data.name = ""
+    data.bin_ms = 0.0
+    data.validation_fraction = 0.2
+    return data
+
+
+def get_model() -> ml_collections.ConfigDict:
+    """The architecture and its dropout."""
+    model = ml_collections.ConfigDict()
+    model.network = "stndt"
+    model.temporal_attention = "dot_product"
+    model.spatial_attention = "dot_product"
+    model.layers = 4
+    model.heads = 2
+    model.feedforward = 128
+    model.spatial = True
+    model.norm = "pre"
+    model.final_norm = "layer"
+    model.activation = "relu"
+    model.position = "sinusoidal"
+    model.position_offset = True
+    model.tfixup = True
+    model.dtype = "float32"
+    model.remat = False
+    model.full_context = False
+    model.context_forward = 30
+    model.context_backward = 30
+    model.dropout = 0.2
+    model.dropout_rates = 0.3
+    model.dropout_embedding = 0.3
+    return model
+
+
+def get_mask() -> ml_collections.ConfigDict:
+    """Masked modelling."""
+    mask = ml_collections.ConfigDict()
+    mask.mode = "full"
+    mask.grow_full = False
+    mask.ratio = 0.25
+    mask.token_ratio = 0.75
+    mask.random_ratio = 0.7
+    mask.max_span = 1
+    mask.ramp_start = 0.0
+    mask.ramp_end = 0.0
+    return mask
+
+
+def get_contrast() -> ml_collections.ConfigDict:
+    """The contrastive loss."""
+    contrast = ml_collections.ConfigDict()
+    contrast.enabled = True
+    contrast.layer = "embedder"
+    contrast.projector = "linear"
+    contrast.temperature = 0.07
+    contrast.weight = 0.1
+    contrast.ratio = 0.1
+    contrast.token_ratio = 0.75
+    contrast.random_ratio = 0.7
+    contrast.start_epoch = 0.0
+    return contrast
+
+
+def get_optimizer() -> ml_collections.ConfigDict:
+    """AdamW and its schedule."""
+    optimizer = ml_collections.ConfigDict()
+    optimizer.schedule = "cosine"
+    optimizer.clip_norm = 200.0
+    optimizer.learning_rate = 3e-3
+    optimizer.weight_decay = 1e-5
+    optimizer.warmup_epochs = 100.0
+    return optimizer
+
+
+def get_train() -> ml_collections.ConfigDict:
+    """How long, in which batches."""
+    train = ml_collections.ConfigDict()
+    train.epochs = 2000
+    train.batch = 64
+    train.validate_every = 10
+    train.patience = 2000
+    train.save_every_s = 60.0
+    train.on_divergence = "freeze"
+    train.restarts = 3
+    train.rng = "threefry"
+    return train
+
+
+def get_parallel() -> ml_collections.ConfigDict:
+    """On which devices."""
+    parallel = ml_collections.ConfigDict()
+    parallel.devices = 0
+    parallel.data = 1
+    parallel.engine = "mesh"
+    return parallel
 
 
 def get_search_space() -> dict[str, tuple]:

@@ -21,7 +21,8 @@ from stndt_jax.configs import default
 
 from stndt_jax.config import schema
 from stndt_jax.interop import torch_params
-from stndt_jax.models.stndt import STNDT, ForwardHyper
+from stndt_jax.models.layers import ForwardHyper
+from stndt_jax.models.stndt import STNDT
 from stndt_jax.training import losses
 from stndt_jax.types import Dims
 

@@ -185,7 +185,7 @@ def test_train_evaluate_resume_and_refuse(
     capsys.readouterr()
 
     assert main.main(argv) == 0
-    assert "going on from the checkpoint at epoch 4 of 4" in capsys.readouterr().err
+    assert "continuing from the checkpoint at epoch 4 of 4" in capsys.readouterr().err
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
     assert main.main([*argv, "--config.train.epochs=9"]) == 2
     assert "train.epochs: 4 -> 9" in capsys.readouterr().err

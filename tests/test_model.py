@@ -20,8 +20,9 @@ from stndt_jax.configs import default
 
 from stndt_jax.config import schema
 from stndt_jax.interop import torch_params
-from stndt_jax.models import stndt
-from stndt_jax.models.stndt import STNDT, ForwardHyper
+from stndt_jax.models import attention, layers
+from stndt_jax.models.layers import ForwardHyper
+from stndt_jax.models.stndt import STNDT
 from stndt_jax.types import Dims
 
 START = schema.from_mapping(default.get_config().to_dict())
@@ -154,7 +155,7 @@ def test_equals_the_oracle(name):
 
 
 def test_context_mask_equals_the_loop():
-    mask = jax.jit(stndt.context_mask, static_argnums=0)
+    mask = jax.jit(attention.context_mask, static_argnums=0)
     for ahead in (-2, -1, 0, 1, 3, 9):
         for back in (-1, 0, 1, 2, 9):
             found = mask(6, jnp.int32(ahead), jnp.int32(back))
@@ -163,19 +164,19 @@ def test_context_mask_equals_the_loop():
 
 def test_sinusoid_equals_the_loop():
     for length, width, offset in [(7, 5, True), (7, 5, False), (4, 6, True), (3, 1, False)]:
-        found = stndt.sinusoid(length, width, offset)
+        found = layers.sinusoid(length, width, offset)
         np.testing.assert_allclose(found, sinusoid(length, width, int(offset)), atol=1e-6)
 
 
 def test_scale_norm_spares_rows_that_are_nearly_zero():
     x = jnp.asarray([[3e-7, 4e-7], [3.0, 4.0]], jnp.float32)
-    found = stndt.ScaleNorm(2).apply({"params": {"scale": jnp.float32(2.0)}}, x)
+    found = layers.ScaleNorm(2).apply({"params": {"scale": jnp.float32(2.0)}}, x)
     np.testing.assert_allclose(found, [[0.06, 0.08], [1.2, 1.6]], rtol=1e-5)
 
 
 # --- dropout ----------------------------------------------------------------------------
 
-drop = jax.jit(stndt.dropout)
+drop = jax.jit(layers.dropout)
 ONES = np.ones((301, 217), np.float32)  # no multiple of four: the last word is cut
 
 
@@ -235,7 +236,7 @@ def drawn(tfixup: bool) -> dict[str, np.ndarray]:
     network = STNDT(architecture, START.contrast, DIMS)
     forward_hyper = ForwardHyper(-1, -1, *STILL)
     x = jnp.zeros((1, DIMS.bins, DIMS.neurons))
-    init = jax.jit(lambda key: network.init(key, x, forward_hyper, method="everything")["params"])
+    init = jax.jit(lambda key: network.init(key, x, forward_hyper)["params"])
     params = init(jax.random.key(0))
     layers = [params.pop(f"layers_{i}") for i in range(3)]
     params["layers"] = jax.tree.map(lambda *leaves: np.stack(leaves), *layers)

@@ -61,10 +61,14 @@ def trajectory(
     optimizer: schema.OptimizerConfig, grads: list, params: dict, rate: float, decay: float
 ):
     """Parameters after every step."""
-    step = jax.jit(
-        lambda g, s, p: optim.update(optimizer, g, s, p, jnp.float32(rate), jnp.float32(decay))
-    )
-    state = optim.transformation(optimizer).init(params)
+
+    @jax.jit
+    def step(g, s, p):
+        chain = optim.optimizer(optimizer, jnp.float32(rate), jnp.float32(decay))
+        updates, s = chain.update(g, s, p)
+        return optax.apply_updates(p, updates), s
+
+    state = optim.init(optimizer, params)
     found = []
     for g in grads:
         params, state = step(g, state, params)

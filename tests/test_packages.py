@@ -43,7 +43,10 @@ PACKAGES = [
 # These run on a machine with nothing but jax, flax, optax and numpy.
 NUMERICAL = {
     *("errors", "types", "config.schema", "ensembles.selection", "interop.stablehlo_loader"),
-    *(f"models.{name}" for name in ("fused_ops", "stndt", "threefry")),
+    *(
+        f"models.{name}"
+        for name in ("attention", "fused_ops", "layers", "registry", "stndt", "threefry")
+    ),
     *(f"parallel.{name}" for name in ("batch_shard", "lifts", "pmap")),
     *(
         f"training.{name}"
@@ -226,8 +229,7 @@ def long_functions(path: Path) -> Iterator[str]:
 
 # To be taken apart.
 LONG = {
-    *("train", "_config", "of_rates", "of_interpretation", "section", "_train"),
-    *("make_chunk", "get_config"),
+    *("train", "_config", "of_rates", "of_interpretation", "section"),
 }
 
 

@@ -65,7 +65,7 @@ def hyper(**changes: Any) -> schema.Hyper:
 def start() -> step.State:
     params = torch_params.parameters(WEIGHTS, ARCH.model, ARCH.contrast, DIMS)
     params = jax.tree.map(jnp.asarray, params)
-    opt_state = optim.transformation(ARCH.optimizer).init(params)
+    opt_state = optim.init(ARCH.optimizer, params)
     return step.State(params, opt_state, jnp.int32(0), jnp.bool_(True), jnp.bool_(True))
 
 

@@ -85,14 +85,14 @@ def test_terminated_and_started_again_is_the_same_run(
 
     monkeypatch.setattr(loop, "_next_size", one)
     config, path = _config(files), tmp_path / "run"
-    with pytest.raises(Interrupted, match="saved; the same command goes on") as caught:
+    with pytest.raises(Interrupted, match="saved; the same command continues") as caught:
         _train(config, path)
     assert caught.value.exit_code == 143
     assert not (path / "lock").exists()
     assert _train(config, path) == ["finished"] * 2
     assert (path / "metrics.jsonl").read_bytes() == (alone / "metrics.jsonl").read_bytes()
     assert _state(path) == _state(alone)
-    assert "going on from the checkpoint at epoch 1.5 of 6" in (path / "log.txt").read_text()
+    assert "continuing from the checkpoint at epoch 1.5 of 6" in (path / "log.txt").read_text()
     sittings = json.loads((path / "run.json").read_text())["sittings"]
     assert ["stopped at epoch" in sitting["how"] for sitting in sittings] == [True, False]
 

@@ -143,10 +143,10 @@ def train(argv: list[str]) -> int:
                 print(f"the old run is in {old} now")
     if many == "auto":
         loaded = memory.filled(loaded, data, path)
-    start = finetune.start(
+    initialisation = finetune.initialisation(
         path, loaded, dims, init=flag["init"], neurons=flag["neurons"], parts=parts
     )
-    room.train(loaded, data, path, extend=flag["extend"], start=start)
+    room.train(loaded, data, path, extend=flag["extend"], initialisation=initialisation)
     if multihost.first():
         print(f"next: stndt evaluate {fv['workdir'].value}")
     return 0

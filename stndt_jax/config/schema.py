@@ -54,21 +54,54 @@ def _anything(_: Any) -> str:
     return ""
 
 
+def _name(v: str) -> str:
+    return "" if v else "the name of a registered class"
+
+
 def _layer(v: str) -> str:
     fine = v in ("embedder", "decoder") or (v.isdecimal() and len(v) < 10)
     return "" if fine else "embedder, decoder, or the number of a layer (0 is the first)"
 
 
-def _key(check: Check, doc: str, hyper: bool = False) -> Any:
-    return dataclasses.field(metadata={"check": check, "doc": doc, "hyper": hyper})
+class Since(NamedTuple):
+    """When a key came, and what runs made before did."""
+
+    version: str
+    before: Any
+
+
+def _key(
+    check: Check,
+    doc: str,
+    hyper: bool = False,
+    *,
+    since: Since | None = None,
+    weights: bool = False,
+    free: bool = False,
+) -> Any:
+    """A key of the configuration.
+
+    Args:
+      check: says what a wrong value should have been.
+      doc: one line for ``--help``.
+      hyper: may differ between the members of a population.
+      since: the version that brought the key; None: it was always there. Configurations of
+        earlier runs get the value that those runs acted by.
+      weights: trained weights have another meaning under another value.
+      free: changes nothing that is computed, so that a run may go on under another value.
+    """
+    metadata = {"check": check, "doc": doc, "hyper": hyper, "since": since, "weights": weights}
+    return dataclasses.field(metadata=metadata | {"free": free})
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Where the spikes are and which trials choose the best model."""
 
-    path: str = _key(_anything, "HDF5 file with nlb_tools' input keys")
-    targets: str = _key(_anything, "HDF5 file with nlb_tools' target keys; empty: unknown")
+    path: str = _key(_anything, "HDF5 file with nlb_tools' input keys", free=True)
+    targets: str = _key(
+        _anything, "HDF5 file with nlb_tools' target keys; empty: unknown", free=True
+    )
     name: str = _key(_anything, "data set, the group of the target and submission files")
     bin_ms: float = _key(_at_least(0), "bin width in ms; 0: what the file says, else 5")
     validation_fraction: float = _key(
@@ -82,18 +115,46 @@ class DataConfig:
 class ModelConfig:
     """The architecture (``layers``, ``heads``, ...) and its regularisation."""
 
+    network: str = _key(
+        _name, "registered network class", since=Since("0.2", "stndt"), weights=True
+    )
+    temporal_attention: str = _key(
+        _name,
+        "registered class of attention over time",
+        since=Since("0.2", "dot_product"),
+        weights=True,
+    )
+    spatial_attention: str = _key(
+        _name,
+        "registered class of attention over neurons",
+        since=Since("0.2", "dot_product"),
+        weights=True,
+    )
     layers: int = _key(_number(1000), "encoder layers")
-    heads: int = _key(_at_least(1), "attention heads; must divide the bins and the neurons")
+    heads: int = _key(
+        _at_least(1), "attention heads; must divide the bins and the neurons", weights=True
+    )
     feedforward: int = _key(_at_least(1), "feed-forward width")
-    spatial: bool = _key(_anything, "attention over neurons; false is NDT")
-    norm: str = _key(_one_of("pre", "post"), "layer norm before a sublayer or after its sum")
-    final_norm: str = _key(_one_of("layer", "scale"), "norm before the decoder")
-    activation: str = _key(_one_of("relu", "gelu"), "of the feed-forward sublayers; gelu is exact")
-    position: str = _key(_one_of("sinusoidal", "learned"), "position code of both views")
-    position_offset: bool = _key(_anything, "positions start at 1 instead of 0")
+    spatial: bool = _key(_anything, "attention over neurons; false is NDT", weights=True)
+    norm: str = _key(
+        _one_of("pre", "post"), "layer norm before a sublayer or after its sum", weights=True
+    )
+    final_norm: str = _key(_one_of("layer", "scale"), "norm before the decoder", weights=True)
+    activation: str = _key(
+        _one_of("relu", "gelu"), "of the feed-forward sublayers; gelu is exact", weights=True
+    )
+    position: str = _key(
+        _one_of("sinusoidal", "learned"), "position code of both views", weights=True
+    )
+    position_offset: bool = _key(_anything, "positions start at 1 instead of 0", weights=True)
     tfixup: bool = _key(_anything, "scale the initial weights as T-Fixup does")
-    dtype: str = _key(_one_of("float32", "bfloat16"), "type of the matrix products")
-    remat: bool = _key(_anything, "compute layers again on the way back: less memory, more time")
+    dtype: str = _key(_one_of("float32", "bfloat16"), "type of the matmuls")
+    remat: bool = _key(
+        _anything,
+        "compute layers again in the backward pass: less memory, more time",
+        since=Since("0.1", False),
+        free=True,
+    )
     full_context: bool = _key(_anything, "attend to every bin, whatever the context window")
     context_forward: int = _key(
         _anything, "bins ahead that a bin attends to; negative: unlimited", True
@@ -156,22 +217,43 @@ class TrainConfig:
     batch: int = _key(_at_least(1), "trials in a batch")
     validate_every: int = _key(_at_least(1), "epochs between validations")
     patience: int = _key(_at_least(1), "epochs without improvement before a member stops")
-    save_every_s: float = _key(_at_least(0), "seconds between checkpoints")
+    save_every_s: float = _key(_at_least(0), "seconds between checkpoints", free=True)
     on_divergence: str = _key(
         _one_of("freeze", "restart", "stop"),
         "a member with NaN: freeze it, restart it from its best weights, or stop the run",
+        since=Since("0.1", "freeze"),
     )
-    restarts: int = _key(_at_least(0), "at most, of a member, each at half the learning rate")
-    rng: str = _key(_one_of("threefry", "rbg"), "draws masks, dropout; rbg: fast on GPU and TPU")
+    restarts: int = _key(
+        _at_least(0),
+        "at most, of a member, each at half the learning rate",
+        since=Since("0.1", 3),
+    )
+    rng: str = _key(
+        _one_of("threefry", "rbg"),
+        "samples masks and dropout; rbg: fast on GPU and TPU",
+        since=Since("0.1", "threefry"),
+    )
 
 
 @dataclass(frozen=True)
 class ParallelConfig:
     """Over which devices; nothing here changes what is computed, but for rounding."""
 
-    devices: int = _key(_at_least(0), "devices used; 0: as many as there are and divide the work")
-    data: int = _key(_at_least(1), "devices that share the trials of a batch")
-    engine: str = _key(_one_of("mesh", "pmap"), "jit on a mesh of the devices, or jax.pmap")
+    devices: int = _key(
+        _at_least(0),
+        "devices used; 0: as many as there are and divide the work",
+        since=Since("0.1", 0),
+        free=True,
+    )
+    data: int = _key(
+        _at_least(1), "devices that share the trials of a batch", since=Since("0.1", 1), free=True
+    )
+    engine: str = _key(
+        _one_of("mesh", "pmap"),
+        "jit on a mesh of the devices, or jax.pmap",
+        since=Since("0.1", "mesh"),
+        free=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,27 +309,32 @@ SECTIONS: dict[str, type] = {
 }
 
 
-# Keys that came after the first runs, and what those runs did. A key that is added goes here too,
-# so that every run directory there is can still be read.
-LATER: dict[str, Any] = {
-    "train.on_divergence": "freeze",
-    "train.restarts": 3,
-    "parallel.devices": 0,
-    "parallel.data": 1,
-    "parallel.engine": "mesh",
-    "train.rng": "threefry",
-    "model.remat": False,
-}
+def _fields() -> dict[str, dataclasses.Field]:
+    """Every key below the sections, dotted -> its dataclass field."""
+    return {
+        f"{section}.{field.name}": field
+        for section, cls in SECTIONS.items()
+        for field in dataclasses.fields(cls)
+    }
+
+
+FIELDS = _fields()
+# Keys that change nothing that is computed: where the recording lies, how often a checkpoint is
+# written, on which devices.
+FREE = frozenset(key for key, field in FIELDS.items() if field.metadata["free"])
+# Keys of one meaning each: weights trained under another value mean something else.
+MEANING = tuple(key for key, field in FIELDS.items() if field.metadata["weights"])
 
 
 def with_later(values: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of an earlier run, with the keys that came later."""
     filled = dict(values)
-    for key, value in LATER.items():
+    for key, field in FIELDS.items():
+        since = field.metadata["since"]
         section, name = key.split(".")
         given = filled.get(section, {})
-        if isinstance(given, Mapping):
-            filled[section] = {name: value, **given}
+        if since is not None and isinstance(given, Mapping):
+            filled[section] = {name: since.before, **given}
     return filled
 
 
@@ -383,6 +470,26 @@ def from_mapping(values: Mapping[Any, Any]) -> Config:
     config = Config(**top, **sections, members=members)
     _check_together(config)
     return config
+
+
+def as_config(values: Any) -> Config:
+    """A checked configuration of whatever holds one.
+
+    Args:
+      values: a ``Config``, a ``ConfigDict`` as ``get_config`` gives it, or a nested mapping.
+
+    Raises:
+      UserError: as :func:`from_mapping`, or it is no configuration at all.
+    """
+    if isinstance(values, Config):
+        return values
+    if hasattr(values, "to_dict"):
+        values = values.to_dict()
+    if not isinstance(values, Mapping):
+        raise UserError(
+            f"the configuration is a {type(values).__name__}; give what get_config() returns"
+        )
+    return from_mapping(values)
 
 
 def _check_together(config: Config) -> None:

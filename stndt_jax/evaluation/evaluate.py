@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from stndt_jax import files
-from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config, Hyper
 from stndt_jax.console import tables
 from stndt_jax.data import hdf5
@@ -23,7 +22,7 @@ from stndt_jax.evaluation import bootstrap, scoring
 from stndt_jax.parallel import lifts
 from stndt_jax.runs import directory, places
 from stndt_jax.runs.checkpoint import Checkpoints
-from stndt_jax.training import batches, population, step
+from stndt_jax.training import batches, population, setup, step
 from stndt_jax.types import Dims, Float, NDArray, Params
 
 Select = Literal["cobps", "loss", "last"]
@@ -115,14 +114,12 @@ def load(
                 f"{data_path or config.data.path} has {name} {getattr(dims, name)}, but {path} "
                 f"was trained with {sizes[name]}; give the same recording with --data"
             )
-    configs.check_dims(config, dims)
-    trainable = batches.split(config, data)[0].counts.shape[0]
-    arch = step.arch(config, dims, trainable // batches.batch_size(config, trainable))
-    hyper = jax.tree.map(jnp.asarray, configs.hyper(config))
+    arch = setup.prepare(config, data).arch
+    like, hyper = population.abstract(config, arch)
     checkpoints = Checkpoints(path / "checkpoints", repair=False)
     for sentence in checkpoints.found:
         warnings.warn(f"{sentence}, so an older one is used", stacklevel=2)
-    at, members = checkpoints.load(jax.eval_shape(population.make_init(arch), hyper))
+    at, members = checkpoints.load(like)
     return TrainedRun(path, config, data, arch, hyper, members, at / arch.steps_per_epoch)
 
 

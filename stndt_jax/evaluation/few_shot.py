@@ -27,7 +27,7 @@ from stndt_jax.data.trials import Trials
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import baselines
 from stndt_jax.evaluation.evaluate import Select, TrainedRun
-from stndt_jax.models.stndt import LayerNorm, ScaleNorm
+from stndt_jax.models.layers import LayerNorm, ScaleNorm
 from stndt_jax.training import masking, step
 from stndt_jax.training.metrics import BitsPerSpike
 from stndt_jax.types import Array, Bool, Float, NDArray, Params, UInt

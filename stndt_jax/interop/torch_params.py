@@ -14,7 +14,7 @@ import numpy as np
 
 from stndt_jax.config.schema import ContrastConfig, ModelConfig
 from stndt_jax.errors import UserError
-from stndt_jax.models.stndt import STNDT, ForwardHyper
+from stndt_jax.models.stndt import STNDT
 from stndt_jax.types import Dims, NDArray, Params
 
 _LINEAR = {"kernel": ("weight", True), "bias": ("bias", False)}
@@ -207,7 +207,4 @@ def _shapes(model: ModelConfig, contrast: ContrastConfig, dims: Dims) -> Any:
     x_BTN = jnp.zeros((1, dims.bins, dims.neurons))
     # No shape depends on the heads, which may not even divide these dims.
     network = STNDT(dataclasses.replace(model, heads=1), contrast, dims)
-    init = functools.partial(network.init, method="everything")
-    return jax.eval_shape(init, jax.random.key(0), x_BTN, ForwardHyper(-1, -1, 0.0, 0.0, 0.0))[
-        "params"
-    ]
+    return jax.eval_shape(network.init, jax.random.key(0), x_BTN)["params"]

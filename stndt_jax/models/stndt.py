@@ -24,219 +24,31 @@ Source: T. Le and E. Shlizerman, NeurIPS 2022; NDT: J. Ye and C. Pandarinath, NB
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from stndt_jax.config import schema
 from stndt_jax.config.schema import ContrastConfig, ModelConfig
-from stndt_jax.models import fused_ops, threefry
-from stndt_jax.parallel.batch_shard import WHOLE_BATCH, BatchShard
-from stndt_jax.types import Array, Bool, Dims, Float, Int
+from stndt_jax.models.attention import temporal_mask, tfixup
+from stndt_jax.models.layers import (
+    FINAL_NORMS,
+    FeedForward,
+    ForwardHyper,
+    LayerNorm,
+    Linear,
+    Projector,
+    drop,
+    sinusoid,
+)
+from stndt_jax.models.registry import find, register
+from stndt_jax.types import Array, Bool, Dims, Float
 
 
-class ForwardHyper(NamedTuple):
-    """What may differ between members of a population, or devices, while the model runs."""
-
-    context_forward: Array | int
-    context_backward: Array | int
-    dropout: Array | float
-    dropout_rates: Array | float
-    dropout_embedding: Array | float
-    shard: BatchShard = WHOLE_BATCH
-
-
-def context_mask(
-    bins: int, forward: Int[Array, ""] | int, backward: Int[Array, ""] | int
-) -> Bool[Array, "T T"]:
-    """True where bin t (row) attends to bin t' (column): ``t - backward <= t' <= t + forward``.
-
-    A negative ``forward``, or a ``backward`` of 0 or less, is unlimited.
-    """
-    lag = jnp.arange(bins)[None, :] - jnp.arange(bins)[:, None]
-    ahead = jnp.asarray(forward)[..., None, None]
-    back = jnp.asarray(backward)[..., None, None]
-    return ((lag <= ahead) | (ahead < 0)) & ((-lag <= back) | (back <= 0))
-
-
-def dropout(key: Array, x: Array, rate: Array | float, shard: BatchShard = WHOLE_BATCH) -> Array:
-    """Zeroes some of the elements and scales up the others to keep the mean.
-
-    The rate may be traced. It is rounded to 1/256, so that a mask takes 8 random bits an
-    element; they are drawn as 32-bit words, which costs a quarter as much as drawing bytes.
-    A device with a share of the trials draws for all and keeps its own, lest the draw depend on
-    the devices.
-    """
-    elements = x.size * shard.parts
-    words = threefry.bits(key, math.ceil(elements / 4))
-    bytes_ = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:elements]
-    bytes_ = shard.own_draws(bytes_)
-    dropped = jnp.minimum(jnp.round(jnp.asarray(rate, jnp.float32) * 256.0), 255.0)
-    keep = bytes_.reshape(x.shape) >= dropped.astype(jnp.uint8)
-    return jnp.where(keep, x * (256.0 / (256.0 - dropped)).astype(x.dtype), 0)
-
-
-def _drop(module: nn.Module, x: Array, rate: Array | float, forward_hyper: ForwardHyper) -> Array:
-    """Dropout with the module's own key, where it was given one."""
-    if not module.has_rng("dropout"):
-        return x
-    return dropout(module.make_rng("dropout"), x, rate, forward_hyper.shard)
-
-
-def sinusoid(length: int, width: int, offset: bool) -> Float[Array, "length width"]:
-    """Sine in even columns, cosine in odd, of ``position * exp(-ln(10000) 2i / width)``."""
-    position = jnp.arange(length, dtype=jnp.float32)[:, None] + float(offset)
-    pair = jnp.arange(0, width, 2, dtype=jnp.float32)[None, :]
-    angle = position * jnp.exp(-math.log(10000.0) * pair / width)
-    both = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1).reshape(length, -1)
-    return both[:, :width]
-
-
-def _uniform(bound: float) -> nn.initializers.Initializer:
-    def init(key: Array, shape: Any, dtype: Any = jnp.float32) -> Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
-class Linear(nn.Module):
-    """``x W + b``; ``bound`` and ``bias_bound`` limit the uniform draw of the weights."""
-
-    inputs: int
-    outputs: int
-    dtype: Any = jnp.float32
-    bound: float | None = None
-    bias_bound: float | None = None
-    scale: float = 1.0
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        default = 1.0 / math.sqrt(self.inputs)
-        bound = default if self.bound is None else self.bound
-        bias_bound = default if self.bias_bound is None else self.bias_bound
-        kernel = self.param("kernel", _uniform(bound * self.scale), (self.inputs, self.outputs))
-        bias = self.param("bias", _uniform(bias_bound), (self.outputs,))
-        # As one matrix, because the kernel's gradient of a stack of them is a sum over two axes,
-        # for which XLA transposes the whole input first.
-        rows = jnp.matmul(x.reshape(-1, self.inputs).astype(self.dtype), kernel.astype(self.dtype))
-        rows = fused_ops.add_bias(rows, bias.astype(self.dtype))
-        return rows.reshape(*x.shape[:-1], self.outputs)
-
-
-class LayerNorm(nn.Module):
-    """Layer norm over the last axis, in float32, epsilon 1e-5."""
-
-    width: int
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        scale = self.param("scale", nn.initializers.ones, (self.width,))
-        bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        return fused_ops.layer_norm(x, scale, bias)
-
-
-class ScaleNorm(nn.Module):
-    """``g x / max(|x|, 1e-5)``, ``g`` starting at ``sqrt(width)``."""
-
-    width: int
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        g = self.param("scale", nn.initializers.constant(math.sqrt(self.width)), ())
-        squares = jnp.sum(x * x, axis=-1, keepdims=True)
-        return g * x / jnp.sqrt(jnp.maximum(squares, 1e-10))
-
-
-def _heads(fused: Array, parts: int, heads: int) -> Iterator[list[Array]]:
-    """The parts (queries, keys, ...) of one head after another.
-
-    Pieces of the last axis, head by head, because moving a head axis to the front costs a CPU
-    more than the attention itself. Split in one operation, whose gradient is one concatenation.
-    """
-    pieces = jnp.split(fused, parts * heads, axis=-1)
-    return (pieces[h::heads] for h in range(heads))
-
-
-def _attention(q: Array, k: Array, mask: Array | None = None) -> Array:
-    """``softmax(q k^T / sqrt(d))`` in float32, rows only where ``mask`` is true."""
-    scores = jnp.matmul(q, k.swapaxes(-1, -2)).astype(jnp.float32)
-    if mask is not None:
-        scores = jnp.where(mask, scores, -jnp.inf)
-    return fused_ops.softmax(scores, 1.0 / math.sqrt(q.shape[-1]))
-
-
-def _recorded(x_BTN: Array, attendable_BT: Array | None) -> Array:
-    """Zero in bins that were not recorded."""
-    return x_BTN if attendable_BT is None else jnp.where(attendable_BT[..., None], x_BTN, 0)
-
-
-class TemporalAttention(nn.Module):
-    """Self-attention of the bins; returns the update and the head-averaged weights."""
-
-    dims: Dims
-    heads: int
-    dtype: Any
-    scale: float
-
-    @nn.compact
-    def __call__(
-        self,
-        x_BTN: Float[Array, "B T N"],
-        mask_bTT: Bool[Array, "b T T"],
-        forward_hyper: ForwardHyper,
-    ) -> tuple[Float[Array, "B T N"], Float[Array, "B T T"]]:
-        N, H = x_BTN.shape[-1], self.heads
-        xavier = math.sqrt(6.0 / (4 * N))
-        qkv = Linear(N, 3 * N, self.dtype, xavier, 0.0, name="qkv")(x_BTN)
-        outputs, mean_BTT = [], jnp.float32(0.0)
-        for q_BTd, k_BTd, v_BTd in _heads(qkv, 3, H):
-            a_BTT = _attention(q_BTd, k_BTd, mask_bTT)
-            mean_BTT = mean_BTT + a_BTT / H
-            weights = a_BTT.astype(self.dtype)
-            weights = _drop(self, weights, forward_hyper.dropout, forward_hyper)
-            outputs.append(jnp.matmul(weights, v_BTd))
-        y_BTN = jnp.concatenate(outputs, axis=-1)
-        return Linear(N, N, self.dtype, None, 0.0, self.scale, name="out")(y_BTN), mean_BTT
-
-
-class SpatialAttention(nn.Module):
-    """Head-averaged attention of the neurons to one another; no values, the caller has them."""
-
-    dims: Dims
-    heads: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, s_BNT: Float[Array, "B N T"]) -> Float[Array, "B N N"]:
-        T, H = s_BNT.shape[-1], self.heads
-        xavier = math.sqrt(6.0 / (4 * T))
-        qk = Linear(T, 2 * T, self.dtype, xavier, 0.0, name="qk")(s_BNT)
-        mean_BNN = jnp.float32(0.0)
-        for q_BNd, k_BNd in _heads(qk, 2, H):
-            mean_BNN = mean_BNN + _attention(q_BNd, k_BNd) / H
-        return mean_BNN
-
-
-class FeedForward(nn.Module):
-    """``W2 drop(act(W1 x))``."""
-
-    config: ModelConfig
-    width: int
-    scale: float = 1.0
-
-    @nn.compact
-    def __call__(self, x: Array, forward_hyper: ForwardHyper) -> Array:
-        F, dtype = self.config.feedforward, jnp.dtype(self.config.dtype)
-        h = Linear(self.width, F, dtype, scale=self.scale, name="in")(x)
-        h = jax.nn.relu(h) if self.config.activation == "relu" else jax.nn.gelu(h, False)
-        h = _drop(self, h, forward_hyper.dropout, forward_hyper)
-        return Linear(F, self.width, dtype, scale=self.scale, name="out")(h)
-
-
-class Layer(nn.Module):
-    """One encoder layer: attention over time, then over neurons, each with its feed-forward."""
+class EncoderLayer(nn.Module):
+    """Attention over time, then over neurons, each with its feed-forward sublayer."""
 
     config: ModelConfig
     dims: Dims
@@ -247,58 +59,51 @@ class Layer(nn.Module):
         x_BTN: Float[Array, "B T N"],
         s_BNT: Float[Array, "B N T"],
         mask_bTT: Bool[Array, "b T T"],
-        forward_hyper: ForwardHyper,
+        hyper: ForwardHyper,
     ) -> tuple[Float[Array, "B T N"], dict[str, Array]]:
         """Returns the layer's output and its attention maps."""
-        config, N, T = self.config, self.dims.neurons, self.dims.bins
-        dtype = jnp.dtype(config.dtype)
+        config, N = self.config, x_BTN.shape[-1]
         pre = config.norm == "pre"
-        fixup = 0.67 * config.layers**-0.25 if config.tfixup else 1.0
 
-        def drop(y: Array) -> Array:
-            return _drop(self, y.astype(jnp.float32), forward_hyper.dropout, forward_hyper)
+        def residual(x_BTN: Array, name: str, update: Any) -> Array:
+            """``x + drop(update(x))`` with the layer norm before or after."""
+            norm = LayerNorm(N, name=name)
+            h = update(norm(x_BTN) if pre else x_BTN)
+            x_BTN = x_BTN + drop(self, h.astype(jnp.float32), hyper.dropout, hyper.shard)
+            return x_BTN if pre else norm(x_BTN)
 
-        norm = {name: LayerNorm(N, name=name) for name in ("norm1", "norm2")}
-        attend = TemporalAttention(self.dims, config.heads, dtype, fixup, name="temporal")
-        forward = FeedForward(config, N, fixup, name="feedforward")
+        maps: dict[str, Array] = {}
 
-        h, temporal_BTT = attend(norm["norm1"](x_BTN) if pre else x_BTN, mask_bTT, forward_hyper)
-        x_BTN = x_BTN + drop(h)
-        x_BTN = x_BTN if pre else norm["norm1"](x_BTN)
-        x_BTN = x_BTN + drop(forward(norm["norm2"](x_BTN) if pre else x_BTN, forward_hyper))
-        x_BTN = x_BTN if pre else norm["norm2"](x_BTN)
-        if not config.spatial:
-            return x_BTN, {"temporal_attention": temporal_BTT}
+        def attend_bins(h_BTN: Array) -> Array:
+            attention = find("temporal_attention", config.temporal_attention)
+            h_BTN, maps["temporal_attention"] = attention(config, self.dims, name="temporal")(
+                h_BTN, mask_bTT, hyper
+            )
+            return h_BTN
 
-        norm |= {name: LayerNorm(N, name=name) for name in ("norm3", "norm4")}
-        tokens_BNT = LayerNorm(T, name="norm_spatial")(s_BNT) if pre else s_BNT
-        a_BNN = SpatialAttention(self.dims, config.heads, dtype, name="spatial")(tokens_BNT)
-        values_BTN = (norm["norm3"](x_BTN) if pre else x_BTN).astype(dtype)
-        mixed_BTN = jnp.matmul(values_BTN, a_BNN.astype(dtype).swapaxes(-1, -2))
-        x_BTN = x_BTN + drop(mixed_BTN)
-        x_BTN = x_BTN if pre else norm["norm3"](x_BTN)
-        forward = FeedForward(config, N, name="feedforward_spatial")
-        x_BTN = x_BTN + drop(forward(norm["norm4"](x_BTN) if pre else x_BTN, forward_hyper))
-        x_BTN = x_BTN if pre else norm["norm4"](x_BTN)
-        return x_BTN, {"temporal_attention": temporal_BTT, "spatial_attention": a_BNN}
+        def attend_neurons(h_BTN: Array) -> Array:
+            tokens_BNT = LayerNorm(s_BNT.shape[-1], name="norm_spatial")(s_BNT) if pre else s_BNT
+            attention = find("spatial_attention", config.spatial_attention)
+            a_BNN = attention(config, self.dims, name="spatial")(tokens_BNT)
+            maps["spatial_attention"] = a_BNN
+            dtype = jnp.dtype(config.dtype)
+            return jnp.matmul(h_BTN.astype(dtype), a_BNN.astype(dtype).swapaxes(-1, -2))
 
-
-class Projector(nn.Module):
-    """Map of contrastive features over their last axis: linear, or one hidden layer of 1024."""
-
-    kind: str
-    width: int
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        if self.kind == "linear":
-            return Linear(self.width, self.width, name="out")(x)
-        h = jax.nn.relu(Linear(self.width, 1024, name="in")(x))
-        return Linear(1024, self.width, name="out")(h)
+        forward = FeedForward(config, N, tfixup(config), name="feedforward")
+        x_BTN = residual(x_BTN, "norm1", attend_bins)
+        x_BTN = residual(x_BTN, "norm2", lambda h: forward(h, hyper))
+        if config.spatial:
+            forward_spatial = FeedForward(config, N, name="feedforward_spatial")
+            x_BTN = residual(x_BTN, "norm3", attend_neurons)
+            x_BTN = residual(x_BTN, "norm4", lambda h: forward_spatial(h, hyper))
+        return x_BTN, maps
 
 
+@register("network", "stndt")
 class STNDT(nn.Module):
     """The model; ``apply`` is pure and its parameters are a plain dictionary.
+
+    Plain flax: ``variables = model.init(key, x_BTN)``, ``z, out = model.apply(variables, x_BTN)``.
 
     Attributes:
       config: architecture.
@@ -310,6 +115,21 @@ class STNDT(nn.Module):
     contrast: ContrastConfig
     dims: Dims
 
+    @classmethod
+    def from_config(cls, config: Any, dims: Dims) -> STNDT:
+        """The model of a whole configuration.
+
+        Args:
+          config: a ``Config``, or a ``ConfigDict`` as ``get_config`` gives it.
+          dims: sizes of one trial.
+
+        Raises:
+          UserError: a value is wrong, or the heads do not divide the sizes.
+        """
+        checked = schema.as_config(config)
+        schema.check_dims(checked, dims)
+        return cls(config=checked.model, contrast=checked.contrast, dims=dims)
+
     def setup(self) -> None:
         config, T, N = self.config, self.dims.bins, self.dims.neurons
         dtype = jnp.dtype(config.dtype)
@@ -318,10 +138,10 @@ class STNDT(nn.Module):
         if config.spatial:
             self.spatial_embedder = Linear(T, T, dtype)
             self.spatial_position = self._position(N, T, "spatial_position")
-        # Rematerialised, a layer keeps its input alone for the way back, and is computed again.
-        kind = nn.remat(Layer) if config.remat else Layer
-        self.layers = [kind(config, self.dims) for _ in range(config.layers)]
-        self.final_norm = LayerNorm(N) if config.final_norm == "layer" else ScaleNorm(N)
+        # Rematerialised, a layer keeps only its input for the backward pass.
+        layer = nn.remat(EncoderLayer) if config.remat else EncoderLayer
+        self.layers = [layer(config, self.dims) for _ in range(config.layers)]
+        self.final_norm = FINAL_NORMS[config.final_norm](N)
         self.decoder = Linear(N, N, dtype, bound=0.1, bias_bound=0.0)
         if self.contrast.enabled and self.contrast.projector != "none":
             self.projector = Projector(self.contrast.projector, N)
@@ -347,54 +167,49 @@ class STNDT(nn.Module):
     def __call__(
         self,
         x_BTN: Float[Array, "B T N"],
-        forward_hyper: ForwardHyper,
+        hyper: ForwardHyper | None = None,
         attendable_BT: Bool[Array, "B T"] | None = None,
     ) -> tuple[Float[Array, "B T N"], dict[str, Array]]:
         """Log-rates of a batch of trials.
 
         Args:
           x_BTN: spike counts, zero at held-out neurons and forward bins.
-          forward_hyper: context window and dropout rates, scalars that may be traced.
+          hyper: context window and dropout rates; by default those of the configuration.
           attendable_BT: false in bins that were not recorded, where ``x_BTN`` must be zero: no
             other bin and no neuron attends to them. None where all were.
 
         Returns:
-          ``(z, out)``: log expected counts per bin, and everything on the way to them:
+          ``(z, out)``: log expected counts per bin, and intermediate results:
           ``temporal_attention`` (L, B, T, T) and ``spatial_attention`` (L, B, N, N), averaged
-          over heads, and ``layers`` (L, B, T, N), each layer's output. What nobody uses is
-          not computed under jit. Dropout acts if ``apply`` is given a ``dropout`` key.
+          over heads, and ``layers`` (L, B, T, N), each layer's output. Under jit, what the caller
+          does not use is not computed. Dropout acts if ``apply`` is given a ``dropout`` key.
         """
-        mask_TT = context_mask(
-            self.dims.bins, forward_hyper.context_forward, forward_hyper.context_backward
-        )
-        mask_bTT = mask_TT[None]
-        if attendable_BT is not None:
-            # A bin that was not recorded attends to itself, lest it attend to nothing.
-            mask_bTT = mask_bTT & (
-                attendable_BT[:, None, :] | jnp.eye(self.dims.bins, dtype=bool)[None]
-            )
+        hyper = ForwardHyper.from_config(self.config) if hyper is None else hyper
+        if self.is_initializing():
+            # Creates the parameters that only the contrastive loss uses.
+            self._contrasted(*self.embed(x_BTN))
+        mask_bTT = temporal_mask(self.dims, hyper, attendable_BT)
         temporal_BTN, spatial_BNT = self.embed(x_BTN)
-        x_BTN = _drop(
-            self, temporal_BTN + self.position[None], forward_hyper.dropout_embedding, forward_hyper
-        )
+        embedding = hyper.dropout_embedding
+        x_BTN = drop(self, temporal_BTN + self.position[None], embedding, hyper.shard)
         if spatial_BNT is None:
             s_BNT = x_BTN.swapaxes(-1, -2)
         else:
             s_BNT = spatial_BNT + self.spatial_position[None]
-            s_BNT = _drop(self, s_BNT, forward_hyper.dropout_embedding, forward_hyper)
+            s_BNT = drop(self, s_BNT, embedding, hyper.shard)
         layers = []
         for layer in self.layers:
-            x_BTN, maps = layer(x_BTN, s_BNT, mask_bTT, forward_hyper)
+            x_BTN, maps = layer(x_BTN, s_BNT, mask_bTT, hyper)
             s_BNT = _recorded(x_BTN, attendable_BT).swapaxes(-1, -2)
             layers.append(maps | {"layers": x_BTN})
         out = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
-        hidden = _drop(self, self.final_norm(x_BTN), forward_hyper.dropout_rates, forward_hyper)
+        hidden = drop(self, self.final_norm(x_BTN), hyper.dropout_rates, hyper.shard)
         return self.decoder(hidden).astype(jnp.float32), out
 
     def features(
         self,
         x_BTN: Float[Array, "B T N"],
-        forward_hyper: ForwardHyper,
+        hyper: ForwardHyper | None = None,
         attendable_BT: Bool[Array, "B T"] | None = None,
     ) -> list[Float[Array, "B features"]]:
         """What the contrastive loss compares, one flat row a trial; one loss for each item.
@@ -404,22 +219,23 @@ class STNDT(nn.Module):
         layer = self.contrast.layer
         if layer == "embedder":
             temporal, spatial = self.embed(x_BTN)
-            views = [temporal] if spatial is None else [temporal, spatial]
         else:
-            z, out = self(x_BTN, forward_hyper, attendable_BT)
-            views = [z if layer == "decoder" else out["layers"][int(layer)]]
-        if self.contrast.projector != "none":
-            views[0] = self.projector(views[0])
-            if len(views) == 2:
-                views[1] = self.spatial_projector(views[1])
+            z, out = self(x_BTN, hyper, attendable_BT)
+            temporal, spatial = z if layer == "decoder" else out["layers"][int(layer)], None
+        views = self._contrasted(temporal, spatial)
         views[0] = _recorded(views[0], attendable_BT)
         return [view.reshape(view.shape[0], -1) for view in views]
 
-    def everything(self, x_BTN: Float[Array, "B T N"], forward_hyper: ForwardHyper) -> Array:
-        """Touches every parameter; only for initialisation."""
-        z, _ = self(x_BTN, forward_hyper)
-        return (
-            z
-            if not self.contrast.enabled
-            else z + 0.0 * self.features(x_BTN, forward_hyper)[0].sum()
-        )
+    def _contrasted(self, temporal: Array, spatial: Array | None) -> list[Array]:
+        """The features of a view, through their projectors where there are some."""
+        if self.contrast.layer != "embedder":
+            spatial = None
+        if self.contrast.enabled and self.contrast.projector != "none":
+            temporal = self.projector(temporal)
+            spatial = None if spatial is None else self.spatial_projector(spatial)
+        return [temporal] if spatial is None else [temporal, spatial]
+
+
+def _recorded(x_BTN: Array, attendable_BT: Array | None) -> Array:
+    """Zero in bins that were not recorded."""
+    return x_BTN if attendable_BT is None else jnp.where(attendable_BT[..., None], x_BTN, 0)

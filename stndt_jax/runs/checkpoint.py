@@ -123,7 +123,7 @@ class Checkpoints:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with _unlogged():
-                ocp.save(path, tree)
+                ocp.save(path, _without_trailing_empties(tree))
             if not multihost.first():
                 return
             lines = [f"{digest}  {name}" for name, digest in files.tree_sha256(path).items()]
@@ -164,12 +164,32 @@ class Checkpoints:
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like
         )
         try:
-            return number, ocp.load((self._folder / str(number)).absolute(), like)
+            bare = _without_trailing_empties(like)
+            found = ocp.load((self._folder / str(number)).absolute(), bare)
+            return number, jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(found))
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"checkpoint {number} in {self._folder} is whole but of another model or of "
                 f"another version ({_reason(error)}); train into another --workdir"
             ) from error
+
+
+def _without_trailing_empties(tree: Any) -> Any:
+    """The tree without the last items of tuples that hold no array.
+
+    An optimiser's state has one for each link of its chain that keeps nothing. Left out, links
+    may be added at its end and checkpoints from before still load.
+    """
+    if isinstance(tree, tuple):
+        items = [_without_trailing_empties(item) for item in tree]
+        if hasattr(tree, "_fields"):
+            return type(tree)(*items)
+        while items and not jax.tree.leaves(items[-1]):
+            items.pop()
+        return tuple(items)
+    if isinstance(tree, dict):
+        return {name: _without_trailing_empties(item) for name, item in tree.items()}
+    return tree
 
 
 def damage(folder: Path, number: int) -> str | None:

@@ -22,6 +22,7 @@ from typing import Any
 import jax
 
 from stndt_jax import files
+from stndt_jax.config import schema
 from stndt_jax.config.schema import Config, from_mapping, to_mapping, with_later
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
@@ -96,14 +97,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-# Where the recording lies, how often a checkpoint is written and on which devices change nothing
-# that is computed.
-FREE = (
-    *("data.path", "data.targets", "train.save_every_s", "model.remat"),
-    *("parallel.devices", "parallel.data", "parallel.engine"),
-)
-
-
 def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = False) -> None:
     """Begins a run in a directory, or checks that it is the same run that goes on.
 
@@ -126,7 +119,7 @@ def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = Fals
         files.write_json(path / "config.json", to_mapping(config))
         return
     old, run = read_config(path), read_run(path)
-    changed = [d for d in differences(old, config) if d.split(":")[0] not in FREE]
+    changed = [d for d in differences(old, config) if d.split(":")[0] not in schema.FREE]
     longer = [d for d in changed if d.startswith("train.epochs:")]
     if extend and longer and config.train.epochs > old.train.epochs:
         changed = [d for d in changed if d not in longer]

@@ -228,7 +228,7 @@ def _same(begun: dict[str, Any], plan: Plan, fingerprint: str) -> None:
     """Refuses to join a search of something else."""
     old = configs.from_mapping(configs.with_later(begun["config"]))
     changed = directory.differences(old, plan.config)
-    changed = [one for one in changed if one.split(":")[0] not in directory.FREE]
+    changed = [one for one in changed if one.split(":")[0] not in configs.FREE]
     space = plan.space.plain()
     changed += [
         f"search space of {name}: {begun['space'].get(name)} -> {space.get(name)}"

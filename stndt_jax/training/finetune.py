@@ -38,8 +38,6 @@ from stndt_jax.types import Dims, Params
 _FILE = "init.json"
 # Beginnings of the names of what belongs to particular neurons.
 _OF_NEURONS = ("embedder", "decoder", "spatial_position")
-# Options of one meaning each: weights trained under another value mean something else.
-_MEANING = ("spatial", "heads", "norm", "final_norm", "activation", "position", "position_offset")
 
 
 class Source(NamedTuple):
@@ -120,9 +118,9 @@ def transplant(theirs: Params, fresh: Params, same_neurons: bool) -> tuple[Param
     return jax.tree.unflatten(jax.tree.structure(fresh), leaves), kept
 
 
-def start(
+def initialisation(
     path: Path, config: Config, dims: Dims, *, init: str, neurons: str, parts: tuple[str, ...]
-) -> population.Start | None:
+) -> population.Initialisation | None:
     """Where a run directory's training begins.
 
     Args:
@@ -154,15 +152,15 @@ def start(
         told = before
     if not told["init"]:
         raise UserError("--freeze and --neurons need weights to begin with; give --init=DIR")
-    fresh = jax.eval_shape(
-        population.make_init(step.arch(config, dims, 1)),
-        jax.tree.map(jnp.asarray, configs.hyper(config)),
-    )
+    fresh, _ = population.abstract(config, step.arch(config, dims, 1))
     still = frozen(fresh.state.params, tuple(told["frozen"]))
     if begun:
         # Needed only where the run was interrupted before its first checkpoint.
-        words = f"starting from {told['init']} again"
-        return population.Start(lambda members: _again(members, told, config, dims), still, words)
+        return population.Initialisation(
+            apply=lambda members: _again(members, told, config, dims),
+            frozen=still,
+            sentence=f"training from the weights of {told['init']}, again",
+        )
     found = source(Path(told["init"]))
     same = _same(found, told["neurons"], config, dims)
     one = jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:], leaf.dtype), fresh.state.params)
@@ -174,12 +172,14 @@ def start(
         files.write_json(path / _FILE, told)
     anew = sorted({name.partition(".")[0] for name in set(names(one)) - set(kept)})
     words = (
-        f"starting with {len(kept)} of {len(names(one))} parameters from {found.path}; drawn "
-        f"anew: {', '.join(anew) or 'nothing'}"
+        f"training from {len(kept)} of {len(names(one))} parameters of {found.path}; newly "
+        f"initialised: {', '.join(anew) or 'nothing'}"
     )
     if told["frozen"]:
         words += f"; frozen: {', '.join(told['frozen'])}"
-    return population.Start(lambda members: _begin(members, found, same), still, words)
+    return population.Initialisation(
+        apply=lambda members: _begin(members, found, same), frozen=still, sentence=words
+    )
 
 
 def _again(members: population.Member, told: Mapping[str, Any], config: Config, dims: Dims) -> Any:
@@ -193,12 +193,11 @@ def _same(found: Source, neurons: str, config: Config, dims: Dims) -> bool:
     Raises:
       UserError: it cannot be, or is of another architecture.
     """
-    theirs: Mapping[str, Any] = vars(found.config.model)
-    ours: Mapping[str, Any] = vars(config.model)
-    differing = [f"{k}: {theirs[k]} -> {ours[k]}" for k in _MEANING if theirs[k] != ours[k]]
+    differing = directory.differences(found.config, config)
+    differing = [one for one in differing if one.split(":")[0] in configs.MEANING]
     if differing:
         raise UserError(
-            f"{found.path} has another architecture (config.model.{'; '.join(differing)}); set "
+            f"{found.path} has another architecture (config.{'; config.'.join(differing)}); set "
             f"the same to begin with its weights"
         )
     as_many = (dims.heldin, dims.heldout) == (found.dims.heldin, found.dims.heldout)

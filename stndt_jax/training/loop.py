@@ -1,14 +1,14 @@
-"""The training loop, and nothing but the loop.
+"""The training loop.
 
-Where a run finds its start, in this order:
+A run takes its weights from the first of these that there is:
 
 1. the newest whole checkpoint of its own run directory, if the configuration and the data are
-   the same ones;
+   the same;
 2. the weights of another run, where ``finetune`` names one;
-3. freshly drawn weights.
+3. a new initialisation.
 
-However often a run is stopped, killed and started again, its weights, metrics and selection are
-those of a run left alone, bit for bit: a step is a function of its number, and chunks of steps
+However often a run is stopped, killed and started again, its weights, metrics and selection equal
+those of an uninterrupted run bit for bit: a step is a function of its number, and chunks of steps
 may be cut anywhere.
 """
 
@@ -24,7 +24,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import Diverged, Interrupted, UserError
@@ -34,15 +33,18 @@ from stndt_jax.runs.checkpoint import Checkpoints
 from stndt_jax.runs.lock import Lock
 from stndt_jax.runs.log import RunLog, Silent
 from stndt_jax.runs.signals import Stop
-from stndt_jax.training import compaction, population, step
-from stndt_jax.training.batches import batch_size, dims_of, split
-from stndt_jax.training.population import Member, Start
+from stndt_jax.training import batches, compaction, population, setup
+from stndt_jax.training.population import Initialisation, Member
+from stndt_jax.training.setup import Setup
 
 # A chunk of training should take about this long: a signal waits for it, so does the progress.
 CHUNK_S = 1.0
 
-# After a validation: given its epoch and each member's best co-bps so far, who goes on. It must
-# answer the same when it is asked again of the same run.
+# The compiled chunk: ``(members, first step, steps, report) -> (members, metrics)``.
+Chunk = Callable[[Member, int, int, bool], Any]
+
+# After a validation, which members continue: ``(epoch, best co-bps of each member) -> bool of
+# each``. It must answer the same when it is asked again of the same run.
 Pruner = Callable[[int, np.ndarray], np.ndarray]
 
 
@@ -53,7 +55,7 @@ def train(
     *,
     quiet: bool = False,
     extend: bool = False,
-    start: Start | None = None,
+    initialisation: Initialisation | None = None,
     pruner: Pruner | None = None,
 ) -> list[str]:
     """Trains a population and leaves a run directory.
@@ -61,11 +63,12 @@ def train(
     Args:
       config: what to train.
       data: what to train it on.
-      path: the run directory, new or one to go on with.
+      path: the run directory, new or one to continue.
       quiet: print nothing.
-      extend: go on with a run of fewer epochs.
-      start: weights to begin with and parts to freeze; None draws all and freezes nothing.
-      pruner: says after each validation which members go on; None lets all.
+      extend: continue a run that had fewer epochs.
+      initialisation: weights to begin with and parts to freeze; None initialises all and freezes
+        nothing.
+      pruner: says after each validation which members continue; None lets all.
 
     Returns:
       How each member ended: ``finished``, ``stopped`` or ``diverged``.
@@ -76,7 +79,7 @@ def train(
       Diverged: every member diverged, or one did and ``train.on_divergence`` is ``stop``.
       Interrupted: a signal asked to stop; the run is saved.
     """
-    configs.check_dims(config, dims_of(data))
+    setup.check(config, batches.dims_of(data))
     with contextlib.ExitStack() as held:
         with multihost.together():
             if multihost.first():
@@ -88,7 +91,8 @@ def train(
                 directory.open_run(path, config, data, extend=extend)
         ending = "failed"
         try:
-            endings = _train(config, data, path, stop, quiet, start, pruner)
+            run = _Run(setup.prepare(config, data), data.name, path, stop, initialisation)
+            endings = run.train(quiet, pruner)
             ending = "finished"
             return endings
         except (Diverged, Interrupted, UserError) as error:
@@ -99,45 +103,64 @@ def train(
                 directory.note_end(path, ending)
 
 
-def _train(
-    config: Config,
-    data: SpikeData,
-    path: Path,
-    stop: Stop,
-    quiet: bool,
-    start: Start | None,
-    pruner: Pruner | None,
-) -> list[str]:
-    dims = dims_of(data)
-    trainable, valid, how = split(config, data)
-    R = trainable.counts.shape[0]
-    batch = batch_size(config, R)
-    arch = step.arch(config, dims, R // batch)
-    grid = _grid(config, batch)
-    hyper = multihost.placed(configs.hyper(config), lifts.of_members(grid))
-    sets = multihost.placed((trainable, valid), lifts.of_all(grid))
-    init = population.make_init(arch, grid)
-    checkpoints = Checkpoints(path / "checkpoints")
-    if checkpoints.latest is None:
-        if start is None:
-            at, members = 0, init(hyper)
-        else:
-            # Chosen one by one, which takes them all in one place.
-            fresh = population.make_init(arch)(jax.device_put(configs.hyper(config)))
-            at, members = 0, multihost.placed(start.begin(fresh), lifts.of_members(grid))
-    else:
-        like = jax.eval_shape(init, hyper)
-        at, members = checkpoints.load(like, lifts.of_members(grid))
-    began = at / arch.steps_per_epoch
-    with multihost.together():
-        log = RunLog(path, config.train.epochs, began, quiet) if multihost.first() else Silent()
-    try:
-        for sentence in checkpoints.found:
+class _Run:
+    """One process's work on a run directory: initialise or restore, compile, train."""
+
+    def __init__(
+        self,
+        made: Setup,
+        name: str,
+        path: Path,
+        stop: Stop,
+        initialisation: Initialisation | None,
+    ) -> None:
+        self.setup, self.name, self.path, self.stop = made, name, path, stop
+        self.config, self.initialisation = made.config, initialisation
+        self.grid = _grid(made.config, made.batch)
+        self.hyper = multihost.placed(made.hyper, lifts.of_members(self.grid))
+        self.trials = multihost.placed((made.train, made.valid), lifts.of_all(self.grid))
+        self.checkpoints = Checkpoints(path / "checkpoints")
+
+    def train(self, quiet: bool, pruner: Pruner | None) -> list[str]:
+        """Trains to the end and says how each member ended."""
+        at, members = self._members()
+        began = at / self.setup.arch.steps_per_epoch
+        epochs = self.config.train.epochs
+        with multihost.together():
+            log = RunLog(self.path, epochs, began, quiet) if multihost.first() else Silent()
+        try:
+            self._describe(log, at)
+            chunk = self._compile(members, log)
+            loop = _Loop(self.setup, self.checkpoints, log, self.stop, pruner)
+            return _endings(loop.run(chunk, members, at), log)
+        except Interrupted as error:
+            log.say(str(error))
+            raise
+        finally:
+            log.close()
+
+    def _members(self) -> tuple[int, Member]:
+        """The members to train and the step they are at: those of the checkpoint, else new."""
+        placed = lifts.of_members(self.grid)
+        init = population.make_init(self.setup.arch, self.grid)
+        if self.checkpoints.latest is not None:
+            return self.checkpoints.load(jax.eval_shape(init, self.hyper), placed)
+        if self.initialisation is None:
+            return 0, init(self.hyper)
+        # Weights are put into one member after another, which needs them all on one device.
+        fresh = population.make_init(self.setup.arch)(jax.device_put(self.setup.hyper))
+        return 0, multihost.placed(self.initialisation.apply(fresh), placed)
+
+    def _describe(self, log: RunLog | Silent, at: int) -> None:
+        """What is trained, on what, and from where."""
+        config, dims, grid = self.config, self.setup.dims, self.grid
+        for sentence in self.checkpoints.found:
             log.say(sentence)
         log.say(
-            f"{config.population} x {'STNDT' if config.model.spatial else 'NDT'} on {data.name}: "
-            f"{R} training trials in batches of {batch}, {dims.bins_observed} + "
-            f"{dims.bins_forward} bins, {dims.heldin} + {dims.heldout} neurons; {how}"
+            f"{config.population} x {'STNDT' if config.model.spatial else 'NDT'} on {self.name}: "
+            f"{self.setup.train.counts.shape[0]} training trials in batches of {self.setup.batch}, "
+            f"{dims.bins_observed} + {dims.bins_forward} bins, {dims.heldin} + {dims.heldout} "
+            f"neurons; {self.setup.selection}"
         )
         if grid is not None:
             log.say(
@@ -146,38 +169,41 @@ def _train(
                 + f", of {jax.process_count()} processes" * (jax.process_count() > 1)
                 + ", under pmap" * (config.parallel.engine == "pmap")
             )
-        done = f"{at / arch.steps_per_epoch:g} of {config.train.epochs}"
-        new = start.words if start else "starting from scratch"
-        log.say(f"going on from the checkpoint at epoch {done}" if at else new)
-        frozen = start.frozen if start else None
+        if at:
+            epoch = at / self.setup.arch.steps_per_epoch
+            log.say(f"continuing from the checkpoint at epoch {epoch:g} of {config.train.epochs}")
+        else:
+            new = self.initialisation
+            log.say(new.sentence if new else "training from newly initialised weights")
+
+    def _compile(self, members: Member, log: RunLog | Silent) -> Chunk:
+        """The compiled chunk of training, for the whole population and what is left of it."""
+        config, made = self.config, self.setup
+        frozen = self.initialisation.frozen if self.initialisation else None
 
         def lowered(size: int, *given: Any) -> Any:
             some = dataclasses.replace(config, population=size)
-            chunk = population.make_chunk(some, arch, batch, valid is not None, grid, frozen)
+            chunk = population.make_chunk(
+                some, made.arch, made.batch, made.valid is not None, self.grid, frozen
+            )
             return chunk.lower(*given)
 
         def smaller(size: int, *given: Any) -> Any:
-            log.say(f"{size} of {config.population} members go on in a program of their own")
+            log.say(f"{size} of {config.population} members continue in a program of their own")
             return lowered(size, *given).compile()
 
         scalars = (np.int32(0), np.int32(0), np.bool_(False))
-        chunk = lowered(config.population, members, hyper, *sets, *scalars)
-        run = stop.while_waiting(chunk.compile)
-        if compaction.helps(config, grid, valid is not None):
+        whole = lowered(config.population, members, self.hyper, *self.trials, *scalars)
+        run = self.stop.while_waiting(whole.compile)
+        if compaction.helps(config, self.grid, made.valid is not None):
             again = config.train.restarts if config.train.on_divergence == "restart" else 0
-            run = compaction.Compacted(run, smaller, grid, again)
+            run = compaction.Compacted(run, smaller, self.grid, again)
 
-        def go_on(members: Member, at: int, steps: int, report: bool) -> Any:
-            return run(members, hyper, *sets, np.int32(at), np.int32(steps), np.bool_(report))
+        def chunk(members: Member, at: int, steps: int, report: bool) -> Any:
+            numbers = (np.int32(at), np.int32(steps), np.bool_(report))
+            return run(members, self.hyper, *self.trials, *numbers)
 
-        loop = _Loop(config, arch, batch, checkpoints, log, stop, pruner)
-        members = loop.run(go_on, members, at)
-        return _endings(members, log)
-    except Interrupted as error:
-        log.say(str(error))
-        raise
-    finally:
-        log.close()
+        return chunk
 
 
 def _grid(config: Config, batch: int) -> Any:
@@ -223,17 +249,15 @@ class _Loop:
 
     def __init__(
         self,
-        config: Config,
-        arch: step.Arch,
-        batch: int,
+        made: Setup,
         checkpoints: Checkpoints,
         log: RunLog | Silent,
         stop: Stop,
         pruner: Pruner | None,
     ) -> None:
-        self.config, self.arch, self.batch = config, arch, batch
+        self.config, self.arch, self.batch = made.config, made.arch, made.batch
         self.checkpoints, self.log, self.stop, self.pruner = checkpoints, log, stop, pruner
-        self.said: set[tuple[int, int]] = set()
+        self.announced: set[tuple[int, int]] = set()
 
     def run(self, chunk: Callable, members: Member, at: int) -> Member:
         """Trains on from step number ``at``."""
@@ -276,7 +300,7 @@ class _Loop:
                 raise Diverged(_advice(f"member {diverged[0]} diverged"))
             self.stop.check(
                 f"stopped at epoch {at / per_epoch:g} of {self.config.train.epochs} and saved; the "
-                f"same command goes on from there"
+                f"same command continues from there"
             )
         self.checkpoints.save(at, members)
         return members
@@ -287,8 +311,8 @@ class _Loop:
         keep = self.pruner(epoch, metrics["best_cobps"])
         out = [int(k) for k in np.flatnonzero(~keep & metrics["active"].astype(bool))]
         if out:
-            self.said |= {(k, -1) for k in out}
-            self.log.say(f"member(s) {', '.join(map(str, out))} end after epoch {epoch}, as judged")
+            self.announced |= {(k, -1) for k in out}
+            self.log.say(f"member(s) {', '.join(map(str, out))} end after epoch {epoch}: pruned")
         return keep
 
     def _agreed(self, size: int, due: bool) -> tuple[int, bool]:
@@ -299,18 +323,18 @@ class _Loop:
 
     def _say_who_stopped(self, metrics: dict[str, np.ndarray], epoch: int) -> None:
         for k, restarts in enumerate(metrics["restarts"]):
-            if restarts and (k, int(restarts)) not in self.said:
-                self.said.add((k, int(restarts)))
+            if restarts and (k, int(restarts)) not in self.announced:
+                self.announced.add((k, int(restarts)))
                 self.log.say(
                     f"member {k} diverged by epoch {epoch}; it begins again from its best weights "
                     f"at {0.5**restarts:g} of its learning rate"
                 )
         for k in map(int, np.flatnonzero(~metrics["active"])):
-            if (k, -1) not in self.said:
-                self.said.add((k, -1))
+            if (k, -1) not in self.announced:
+                self.announced.add((k, -1))
                 why = "stopped improving" if self.pruner is None else "has stopped"
                 why = why if metrics["healthy"][k] else "diverged and is frozen"
-                self.log.say(f"member {k} {why} by epoch {epoch}; the others go on")
+                self.log.say(f"member {k} {why} by epoch {epoch}; the others continue")
 
 
 def _next_size(size: int, steps: int, seconds: float) -> int:

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
@@ -90,8 +89,7 @@ def needed(config: Config, dims: Dims, train: Batch, valid: Batch | None, member
     trials = train.counts.shape[0]
     batch = min(config.train.batch, trials)
     arch = step.arch(config, dims, trials // batch)
-    hyper = configs.hyper(config)
-    state = jax.eval_shape(population.make_init(arch), hyper)
+    state, hyper = population.abstract(config, arch)
     chunk = population.make_chunk(config, arch, batch, valid is not None)
     shapes: Any = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (hyper, train, valid)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -13,7 +12,7 @@ from stndt_jax.types import Array, Params
 
 
 def schedule(kind: str, epoch: Array, epochs: float, warmup: Array) -> Array:
-    """Learning rate at ``epoch`` (fractions count) as a share of its peak.
+    """Learning rate at ``epoch`` (fractions count) as a fraction of its peak.
 
     Linear warm-up over ``warmup`` epochs, then a cosine to 0 at ``epochs``, or
     ``sqrt(warmup / epoch)``, or a constant. Written out because optax's schedules refuse a
@@ -31,26 +30,29 @@ def schedule(kind: str, epoch: Array, epochs: float, warmup: Array) -> Array:
     return jnp.where(epoch < warmup, rising, after)
 
 
-def transformation(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Clipping by global norm, then Adam's direction (eps 1e-8)."""
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.scale_by_adam(eps=1e-8))
+def optimizer(
+    config: OptimizerConfig, learning_rate: Array | float, weight_decay: Array | float
+) -> optax.GradientTransformation:
+    """Clipping by global norm, then AdamW: ``p -= lr (adam + decay p)``.
 
+    To train with another optimiser, return another chain here. Its state must not depend on the
+    rates, which are traced: they differ between members and steps.
 
-def update(
-    config: OptimizerConfig,
-    grads: Params,
-    opt_state: Any,
-    params: Params,
-    learning_rate: Array,
-    weight_decay: Array,
-) -> tuple[Params, Any]:
-    """One AdamW step, ``p -= lr (adam + decay p)``, at a traced rate and decay.
+    Args:
+      config: what all members share.
+      learning_rate: of this step.
+      weight_decay: decoupled, multiplied by the learning rate.
 
-    Returns:
-      New parameters and optimiser state.
+    Source: I. Loshchilov and F. Hutter, ICLR 2019.
     """
-    direction, opt_state = transformation(config).update(grads, opt_state, params)
-    params = jax.tree.map(
-        lambda p, d: p - learning_rate * (d + weight_decay * p), params, direction
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.scale_by_adam(eps=1e-8),
+        optax.add_decayed_weights(weight_decay),
+        optax.scale_by_learning_rate(learning_rate),
     )
-    return params, opt_state
+
+
+def init(config: OptimizerConfig, params: Params) -> Any:
+    """The optimiser's state before the first step."""
+    return optimizer(config, 0.0, 0.0).init(params)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stndt_jax.config import schema
 from stndt_jax.config.schema import Config, Hyper
-from stndt_jax.parallel import lifts
-from stndt_jax.parallel import pmap as pmapped
-from stndt_jax.training import best_weights as selection
-from stndt_jax.training import optim, step
+from stndt_jax.parallel import lifts, pmap
+from stndt_jax.training import best_weights, optim, step
 from stndt_jax.training.step import Batch, State
 from stndt_jax.types import Array, NDArray, Params
 
@@ -28,29 +28,40 @@ class Member(NamedTuple):
     """
 
     state: State
-    selection: selection.Selection
+    selection: best_weights.Selection
     totals: dict[str, Array]
     restarts: Array
 
 
-class Start(NamedTuple):
-    """A start from other weights: what they make of fresh members, what stays, and in words."""
+class Initialisation(NamedTuple):
+    """An initialisation from other weights.
 
-    begin: Callable[[Member], Member]
+    Attributes:
+      apply: puts the weights into newly initialised members.
+      frozen: a tree like the parameters, true where they are to stay as they are.
+      sentence: says so in the log.
+    """
+
+    apply: Callable[[Member], Member]
     frozen: Params
-    words: str
+    sentence: str
 
 
 def make_init(arch: step.Arch, grid: Any = None) -> Callable[[Hyper], Member]:
-    """The start of a population: ``init(hyper (K,)) -> members``, placed on ``grid``."""
+    """The initialisation of a population: ``init(hyper (K,)) -> members``, on ``grid``."""
 
     def init(hyper: Hyper) -> Member:
         state = step.init(arch, hyper)
-        return Member(state, selection.init(state.params), step.no_metrics(), jnp.int32(0))
+        return Member(
+            state=state,
+            selection=best_weights.init(state.params),
+            totals=step.no_metrics(),
+            restarts=jnp.int32(0),
+        )
 
-    # Drawn one after the other, because the draw must not depend on the devices.
-    drawn = lifts.over_members(init, together=False)
-    return lifts.compiled(drawn, out_shardings=lifts.of_members(grid))
+    # One member after the other, so that the weights do not depend on the devices.
+    one_by_one = lifts.over_members(init, together=False)
+    return lifts.compiled(one_by_one, out_shardings=lifts.of_members(grid))
 
 
 def only(members: Member, keep: NDArray) -> Member:
@@ -60,17 +71,10 @@ def only(members: Member, keep: NDArray) -> Member:
     return members._replace(state=members.state._replace(active=still))
 
 
-def _holding(run: Callable, frozen: Params) -> Callable:
-    """A training step that leaves the parameters marked in ``frozen`` as they are."""
-
-    def held(state: State, hyper: Hyper, batch: Batch) -> tuple[State, dict[str, Array]]:
-        trained, metrics = run(state, hyper, batch)
-        params = jax.tree.map(
-            lambda still, old, new: old if still else new, frozen, state.params, trained.params
-        )
-        return trained._replace(params=params), metrics
-
-    return held
+def abstract(config: Config, arch: step.Arch) -> tuple[Member, Hyper]:
+    """Shapes and types of a population's members and hyperparameters; computes nothing."""
+    hyper = jax.tree.map(jnp.asarray, schema.hyper(config))
+    return jax.eval_shape(make_init(arch), hyper), hyper
 
 
 def make_chunk(
@@ -88,7 +92,7 @@ def make_chunk(
       arch: static part of it.
       batch: trials in a batch.
       validates: there are trials that select.
-      grid: devices, from ``parallel.mesh``.
+      grid: devices, from ``lifts.mesh``.
       frozen: a tree like the parameters, true where they are to stay as they are.
 
     Returns:
@@ -97,59 +101,44 @@ def make_chunk(
       members are validated and selected and the metrics say how they did, one entry a member;
       without, all but ``healthy`` and ``active`` are NaN.
     """
-    pmap = grid is not None and config.parallel.engine == "pmap"
-    if pmap:
-        arch = dataclasses.replace(arch, shard=pmapped.shard(grid))
-    one_step: Callable = functools.partial(step.train_step, arch)
-    if frozen is not None:
-        one_step = _holding(one_step, frozen)
-    side = None if pmap else grid
-    steps_of = lifts.over_steps(one_step, _order, arch.steps_per_epoch, batch, side)
-    scores_of = lifts.over_batches(functools.partial(step.evaluate_step, arch), batch)
-    limit = config.train.restarts if config.train.on_divergence == "restart" else 0
+    on_pmap = grid is not None and config.parallel.engine == "pmap"
+    if on_pmap:
+        arch = dataclasses.replace(arch, shard=pmap.shard(grid))
+    program = _Chunk(
+        arch=arch,
+        batch=batch,
+        validates=validates,
+        patience=config.train.patience,
+        restarts=config.train.restarts if config.train.on_divergence == "restart" else 0,
+        frozen=frozen,
+        grid=None if on_pmap else grid,
+    )
 
-    def judged(
-        member: Member, hyper: Hyper, valid: Any, trained: Array, done: Array
-    ) -> tuple[Member, dict[str, Array]]:
-        """One validation of a member, ``trained`` if it was active in this chunk."""
-        state, totals, epoch = member.state, member.totals, done // arch.steps_per_epoch
-        metrics = {f"train_{n}": totals[n] / totals["steps"] for n in step.METRICS}
-        chosen, active = member.selection, state.active
-        if validates:
-            known = functools.partial(scores_of, state.params, hyper, valid)
-            shapes = jax.eval_shape(lambda: known().values())
-            # Under vmap both sides run; one member after the other, a stopped one costs nothing.
-            scores = jax.lax.cond(trained, lambda: known().values(), lambda: _nan(shapes))
-            metrics |= {f"valid_{n}": value for n, value in scores.items()}
-            chosen, active = selection.update(
-                chosen,
-                state.params,
-                scores["cobps"],
-                scores["masked_loss"],
-                epoch,
-                active,
-                config.train.patience,
-            )
-        else:
-            # The weights of a member that has ended are those of the epoch after which it did.
-            chosen = selection.last(state.params, jnp.where(trained, epoch, chosen.cobps.epoch))
-        state, restarts = state._replace(active=active), member.restarts
-        if limit:
-            again = ~state.healthy & (restarts < limit)
-            fresh = State(
-                chosen.cobps.params,
-                optim.transformation(arch.optimizer).init(state.params),
-                done,
-                jnp.bool_(True),
-                jnp.bool_(True),
-            )
-            state = jax.tree.map(lambda a, b: jnp.where(again, a, b), fresh, state)
-            restarts = restarts + again
-        metrics |= {"healthy": state.healthy, "active": state.active, "restarts": restarts}
-        metrics |= {"best_cobps": chosen.cobps.value, "best_epoch": chosen.cobps.epoch}
-        return Member(state, chosen, step.no_metrics(), restarts), metrics
+    def chunk(member: Member, hyper: Hyper, *rest: Any) -> tuple[Member, dict[str, Array]]:
+        return program.run(member, hyper, *rest)
 
-    def chunk(
+    transform = pmap.over_members if on_pmap else lifts.over_members
+    return lifts.compiled(
+        transform(chunk, shared=5, grid=grid),
+        donate_argnums=0,
+        out_shardings=(lifts.of_members(grid), lifts.of_all(grid)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Chunk:
+    """A chunk of one member's training, a pure function; ``make_chunk`` explains the fields."""
+
+    arch: step.Arch
+    batch: int
+    validates: bool
+    patience: int
+    restarts: int
+    frozen: Params | None
+    grid: Any
+
+    def run(
+        self,
         member: Member,
         hyper: Hyper,
         train: Batch,
@@ -158,40 +147,120 @@ def make_chunk(
         steps: Array,
         report: Array,
     ) -> tuple[Member, dict[str, Array]]:
-        hyper = _tempered(hyper, member.restarts)
+        """Trains, and validates where ``report`` says so."""
+        hyper = _after_restarts(hyper, member.restarts)
         trained = member.state.active
         state, totals = jax.lax.cond(
             trained,
-            lambda state, totals: steps_of(state, totals, hyper, train, first, steps),
+            lambda state, totals: self._steps(state, totals, hyper, train, first, steps),
             lambda state, totals: (state, totals),
             member.state,
             member.totals,
         )
-        member = Member(state, member.selection, totals, member.restarts)
-        judge = functools.partial(
-            judged, hyper=hyper, valid=valid, trained=trained, done=first + steps
+        member = member._replace(state=state, totals=totals)
+        validate = functools.partial(
+            self._validate, hyper=hyper, valid=valid, trained=trained, done=first + steps
         )
-        shapes = jax.eval_shape(judge, member)[1]
+        shapes = jax.eval_shape(validate, member)[1]
 
-        def unjudged(member: Member) -> tuple[Member, dict[str, Array]]:
+        def unvalidated(member: Member) -> tuple[Member, dict[str, Array]]:
             now = {"healthy": member.state.healthy, "active": member.state.active}
             return member, _nan(shapes) | now
 
-        return jax.lax.cond(report, judge, unjudged, member)
+        return jax.lax.cond(report, validate, unvalidated, member)
 
-    lift = pmapped.over_members if pmap else lifts.over_members
-    return lifts.compiled(
-        lift(chunk, shared=5, grid=grid),
-        donate_argnums=0,
-        out_shardings=(lifts.of_members(grid), lifts.of_all(grid)),
-    )
+    def _steps(self, *args: Any) -> tuple[State, dict[str, Array]]:
+        """Steps number ``first`` to ``first + steps - 1``, and the sums of their metrics."""
+        one_step: Callable = functools.partial(step.train_step, self.arch)
+        if self.frozen is not None:
+            one_step = _with_frozen(one_step, self.frozen)
+        run = lifts.over_steps(one_step, _order, self.arch.steps_per_epoch, self.batch, self.grid)
+        return run(*args)
+
+    def _validate(
+        self, member: Member, *, hyper: Hyper, valid: Any, trained: Array, done: Array
+    ) -> tuple[Member, dict[str, Array]]:
+        """One validation of a member, ``trained`` if it was active in this chunk."""
+        totals, epoch = member.totals, done // self.arch.steps_per_epoch
+        metrics = {f"train_{n}": totals[n] / totals["steps"] for n in step.METRICS}
+        if self.validates:
+            scores = self._scores(member.state.params, hyper, valid, trained)
+            metrics |= {f"valid_{name}": value for name, value in scores.items()}
+            member = self._select(member, scores, epoch)
+        else:
+            # The weights of a member that has ended are those of the epoch after which it did.
+            reached = jnp.where(trained, epoch, member.selection.cobps.epoch)
+            selection = best_weights.last(member.state.params, reached)
+            member = member._replace(selection=selection)
+        if self.restarts:
+            member = self._restarted(member, done)
+        member = member._replace(totals=step.no_metrics())
+        state, chosen = member.state, member.selection.cobps
+        return member, metrics | {
+            "healthy": state.healthy,
+            "active": state.active,
+            "restarts": member.restarts,
+            "best_cobps": chosen.value,
+            "best_epoch": chosen.epoch,
+        }
+
+    def _scores(self, params: Params, hyper: Hyper, valid: Any, trained: Array) -> dict[str, Array]:
+        """Validation scores; NaN for a member that was not trained."""
+        evaluate = functools.partial(step.evaluate_step, self.arch)
+        scores_of = lifts.over_batches(evaluate, self.batch)
+
+        def values() -> dict[str, Array]:
+            return scores_of(params, hyper, valid).values()
+
+        # Under vmap both branches run; one member after the other, a stopped one costs nothing.
+        shapes = jax.eval_shape(values)
+        return jax.lax.cond(trained, values, lambda: _nan(shapes))
+
+    def _select(self, member: Member, scores: dict[str, Array], epoch: Array) -> Member:
+        """Keeps the weights if they are the best so far; stops a member without improvement."""
+        selection, active = best_weights.update(
+            member.selection,
+            member.state.params,
+            scores["cobps"],
+            scores["masked_loss"],
+            epoch,
+            member.state.active,
+            self.patience,
+        )
+        return member._replace(selection=selection, state=member.state._replace(active=active))
+
+    def _restarted(self, member: Member, done: Array) -> Member:
+        """A member that diverged begins again from its best weights, a limited number of times."""
+        again = ~member.state.healthy & (member.restarts < self.restarts)
+        fresh = State(
+            params=member.selection.cobps.params,
+            opt_state=optim.init(self.arch.optimizer, member.state.params),
+            step=done,
+            healthy=jnp.bool_(True),
+            active=jnp.bool_(True),
+        )
+        state = jax.tree.map(lambda a, b: jnp.where(again, a, b), fresh, member.state)
+        return member._replace(state=state, restarts=member.restarts + again)
+
+
+def _with_frozen(run: Callable, frozen: Params) -> Callable:
+    """A training step that leaves the parameters marked in ``frozen`` as they are."""
+
+    def held(state: State, hyper: Hyper, batch: Batch) -> tuple[State, dict[str, Array]]:
+        trained, metrics = run(state, hyper, batch)
+        params = jax.tree.map(
+            lambda still, old, new: old if still else new, frozen, state.params, trained.params
+        )
+        return trained._replace(params=params), metrics
+
+    return held
 
 
 def _order(hyper: Hyper, epoch: Array, trials: int) -> Array:
     return jax.random.permutation(step.key(hyper.seed, "order", epoch), trials)
 
 
-def _tempered(hyper: Hyper, restarts: Array) -> Hyper:
+def _after_restarts(hyper: Hyper, restarts: Array) -> Hyper:
     """The hyperparameters after some restarts: half the learning rate, other noise, each time."""
     return hyper._replace(
         seed=hyper.seed + restarts * 1_000_003,

@@ -5,10 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-
-from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
 from stndt_jax.runs import directory
 from stndt_jax.runs.checkpoint import Checkpoints
@@ -35,6 +31,5 @@ def read(path: Path) -> Stored:
     config, run = directory.read_config(path), directory.read_run(path)
     dims = Dims(*(run["sizes"][n] for n in ("bins_observed", "bins_forward", "heldin", "heldout")))
     # No shape depends on the steps of an epoch.
-    init = population.make_init(step.arch(config, dims, 1))
-    like = jax.eval_shape(init, jax.tree.map(jnp.asarray, configs.hyper(config)))
+    like, _ = population.abstract(config, step.arch(config, dims, 1))
     return Stored(config, run, dims, *Checkpoints(path / "checkpoints", repair=False).load(like))

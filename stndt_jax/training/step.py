@@ -1,13 +1,14 @@
 """One model, one batch: ``init``, ``train_step``, ``evaluate_step``, ``rates``.
 
-Pure functions that know nothing of members, devices or files; ``parallel.py`` lifts them.
-Randomness is a function of (seed, step): nothing else need be saved for a resumed run to be
-the same run.
+Pure functions that know nothing of members, devices or files; ``parallel/lifts.py`` transforms
+them to many steps, members and devices. Randomness is a function of (seed, step), so a resumed run
+needs nothing else to be the same run.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from stndt_jax import models
 from stndt_jax.config.schema import (
     Config,
     ContrastConfig,
@@ -23,7 +25,7 @@ from stndt_jax.config.schema import (
     ModelConfig,
     OptimizerConfig,
 )
-from stndt_jax.models.stndt import STNDT, ForwardHyper
+from stndt_jax.models.layers import ForwardHyper
 from stndt_jax.parallel.batch_shard import WHOLE_BATCH, BatchShard
 from stndt_jax.training import losses, masking, optim
 from stndt_jax.training.metrics import BitsPerSpike
@@ -47,22 +49,22 @@ class Arch:
     shard: BatchShard = WHOLE_BATCH
 
     @property
-    def network(self) -> STNDT:
+    def network(self) -> Any:
         """The Flax module."""
-        return STNDT(self.model, self.contrast, self.dims)
+        return models.build(self.model, self.contrast, self.dims)
 
 
 def arch(config: Config, dims: Dims, steps_per_epoch: int) -> Arch:
     """The static part of a run's configuration."""
     return Arch(
-        config.model,
-        config.mask,
-        config.contrast,
-        config.optimizer,
-        dims,
-        config.train.epochs,
-        steps_per_epoch,
-        config.train.rng,
+        model=config.model,
+        mask=config.mask,
+        contrast=config.contrast,
+        optimizer=config.optimizer,
+        dims=dims,
+        epochs=config.train.epochs,
+        steps_per_epoch=steps_per_epoch,
+        rng=config.train.rng,
     )
 
 
@@ -131,25 +133,26 @@ def noise_of(arch: Arch, hyper: Hyper, index: Array) -> Array:
 def forward_hyper(hyper: Hyper, shard: BatchShard = WHOLE_BATCH) -> ForwardHyper:
     """The hyperparameters that the network itself reads."""
     return ForwardHyper(
-        hyper.context_forward,
-        hyper.context_backward,
-        hyper.dropout,
-        hyper.dropout_rates,
-        hyper.dropout_embedding,
-        shard,
+        context_forward=hyper.context_forward,
+        context_backward=hyper.context_backward,
+        dropout=hyper.dropout,
+        dropout_rates=hyper.dropout_rates,
+        dropout_embedding=hyper.dropout_embedding,
+        shard=shard,
     )
 
 
 def init(arch: Arch, hyper: Hyper) -> State:
-    """A model with freshly drawn weights, ready to train."""
+    """A model with newly initialised weights, ready to train."""
     x_BTN = jnp.zeros((1, arch.dims.bins, arch.dims.neurons))
-    network = arch.network
-    variables = network.init(
-        key(hyper.seed, "init"), x_BTN, forward_hyper(hyper), method="everything"
+    params = arch.network.init(key(hyper.seed, "init"), x_BTN, forward_hyper(hyper))["params"]
+    return State(
+        params=params,
+        opt_state=optim.init(arch.optimizer, params),
+        step=jnp.int32(0),
+        healthy=jnp.bool_(True),
+        active=jnp.bool_(True),
     )
-    params = variables["params"]
-    opt_state = optim.transformation(arch.optimizer).init(params)
-    return State(params, opt_state, jnp.int32(0), jnp.bool_(True), jnp.bool_(True))
 
 
 def loss(
@@ -160,7 +163,7 @@ def loss(
     noise: Array,
     epoch: Array,
 ) -> tuple[Array, Losses]:
-    """``L_mask + lambda L_contrastive`` of one freshly corrupted batch.
+    """``L = L_mask + lambda L_contrastive`` of one newly corrupted batch.
 
     Args:
       arch: static part.
@@ -171,73 +174,126 @@ def loss(
       epoch: epochs trained so far, fractions included.
 
     Returns:
-      The loss, and its parts as sums; of a device with a share of the batch, all of it as what
+      The loss, and its parts as sums. On a device with a shard of the batch, all of it is what
       this device adds to the whole.
     """
-    network, dims, shard = arch.network, arch.dims, arch.shard
     key_corrupt, key_drop, key_views = jax.random.split(noise, 3)
-    views = 3 if arch.contrast.enabled else 1
-    how = masking.Corruption(
-        *(
-            jnp.stack([first, other, other])[:views]
-            for first, other in [
-                (hyper.mask_ratio, hyper.contrast_ratio),
-                (hyper.mask_token_ratio, hyper.contrast_token_ratio),
-                (hyper.mask_random_ratio, hyper.contrast_random_ratio),
-            ]
-        )
-    )
-    widen = masking.widening_probability(epoch, hyper.mask_ramp_start, hyper.mask_ramp_end)
-
-    def corrupt(noise: Array, how: masking.Corruption) -> tuple[Array, Array]:
-        return masking.corrupt(
-            noise,
-            batch.counts,
-            how,
-            widen=widen,
-            max_span=hyper.mask_max_span,
-            mode=arch.mask.mode,
-            grow_full=arch.mask.grow_full,
-            dims=dims,
-        )
-
-    x_VBTN, masked_VBTN = jax.vmap(corrupt)(jax.random.split(key_corrupt, views), how)
-    x_VBTN, masked_VBTN = shard.own(x_VBTN, 1), shard.own(masked_VBTN, 1)
-    batch = jax.tree.map(shard.own, batch)
-    attendable_BT = attendable(batch.has_count, dims)
-    if attendable_BT is not None:
-        # What was not recorded gets no random counts either.
-        x_VBTN = jnp.where(batch.has_count[None], x_VBTN, 0)
-    targets_BTN = (masked_VBTN[0] | masking.predicted(dims)[None]) & batch.has_count
-    z_BTN, _ = network.apply(
-        {"params": params},
-        x_VBTN[0],
-        forward_hyper(hyper, shard),
-        attendable_BT,
-        rngs={"dropout": key_drop},
-    )
-    nll_BTN = losses.poisson_nll(z_BTN, batch.counts.astype(jnp.float32))
-    masked, targets = losses.masked_sum(nll_BTN, targets_BTN)
-    total = losses.mean(masked, shard.total(targets))
+    x_VBTN, masked_VBTN = corrupted_views(arch, hyper, batch, key_corrupt, epoch)
+    own = jax.tree.map(arch.shard.own, batch)
+    masked, targets = masked_loss(arch, params, hyper, own, x_VBTN[0], masked_VBTN[0], key_drop)
+    total = losses.mean(masked, arch.shard.total(targets))
     contrastive = jnp.float32(0.0)
     if arch.contrast.enabled:
-        pair = x_VBTN[1:].reshape(-1, dims.bins, dims.neurons)
-        both_BT = None if attendable_BT is None else jnp.concatenate([attendable_BT, attendable_BT])
-        features = network.apply(
-            {"params": params},
-            pair,
-            forward_hyper(hyper, dataclasses.replace(shard, views=2)),
-            both_BT,
-            method="features",
-            rngs={"dropout": key_views},
-        )
-        for rows in features:
-            everyone = shard.gathered(jnp.asarray(rows))
-            each = losses.info_nce(everyone, hyper.contrast_temperature)
-            contrastive += jnp.mean(each) / shard.parts
+        contrastive = contrastive_loss(arch, params, hyper, own, x_VBTN[1:], key_views)
         weight = jnp.where(epoch >= hyper.contrast_start_epoch, hyper.contrast_weight, 0.0)
         total = total + weight * contrastive
-    return total, Losses(masked, targets, contrastive)
+    return total, Losses(masked=masked, targets=targets, contrastive=contrastive)
+
+
+def corrupted_views(
+    arch: Arch, hyper: Hyper, batch: Batch, noise: Array, epoch: Array
+) -> tuple[Float[Array, "V b T N"], Bool[Array, "V b T N"]]:
+    """Corruptions of the same trials: the masked input and, if they are contrasted, two views.
+
+    Args:
+      arch: static part.
+      hyper: scalars of this member.
+      batch: true counts of the whole batch.
+      noise: key of the corruptions.
+      epoch: epochs trained so far, fractions included.
+
+    Returns:
+      Inputs, zero where nothing was recorded, and where they are masked; of the trials of this
+      device's shard.
+    """
+    views = 3 if arch.contrast.enabled else 1
+
+    def ratios(masked: Array, contrasted: Array) -> Array:
+        return jnp.stack([masked, contrasted, contrasted])[:views]
+
+    how = masking.Corruption(
+        ratio=ratios(hyper.mask_ratio, hyper.contrast_ratio),
+        token_ratio=ratios(hyper.mask_token_ratio, hyper.contrast_token_ratio),
+        random_ratio=ratios(hyper.mask_random_ratio, hyper.contrast_random_ratio),
+    )
+    widen = masking.widening_probability(epoch, hyper.mask_ramp_start, hyper.mask_ramp_end)
+    corrupt = functools.partial(_corrupt, arch, hyper, batch, widen=widen)
+    x_VBTN, masked_VBTN = jax.vmap(corrupt)(jax.random.split(noise, views), how)
+    x_VBTN, masked_VBTN = arch.shard.own(x_VBTN, 1), arch.shard.own(masked_VBTN, 1)
+    if arch.dims.gaps:
+        # What was not recorded gets no random counts either.
+        x_VBTN = jnp.where(arch.shard.own(batch.has_count)[None], x_VBTN, 0)
+    return x_VBTN, masked_VBTN
+
+
+def _corrupt(
+    arch: Arch, hyper: Hyper, batch: Batch, noise: Array, how: masking.Corruption, *, widen: Array
+) -> tuple[Array, Array]:
+    """One corruption of a batch, and where it is masked."""
+    return masking.corrupt(
+        noise,
+        batch.counts,
+        how,
+        widen=widen,
+        max_span=hyper.mask_max_span,
+        mode=arch.mask.mode,
+        grow_full=arch.mask.grow_full,
+        dims=arch.dims,
+    )
+
+
+def masked_loss(
+    arch: Arch,
+    params: Params,
+    hyper: Hyper,
+    batch: Batch,
+    x_BTN: Float[Array, "B T N"],
+    masked_BTN: Bool[Array, "B T N"],
+    noise: Array,
+) -> tuple[Array, Array]:
+    """Poisson NLL of the targets, as (sum, number of targets).
+
+    Targets are the true counts at masked entries, of all held-out neurons, and in all forward
+    bins.
+    """
+    z_BTN, _ = arch.network.apply(
+        {"params": params},
+        x_BTN,
+        forward_hyper(hyper, arch.shard),
+        attendable(batch.has_count, arch.dims),
+        rngs={"dropout": noise},
+    )
+    targets_BTN = (masked_BTN | masking.predicted(arch.dims)[None]) & batch.has_count
+    nll_BTN = losses.poisson_nll(z_BTN, batch.counts.astype(jnp.float32))
+    return losses.masked_sum(nll_BTN, targets_BTN)
+
+
+def contrastive_loss(
+    arch: Arch,
+    params: Params,
+    hyper: Hyper,
+    batch: Batch,
+    x_VBTN: Float[Array, "V B T N"],
+    noise: Array,
+) -> Array:
+    """Mean InfoNCE of two views of the same trials, summed over the kinds of features."""
+    attendable_BT = attendable(batch.has_count, arch.dims)
+    if attendable_BT is not None:
+        attendable_BT = jnp.concatenate([attendable_BT, attendable_BT])
+    features = arch.network.apply(
+        {"params": params},
+        x_VBTN.reshape(-1, *x_VBTN.shape[2:]),
+        forward_hyper(hyper, dataclasses.replace(arch.shard, views=2)),
+        attendable_BT,
+        method="features",
+        rngs={"dropout": noise},
+    )
+    total = jnp.float32(0.0)
+    for rows in features:
+        everyone = arch.shard.gathered(jnp.asarray(rows))
+        each = losses.info_nce(everyone, hyper.contrast_temperature)
+        total += jnp.mean(each) / arch.shard.parts
+    return total
 
 
 def train_step(
@@ -263,19 +319,25 @@ def train_step(
     rate = hyper.learning_rate * optim.schedule(
         arch.optimizer.schedule, epoch, arch.epochs, hyper.warmup_epochs
     )
-    params, opt_state = optim.update(
-        arch.optimizer, grads, state.opt_state, state.params, rate, hyper.weight_decay
-    )
+    optimizer = optim.optimizer(arch.optimizer, rate, hyper.weight_decay)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
     finite = jnp.isfinite(total) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(params))
     healthy = state.healthy & (finite | ~state.active)
-    trained = State(params, opt_state, state.step + 1, healthy, state.active)
     kept = state._replace(healthy=healthy, active=state.active & healthy)
+    trained = kept._replace(
+        params=params, opt_state=opt_state, step=state.step + 1, active=state.active
+    )
     state = jax.tree.map(lambda a, b: jnp.where(kept.active, a, b), trained, kept)
-    masked = losses.mean(parts.masked, parts.targets)
-    values = (total, masked, parts.contrastive, norm, rate, jnp.float32(1.0))
-    metrics = dict(zip((*METRICS, "steps"), values, strict=True))
-    metrics = {name: jnp.where(kept.active, value, 0.0) for name, value in metrics.items()}
-    return state, metrics
+    metrics = {
+        "loss": total,
+        "masked_loss": losses.mean(parts.masked, parts.targets),
+        "contrastive_loss": parts.contrastive,
+        "gradient_norm": norm,
+        "learning_rate": rate,
+        "steps": jnp.float32(1.0),
+    }
+    return state, {name: jnp.where(kept.active, value, 0.0) for name, value in metrics.items()}
 
 
 class Scores(NamedTuple):
@@ -314,17 +376,13 @@ def evaluate_step(arch: Arch, params: Params, hyper: Hyper, batch: Batch, index:
     """
     dims = arch.dims
     counts_BTN = batch.counts.astype(jnp.float32)
-    how = masking.Corruption(hyper.mask_ratio, hyper.mask_token_ratio, hyper.mask_random_ratio)
-    corrupted_BTN, masked_BTN = masking.corrupt(
-        key(hyper.seed, "validate", index),
-        batch.counts,
-        how,
-        widen=jnp.float32(0.0),
-        max_span=hyper.mask_max_span,
-        mode=arch.mask.mode,
-        grow_full=arch.mask.grow_full,
-        dims=dims,
+    how = masking.Corruption(
+        ratio=hyper.mask_ratio,
+        token_ratio=hyper.mask_token_ratio,
+        random_ratio=hyper.mask_random_ratio,
     )
+    noise = key(hyper.seed, "validate", index)
+    corrupted_BTN, masked_BTN = _corrupt(arch, hyper, batch, noise, how, widen=jnp.float32(0.0))
     predicted_BTN = masking.predicted(dims)[None]
     attendable_BT = attendable(batch.has_count, dims)
     if attendable_BT is not None:

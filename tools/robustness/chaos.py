@@ -26,7 +26,7 @@ import numpy as np
 from stndt_jax.data import hdf5, synthetic
 from stndt_jax.evaluation import evaluate
 
-STARTED = ("starting from scratch", "going on from")
+STARTED = ("training from newly initialised", "continuing from")
 
 
 def command(folder: Path, run: str, epochs: int) -> list[str]:

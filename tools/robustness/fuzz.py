@@ -87,7 +87,7 @@ def make_place(folder: Path) -> Place:
         checkpoints.save(number, members)
     rows = [json.dumps({"epoch": epoch, "train_loss": [1.5]}) for epoch in (2, 4)]
     (place.run / "metrics.jsonl").write_text("\n".join(rows) + "\n")
-    (place.run / "log.txt").write_text("starting from scratch\n")
+    (place.run / "log.txt").write_text("training from newly initialised weights\n")
     directory.note_end(place.run, "finished")
     dims = batches.dims_of(data)
     rates = {

@@ -1,0 +1,142 @@
+"""Attention over time and attention over neurons; everything about attention is here.
+
+Over time, every bin is a token of N features, and H heads attend within a context window::
+
+    q, k, v = x W + b          each (B, T, N), split into H heads of d = N / H features
+    a       = softmax(q k^T / sqrt(d))      (B, H, T, T), -inf outside the window
+    y       = concat_h(drop(a) v) W_o + b_o
+
+Over neurons, every neuron is a token of T features. There are queries and keys only: the values
+are the temporal stream itself, which the layer multiplies with the weights::
+
+    A       = mean_h softmax(q k^T / sqrt(T / H))                               (B, N, N)
+
+Source: T. Le and E. Shlizerman, NeurIPS 2022, section 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from stndt_jax.config.schema import ModelConfig
+from stndt_jax.models import fused_ops
+from stndt_jax.models.layers import ForwardHyper, Linear, drop
+from stndt_jax.models.registry import register
+from stndt_jax.types import Array, Bool, Dims, Float, Int
+
+
+def context_mask(
+    bins: int, forward: Int[Array, ""] | int, backward: Int[Array, ""] | int
+) -> Bool[Array, "T T"]:
+    """True where bin t (row) attends to bin t' (column): ``t - backward <= t' <= t + forward``.
+
+    A negative ``forward``, or a ``backward`` of 0 or less, is unlimited.
+    """
+    lag = jnp.arange(bins)[None, :] - jnp.arange(bins)[:, None]
+    ahead = jnp.asarray(forward)[..., None, None]
+    back = jnp.asarray(backward)[..., None, None]
+    return ((lag <= ahead) | (ahead < 0)) & ((-lag <= back) | (back <= 0))
+
+
+def temporal_mask(
+    dims: Dims, hyper: ForwardHyper, attendable_BT: Bool[Array, "B T"] | None
+) -> Bool[Array, "b T T"]:
+    """Where a bin (row) may attend to a bin (column) of the same trial; b is 1 without gaps.
+
+    A bin that was not recorded attends to itself, because a softmax over nothing is NaN.
+    """
+    mask_TT = context_mask(dims.bins, hyper.context_forward, hyper.context_backward)
+    if attendable_BT is None:
+        return mask_TT[None]
+    return mask_TT[None] & (attendable_BT[:, None, :] | jnp.eye(dims.bins, dtype=bool)[None])
+
+
+def heads_of(fused: Array, parts: int, heads: int) -> Iterator[list[Array]]:
+    """The parts (queries, keys, ...) of one head after another, from one fused projection.
+
+    They are slices of the last axis, because moving a head axis to the front costs a CPU more
+    than the attention itself. Split in one operation, whose gradient is one concatenation.
+    """
+    pieces = jnp.split(fused, parts * heads, axis=-1)
+    return (pieces[h::heads] for h in range(heads))
+
+
+def attention_weights(q: Array, k: Array, mask: Array | None = None) -> Array:
+    """``softmax(q k^T / sqrt(d))`` over keys, in float32, zero where ``mask`` is false."""
+    scores = jnp.matmul(q, k.swapaxes(-1, -2)).astype(jnp.float32)
+    if mask is not None:
+        scores = jnp.where(mask, scores, -jnp.inf)
+    return fused_ops.softmax(scores, 1.0 / math.sqrt(q.shape[-1]))
+
+
+@register("temporal_attention", "dot_product")
+class TemporalAttention(nn.Module):
+    """Multi-head self-attention of the bins.
+
+    A class registered in its place has the same attributes, arguments and results.
+    """
+
+    config: ModelConfig
+    dims: Dims
+
+    @nn.compact
+    def __call__(
+        self, x_BTN: Float[Array, "B T N"], mask_bTT: Bool[Array, "b T T"], hyper: ForwardHyper
+    ) -> tuple[Float[Array, "B T N"], Float[Array, "B T T"]]:
+        """Attends within each trial.
+
+        Args:
+          x_BTN: one token a bin.
+          mask_bTT: true where a bin (row) may attend to another (column).
+          hyper: has the dropout rate of the weights and the shard of the batch.
+
+        Returns:
+          The update of ``x_BTN``, and the weights averaged over heads, for interpretation.
+        """
+        N, H, dtype = x_BTN.shape[-1], self.config.heads, jnp.dtype(self.config.dtype)
+        xavier = math.sqrt(6.0 / (4 * N))
+        qkv = Linear(N, 3 * N, dtype, xavier, 0.0, name="qkv")(x_BTN)
+        outputs, mean_BTT = [], jnp.float32(0.0)
+        for q_BTd, k_BTd, v_BTd in heads_of(qkv, 3, H):
+            a_BTT = attention_weights(q_BTd, k_BTd, mask_bTT)
+            mean_BTT = mean_BTT + a_BTT / H
+            weights = drop(self, a_BTT.astype(dtype), hyper.dropout, hyper.shard)
+            outputs.append(jnp.matmul(weights, v_BTd))
+        y_BTN = jnp.concatenate(outputs, axis=-1)
+        scale = tfixup(self.config)
+        return Linear(N, N, dtype, None, 0.0, scale, name="out")(y_BTN), mean_BTT
+
+
+def tfixup(config: ModelConfig) -> float:
+    """Scale of the initial weights of the temporal sublayers, ``0.67 L^(-1/4)``.
+
+    Source: X. Huang et al., Improving transformer optimization through better initialization,
+    ICML 2020.
+    """
+    return 0.67 * config.layers**-0.25 if config.tfixup else 1.0
+
+
+@register("spatial_attention", "dot_product")
+class SpatialAttention(nn.Module):
+    """Attention of the neurons to one another; no values, the layer has them.
+
+    A class registered in its place has the same attributes, arguments and results.
+    """
+
+    config: ModelConfig
+    dims: Dims
+
+    @nn.compact
+    def __call__(self, s_BNT: Float[Array, "B N T"]) -> Float[Array, "B N N"]:
+        """Weights, averaged over heads: row n says what neuron n takes from each other."""
+        T, H, dtype = s_BNT.shape[-1], self.config.heads, jnp.dtype(self.config.dtype)
+        xavier = math.sqrt(6.0 / (4 * T))
+        qk = Linear(T, 2 * T, dtype, xavier, 0.0, name="qk")(s_BNT)
+        mean_BNN = jnp.float32(0.0)
+        for q_BNd, k_BNd in heads_of(qk, 2, H):
+            mean_BNN = mean_BNN + attention_weights(q_BNd, k_BNd) / H
+        return mean_BNN

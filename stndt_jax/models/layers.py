@@ -1,0 +1,188 @@
+"""The parts that layers are made of: linear maps, norms, dropout, positions, feed-forward."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from stndt_jax.config.schema import ModelConfig
+from stndt_jax.models import fused_ops, threefry
+from stndt_jax.parallel.batch_shard import WHOLE_BATCH, BatchShard
+from stndt_jax.types import Array, Float
+
+
+class ForwardHyper(NamedTuple):
+    """Hyperparameters of the forward pass, which may be traced: they differ between members.
+
+    Attributes:
+      context_forward: bins ahead that a bin attends to; negative: unlimited.
+      context_backward: bins back that a bin attends to; 0 or less: unlimited.
+      dropout: rate, of attention weights and sublayers.
+      dropout_rates: rate, before the read-out.
+      dropout_embedding: rate, of the embedded inputs.
+      shard: the part of the batch that this device has.
+    """
+
+    context_forward: Array | int
+    context_backward: Array | int
+    dropout: Array | float
+    dropout_rates: Array | float
+    dropout_embedding: Array | float
+    shard: BatchShard = WHOLE_BATCH
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> ForwardHyper:
+        """The values of a configuration, where no member has values of its own."""
+        unlimited = config.full_context
+        return cls(
+            context_forward=-1 if unlimited else config.context_forward,
+            context_backward=-1 if unlimited else config.context_backward,
+            dropout=config.dropout,
+            dropout_rates=config.dropout_rates,
+            dropout_embedding=config.dropout_embedding,
+        )
+
+
+def dropout(key: Array, x: Array, rate: Array | float, shard: BatchShard = WHOLE_BATCH) -> Array:
+    """Zeroes some of the elements and scales up the others to keep the mean.
+
+    The rate may be traced. It is rounded to 1/256, so that a mask takes 8 random bits an
+    element; they are sampled as 32-bit words, which costs a quarter as much as sampling bytes.
+    A device with a shard of the batch samples for all trials and keeps its own, so that the
+    result does not depend on the number of devices.
+    """
+    elements = x.size * shard.parts
+    words = threefry.bits(key, math.ceil(elements / 4))
+    bytes_ = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:elements]
+    bytes_ = shard.own_draws(bytes_)
+    dropped = jnp.minimum(jnp.round(jnp.asarray(rate, jnp.float32) * 256.0), 255.0)
+    keep = bytes_.reshape(x.shape) >= dropped.astype(jnp.uint8)
+    return jnp.where(keep, x * (256.0 / (256.0 - dropped)).astype(x.dtype), 0)
+
+
+def drop(module: nn.Module, x: Array, rate: Array | float, shard: BatchShard) -> Array:
+    """Dropout with a key of the module's own ``dropout`` stream; none where ``apply`` has none."""
+    if not module.has_rng("dropout"):
+        return x
+    return dropout(module.make_rng("dropout"), x, rate, shard)
+
+
+def sinusoid(length: int, width: int, offset: bool) -> Float[Array, "length width"]:
+    """Sine in even columns, cosine in odd, of ``position * exp(-ln(10000) 2i / width)``.
+
+    Source: A. Vaswani et al., NeurIPS 2017.
+    """
+    position = jnp.arange(length, dtype=jnp.float32)[:, None] + float(offset)
+    pair = jnp.arange(0, width, 2, dtype=jnp.float32)[None, :]
+    angle = position * jnp.exp(-math.log(10000.0) * pair / width)
+    both = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1).reshape(length, -1)
+    return both[:, :width]
+
+
+def uniform(bound: float) -> nn.initializers.Initializer:
+    """Uniform in ``[-bound, bound)``."""
+
+    def init(key: Array, shape: Any, dtype: Any = jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+class Linear(nn.Module):
+    """``x W + b``, initialised as PyTorch does.
+
+    Attributes:
+      inputs: width of ``x``.
+      outputs: width of the result.
+      dtype: of the matmul; parameters are float32.
+      bound: of the uniform initial weights; by default ``1 / sqrt(inputs)``.
+      bias_bound: of the uniform initial biases; by default the same.
+      scale: multiplies ``bound``.
+    """
+
+    inputs: int
+    outputs: int
+    dtype: Any = jnp.float32
+    bound: float | None = None
+    bias_bound: float | None = None
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        default = 1.0 / math.sqrt(self.inputs)
+        bound = default if self.bound is None else self.bound
+        bias_bound = default if self.bias_bound is None else self.bias_bound
+        kernel = self.param("kernel", uniform(bound * self.scale), (self.inputs, self.outputs))
+        bias = self.param("bias", uniform(bias_bound), (self.outputs,))
+        # As one matrix, because the kernel's gradient of a stack of them is a sum over two axes,
+        # for which XLA transposes the whole input first.
+        rows = jnp.matmul(x.reshape(-1, self.inputs).astype(self.dtype), kernel.astype(self.dtype))
+        rows = fused_ops.add_bias(rows, bias.astype(self.dtype))
+        return rows.reshape(*x.shape[:-1], self.outputs)
+
+
+class LayerNorm(nn.Module):
+    """Layer norm over the last axis, in float32, epsilon 1e-5."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", nn.initializers.ones, (self.width,))
+        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        return fused_ops.layer_norm(x, scale, bias)
+
+
+class ScaleNorm(nn.Module):
+    """``g x / max(|x|, 1e-5)``, ``g`` starting at ``sqrt(width)``.
+
+    Source: T. Nguyen and J. Salazar, IWSLT 2019.
+    """
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        g = self.param("scale", nn.initializers.constant(math.sqrt(self.width)), ())
+        squares = jnp.sum(x * x, axis=-1, keepdims=True)
+        return g * x / jnp.sqrt(jnp.maximum(squares, 1e-10))
+
+
+FINAL_NORMS: dict[str, type[LayerNorm] | type[ScaleNorm]] = {
+    "layer": LayerNorm,
+    "scale": ScaleNorm,
+}
+
+
+class FeedForward(nn.Module):
+    """``W2 drop(act(W1 x))``."""
+
+    config: ModelConfig
+    width: int
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: Array, hyper: ForwardHyper) -> Array:
+        F, dtype = self.config.feedforward, jnp.dtype(self.config.dtype)
+        h = Linear(self.width, F, dtype, scale=self.scale, name="in")(x)
+        h = jax.nn.relu(h) if self.config.activation == "relu" else jax.nn.gelu(h, False)
+        h = drop(self, h, hyper.dropout, hyper.shard)
+        return Linear(F, self.width, dtype, scale=self.scale, name="out")(h)
+
+
+class Projector(nn.Module):
+    """Map of contrastive features over their last axis: linear, or one hidden layer of 1024."""
+
+    kind: str
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        if self.kind == "linear":
+            return Linear(self.width, self.width, name="out")(x)
+        h = jax.nn.relu(Linear(self.width, 1024, name="in")(x))
+        return Linear(1024, self.width, name="out")(h)
