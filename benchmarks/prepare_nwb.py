@@ -30,8 +30,8 @@ done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 print(json.dumps([done.returncode, time.monotonic() - began, peak / 1024]))
 """
-PREPARE = "import sys; from stndt_jax.cli import main; sys.exit(main(sys.argv[1:]))"
-IMPORT = "import stndt_jax.commands.data, stndt_jax.data.custom, stndt_jax.plots_data"
+PREPARE = "import sys; from stndt_jax.cli.main import main; sys.exit(main(sys.argv[1:]))"
+IMPORT = "import stndt_jax.cli.data, stndt_jax.data.nwb_trials, stndt_jax.plotting.recording"
 
 
 def generate(path: Path, gb: float) -> dict[str, float]:

@@ -119,7 +119,7 @@ def test_every_benchmark_says_what_it_does(script: Path) -> None:
 
     But for those that train a run: these need the whole package.
     """
-    trains = "configfile" in script.read_text() or script.stem == "prepare_nwb"
+    trains = "import loading" in script.read_text() or script.stem == "prepare_nwb"
     absent = "beartype,jaxtyping,pandas,tensorboardX"
     absent += "" if trains else ",ml_collections,nlb_tools,matplotlib"
     code = (

@@ -29,7 +29,7 @@ def test_one_at_a_time(tmp_path: Path) -> None:
 
 def test_the_lock_of_a_killed_process_is_stale(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from stndt_jax.lock import Lock\n"
+        "import sys, time; from pathlib import Path; from stndt_jax.runs.lock import Lock\n"
         f"Lock(Path({str(tmp_path)!r})).__enter__(); print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)

@@ -93,7 +93,7 @@ import importlib, pkgutil, sys
 site = sys.argv[1]
 sys.path.insert(0, site)
 import stndt_jax.configs
-from stndt_jax.cli import entry
+from stndt_jax.cli.main import entry
 names = [m.name for m in pkgutil.iter_modules(stndt_jax.configs.__path__, "stndt_jax.configs.")]
 for name in ["stndt_jax", "stndt_jax.cli", "stndt_jax.configs", *names]:
     assert importlib.import_module(name).__file__.startswith(site), name

@@ -4,7 +4,7 @@
     python tools/robustness/fuzz.py --seed 0 --only 17     (one of them again, with all it prints)
 
 Inputs are damaged and strange recordings, targets, configurations, configuration files, run
-directories and command lines. Each goes through ``stndt_jax.cli.main`` in this process, with
+directories and command lines. Each goes through ``stndt_jax.cli.main.main`` in this process, with
 everything that is compiled replaced by stand-ins. Prints a report as JSON and, of every input that
 ended with a traceback, an undocumented exit code, more than one line or not at all, how to see it
 again; exits with 1 if there is one.
