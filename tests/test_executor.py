@@ -68,7 +68,7 @@ def _work(plan: Plan, folder: Path, *fates: str | None) -> tuple[list[str], Coun
 def test_a_dead_workers_population_is_given_to_another(plan: Plan, tmp_path: Path) -> None:
     said, states = _work(plan, tmp_path, None, executor.LOST, executor.LOST)
     assert states == {"complete": 7}
-    assert sum("another goes on with it" in line for line in said) == 2
+    assert sum("another resumes it" in line for line in said) == 2
     numbers = [n for run in (tmp_path / "trials").iterdir() for n in worker.read_population(run)[0]]
     assert sorted(numbers) == list(range(7))
 

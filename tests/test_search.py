@@ -273,7 +273,7 @@ def test_nothing_to_select_by_is_refused(config: Config, data: SpikeData) -> Non
     )
     search.check_selects(config, blind)
     search.check_selects(none, data)
-    with pytest.raises(UserError, match="no trial can select"):
+    with pytest.raises(UserError, match="no trial can be scored"):
         search.check_selects(none, blind)
 
 

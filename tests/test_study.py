@@ -86,10 +86,10 @@ def test_an_end_is_told_once(tmp_path: Path) -> None:
     one.ask("0000", 4, SPACE, seed=0)
     assert one.tell(0, 0.5)
     assert not other.tell(0, 0.9)
-    assert not other.lose(0, "too late")
+    assert not other.give_up(0, "too late")
     assert other.tell(1, 0.25, pruned=True)
     assert other.tell(2, None)
-    assert other.lose(3, "no memory")
+    assert other.give_up(3, "no memory")
     assert [(t.state, t.value) for t in one.trials()] == [
         ("complete", 0.5), ("pruned", 0.25), ("failed", None), ("lost", None),
     ]  # fmt: skip
@@ -123,16 +123,16 @@ def test_a_silent_place_is_given_up_and_a_living_one_is_not(
     here.mkdir()
     there.mkdir()
     mine, theirs = Study(here, url=url), Study(there, url=url)
-    assert mine.place != theirs.place
-    assert Study(here, url=url).place == mine.place
-    monkeypatch.setattr(study, "BEAT_S", 0.01)
-    with theirs.beating():
+    assert mine.directory != theirs.directory
+    assert Study(here, url=url).directory == mine.directory
+    monkeypatch.setattr(study, "HEARTBEAT_S", 0.01)
+    with theirs.heartbeat():
         theirs.ask("0000", 2, SPACE, seed=0)
         assert mine.running_here() == {}
         assert mine.reap() == []
     assert theirs.tell(0, 0.5)
     assert mine.reap() == []
-    now = time.time() + study.LOST_S + 1
+    now = time.time() + study.SILENT_S + 1
     monkeypatch.setattr(study.time, "time", lambda: now)
     assert mine.reap() == [1]
     # It was not dead after all: what it says of the trial comes too late.
@@ -152,8 +152,11 @@ def test_a_database_that_goes_away_is_one_sentence(tmp_path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("DROP TABLE trials")
     with (
-        pytest.raises(UserError, match=r"--storage=sqlite:.* went away \(.*no such table"),
-        study.reachable(opened.url),
+        pytest.raises(
+            UserError,
+            match=r"the database --storage=sqlite:.* cannot be reached any more \(.*no such table",
+        ),
+        study.database_errors(opened.url),
     ):
         opened.tell(0, 0.5)
 

@@ -1,11 +1,23 @@
-"""What the commands of the command line share: flags, their help, positional arguments."""
+"""The flags of commands: those that several share, reading a command line, printing help.
+
+A command makes a :class:`Flags`, adds its flags and calls :meth:`Flags.parse`::
+
+    flags = Flags(evaluate)
+    shared.data(flags)
+    flags.text("name", "NAME", "name of the method")
+    flag, (path,) = flags.parse(argv, 1)
+    flag["data"]
+
+The command's docstring is its help: a sentence, ``usage:``, prose, ``example:``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from absl import flags
+from absl import flags as absl
 
 from stndt_jax.errors import UserError
 
@@ -14,17 +26,266 @@ class HelpShown(Exception):  # noqa: N818
     """The user asked for help and got it."""
 
 
-def new_flags() -> flags.FlagValues:
-    """An empty set of flags, one for each command line that is read."""
-    return flags.FlagValues()
+class Values(dict[str, Any]):
+    """The values of a command's flags, by name.
+
+    Attributes:
+      given: names of the flags that stand on the command line.
+      settings: ``--config=NAME`` and ``--config.KEY=VALUE``, as :mod:`stndt_jax.config.loading`
+        reads them.
+    """
+
+    def __init__(self, values: dict[str, Any], given: set[str], settings: list[str]) -> None:
+        super().__init__(values)
+        self.given, self.settings = given, settings
+
+    def refuse(self, *names: str, when: str) -> None:
+        """Refuses flags that would be ignored.
+
+        Args:
+          names: of the flags.
+          when: in which case they are ignored, to follow "has no effect".
+
+        Raises:
+          UserError: one of them was given.
+        """
+        for name in names:
+            if name in self.given:
+                raise UserError(f"{self.spelled(name)} has no effect {when}; leave it out")
+
+    def spelled(self, name: str) -> str:
+        """A flag as the user wrote it."""
+        return f"--{'no' * (self[name] is False)}{name.replace('_', '-')}"
 
 
-def wants_help(argv: list[str]) -> bool:
+class Flags:
+    """The flags of one command."""
+
+    def __init__(self, command: Callable[[list[str]], int]) -> None:
+        """Starts without flags.
+
+        Args:
+          command: its docstring is the help.
+        """
+        self._help = command.__doc__ or ""
+        self._values = absl.FlagValues()
+        self._values.set_gnu_getopt(True)
+        self._kinds: dict[str, str] = {}
+        self._required: dict[str, str] = {}
+        self._takes_config = False
+
+    def text(
+        self, name: str, kind: str, meaning: str, default: str = "", *, required: str = ""
+    ) -> None:
+        """Adds a flag that takes text.
+
+        Args:
+          name: of the flag, with underscores; the command line also takes hyphens.
+          kind: what stands for the value in the help, for example ``FILE``.
+          meaning: for the help.
+          default: the value if it is not given.
+          required: an example value, which makes the flag required.
+        """
+        absl.DEFINE_string(name, default, meaning, flag_values=self._values)
+        self._kinds[name] = kind
+        if required:
+            self._required[name] = required
+
+    def whole(
+        self,
+        name: str,
+        meaning: str,
+        default: int,
+        least: int | None = None,
+        most: int | None = None,
+    ) -> None:
+        """Adds a flag that takes a whole number, from ``least`` to ``most``."""
+        absl.DEFINE_integer(name, default, meaning, least, most, flag_values=self._values)
+        self._kinds[name] = "N"
+
+    def number(
+        self, name: str, kind: str, meaning: str, default: float | None, *, required: str = ""
+    ) -> None:
+        """Adds a flag that takes a number; the arguments are those of :meth:`text`."""
+        absl.DEFINE_float(name, default, meaning, flag_values=self._values)
+        self._kinds[name] = kind
+        if required:
+            self._required[name] = required
+
+    def choice(self, name: str, meaning: str, choices: Sequence[str], default: str | None) -> None:
+        """Adds a flag that takes one of some words."""
+        absl.DEFINE_enum(name, default, list(choices), meaning, flag_values=self._values)
+        self._kinds[name] = "|".join(choices)
+
+    def switch(self, name: str, meaning: str, default: bool = False) -> None:
+        """Adds a flag without a value; ``--noNAME`` turns it off."""
+        absl.DEFINE_boolean(name, default, meaning, flag_values=self._values)
+
+    def words(self, name: str, kind: str, meaning: str, *, required: str = "") -> None:
+        """Adds a flag that takes words separated by commas."""
+        absl.DEFINE_list(name, [], meaning, flag_values=self._values)
+        self._kinds[name] = f"{kind},..."
+        if required:
+            self._required[name] = required
+
+    def config(self) -> None:
+        """Adds ``--config=NAME|FILE`` and ``--config.KEY=VALUE``."""
+        self._takes_config = True
+
+    def parse(
+        self, argv: Sequence[str], positional: int = 0, optional: int = 0
+    ) -> tuple[Values, list[str]]:
+        """Reads a command line.
+
+        Args:
+          argv: the words after the command.
+          positional: the number of arguments that are no flags.
+          optional: how many more of them there may be.
+
+        Returns:
+          The values of the flags, and the positional arguments.
+
+        Raises:
+          HelpShown: help was asked for, and printed.
+          UserError: a flag is unknown, malformed or missing, or the number of arguments is wrong.
+        """
+        if wants_help(argv):
+            print(self.help())
+            raise HelpShown
+        words: list[str] = list(argv)
+        settings: list[str] = []
+        if self._takes_config:
+            from stndt_jax.config import loading
+
+            words, settings = loading.split(words)
+        try:
+            rest = list(self._values(["stndt", *map(_underscored, words)])[1:])
+        except (absl.Error, ValueError) as error:
+            # A ValueError is raised for a --flagfile that holds no text.
+            raise UserError(f"{str(error).rstrip('.')}; --help lists the flags") from error
+        if not positional <= len(rest) <= positional + optional:
+            usage = next(line for line in self._help.splitlines() if "usage:" in line)
+            got = " ".join(rest) or "nothing"
+            raise UserError(f"{positional} argument(s) expected but got {got}; {usage.strip()}")
+        given = {name for name in list(self._values) if self._values[name].present}
+        values = Values(self._values.flag_values_dict(), given, settings)
+        for name, example in self._required.items():
+            if not values[name]:
+                flag = values.spelled(name)
+                raise UserError(f"{flag} is missing; give one, for example {flag}={example}")
+        return values, rest
+
+    def help(self) -> str:
+        """The command's docstring, its flags before the examples."""
+        from stndt_jax.console import tables
+
+        lines = [line.removeprefix("    ").rstrip() for line in self._help.strip().splitlines()]
+        prose, mark, examples = "\n".join(lines).partition("\nexample:")
+        rows = [[self._usage(name), self._meaning(name)] for name in self._values]
+        if self._takes_config:
+            rows.append(["--config=NAME|FILE", CONFIG])
+            rows.append(
+                ["--config.KEY=VALUE", "set a key of it; stndt train --help lists the keys"]
+            )
+        parts = [prose.rstrip()]
+        if rows:
+            parts.append(tables.table(["flags", ""], rows, wrap=[""]))
+        if mark:
+            parts.append((mark + examples).strip())
+        return "\n\n".join(parts)
+
+    def _usage(self, name: str) -> str:
+        flag = name.replace("_", "-")
+        if name in self._kinds:
+            return f"--{flag}={self._kinds[name]}"
+        return f"--no{flag}" if self._values[name].default else f"--{flag}"
+
+    def _meaning(self, name: str) -> str:
+        """The meaning of a flag, with its default."""
+        flag = self._values[name]
+        # absl writes the choices in front of it.
+        meaning = re.sub(r"^<[^>]*>: ", "", flag.help)
+        if name in self._required:
+            return f"{meaning} (required)"
+        if name not in self._kinds or flag.default in (None, "", []):
+            return meaning
+        return f"{meaning} (default: {flag.default})"
+
+
+CONFIG = "a shipped configuration, a Python file, or the config.json of a run"
+
+
+def wants_help(argv: Sequence[str]) -> bool:
     """Whether the user asked what a command does."""
     return any(arg in ("--help", "-help", "-h", "--helpfull", "help") for arg in argv)
 
 
-def print_help(fv: flags.FlagValues, command: Callable) -> None:
+def _underscored(word: str) -> str:
+    """A flag as absl knows it: ``--compile-cache=DIR`` as ``--compile_cache=DIR``."""
+    name, equals, value = word.partition("=")
+    return f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else word
+
+
+# The flags that several commands share.
+
+
+def data(flags: Flags, *, required: bool = False) -> None:
+    """``--data``: the recording."""
+    if required:
+        flags.text("data", "FILE", "HDF5 file of the recording", required="mc_maze.h5")
+    else:
+        flags.text("data", "FILE", "HDF5 file of the recording, if it has moved since training")
+
+
+def targets(flags: Flags) -> None:
+    """``--targets``: what rates are scored against."""
+    flags.text("targets", "FILE", "HDF5 file of the targets to score against")
+
+
+def out(flags: Flags, kind: str, meaning: str, *, required: str = "") -> None:
+    """``--out``: what to write."""
+    flags.text("out", kind, meaning, required=required)
+
+
+def workdir(flags: Flags, meaning: str, example: str) -> None:
+    """``--workdir``: where the command keeps its work, so that it can be resumed."""
+    flags.text("workdir", "DIR", meaning, required=example)
+
+
+def select(flags: Flags) -> None:
+    """``--select``: which of the weights that a run keeps of each member."""
+    flags.choice(
+        "select",
+        "each member's weights: best validation co-bps, lowest validation loss, or the last epoch",
+        ["cobps", "loss", "last"],
+        "cobps",
+    )
+
+
+def seed(flags: Flags, meaning: str) -> None:
+    """``--seed``: of whatever the command samples."""
+    flags.whole("seed", f"random seed {meaning}", 0, 0, 2**31 - 1)
+
+
+def quiet(flags: Flags, meaning: str) -> None:
+    """``--quiet``: print less."""
+    flags.switch("quiet", meaning)
+
+
+def say(line: str) -> None:
+    """Prints a line of progress at once."""
+    print(line, flush=True)
+
+
+# Of the commands that do not use Flags yet.
+
+
+def new_flags() -> absl.FlagValues:
+    """An empty set of flags."""
+    return absl.FlagValues()
+
+
+def print_help(fv: absl.FlagValues, command: Callable) -> None:
     """Prints a command's docstring and its flags."""
     lines = (command.__doc__ or "").splitlines()
     print("\n".join(line.removeprefix("    ") for line in lines).rstrip() + "\n")
@@ -34,14 +295,8 @@ def print_help(fv: flags.FlagValues, command: Callable) -> None:
         )
 
 
-def _underscored(word: str) -> str:
-    """A flag as absl knows it: ``--compile-cache=DIR`` as ``--compile_cache=DIR``."""
-    name, equals, value = word.partition("=")
-    return f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else word
-
-
 def parse(
-    fv: flags.FlagValues, argv: list[str], command: Callable, positional: int, optional: int = 0
+    fv: absl.FlagValues, argv: list[str], command: Callable, positional: int, optional: int = 0
 ) -> tuple[dict[str, Any], list[str]]:
     """The values of the flags, and the positional arguments, up to ``optional`` ones more."""
     if wants_help(argv):
@@ -50,8 +305,7 @@ def parse(
     try:
         fv.set_gnu_getopt(True)
         rest = fv(["stndt", *map(_underscored, argv)])[1:]
-    except (flags.Error, ValueError) as error:
-        # A ValueError is of a --flagfile that holds no text.
+    except (absl.Error, ValueError) as error:
         raise UserError(f"{str(error).rstrip('.')}; --help lists the flags") from error
     if not positional <= len(rest) <= positional + optional:
         usage = next(line for line in (command.__doc__ or "").splitlines() if "usage:" in line)

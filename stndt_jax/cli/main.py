@@ -1,4 +1,4 @@
-"""The command line: a word to its command, and mistakes to one line and exit code 2."""
+"""The command line: finds the command, turns a user's mistake into one line and exit code 2."""
 
 from __future__ import annotations
 
@@ -12,53 +12,78 @@ import warnings
 from typing import Any
 
 from stndt_jax.cli.flags import HelpShown
+from stndt_jax.console.lines import one_line
+from stndt_jax.console.tables import table
 from stndt_jax.errors import Interrupted, UserError
 
-# Command -> the module of stndt_jax.cli that holds a function of its name (with _ for -, and
-# behind a word of Python's own), and what it is for. Modules are imported when they are needed:
-# --help is quick.
-COMMANDS = {
-    "demo": ("train", "make data, train a small population, score and draw it"),
-    "synth": ("train", "write a synthetic data set with known rates"),
-    "prepare": ("data", "make a recording from NWB files, arrays or the benchmark's data sets"),
-    "download": ("data", "bring a benchmark data set from the DANDI archive"),
-    "inspect": ("data", "list what an NWB or HDF5 file offers"),
-    "train": ("train", "train a model, or a population of models, on a recording"),
-    "search": ("search", "search for good hyperparameters, populations of trials at a time"),
-    "reproduce": ("reproduce", "from the benchmark's files to a report beside the published table"),
-    "evaluate": ("train", "infer rates, score them, write the benchmark's submission file"),
-    "ensemble": ("ensembles", "choose among trained models, average their rates"),
-    "retrain": ("ensembles", "train chosen models again on all trials, for the test phase"),
-    "seeds": ("ensembles", "train one setting with many seeds: mean, spread, intervals"),
-    "runs": ("ensembles", "list the runs and ensembles below a folder"),
-    "report": ("report", "write one HTML file about a run: scores, rates, figures"),
-    "compare": ("report", "set runs side by side: scores, settings, training"),
-    "interpret": ("interpret", "which neurons and times models attend to; drop neurons and score"),
-    "figures": ("interpret", "draw everything that can be drawn of a run"),
-    "import": ("baselines", "make a run directory of PyTorch checkpoints of STNDT or NDT"),
-    "baseline": ("baselines", "score smoothing, PSTH, NDT, GPFA or an LDS on a recording"),
-    "check-submission": ("data", "check a submission file against the recording"),
-    "cut": ("export", "write chosen members of a run as a run of their own"),
-    "export": ("export", "write a trained model, or inferred rates, for other places"),
-    "infer": ("export", "rates from spike counts with an exported model"),
+# What the command is for -> command -> the module of stndt_jax.cli with a function of its name (_
+# for -, and a _ behind a keyword of Python), and a sentence. The modules are imported when they
+# are needed, so that --help is quick.
+GROUPS = {
+    "Data": {
+        "synth": ("train", "write a synthetic recording with known rates"),
+        "download": ("data", "download a benchmark data set from the DANDI archive"),
+        "inspect": ("data", "list the contents of an NWB or HDF5 file"),
+        "prepare": ("data", "make a recording from NWB files, arrays or a benchmark data set"),
+    },
+    "Train": {
+        "demo": ("train", "simulate a recording, train on it, score and plot the rates"),
+        "train": ("train", "train a model, or a population of models, on a recording"),
+        "seeds": ("ensembles", "train one configuration with many seeds: mean, spread, intervals"),
+        "runs": ("ensembles", "list the runs and ensembles below a directory"),
+    },
+    "Evaluate": {
+        "evaluate": ("train", "infer rates, score them, write the submission file"),
+        "baseline": ("baselines", "score smoothing, PSTH, NDT, GPFA or an LDS on a recording"),
+        "check-submission": ("data", "check a submission file against the recording"),
+    },
+    "Ensembles": {
+        "ensemble": ("ensembles", "select trained models and average their rates"),
+        "retrain": ("ensembles", "train selected models again on all trials, for the test phase"),
+        "cut": ("export", "write selected members of a run as a run of their own"),
+    },
+    "Search": {
+        "search": ("search", "search for good hyperparameters, a population at a time"),
+        "reproduce": ("search", "from a benchmark's files to a report beside published scores"),
+    },
+    "Interpret and report": {
+        "interpret": (
+            "interpret",
+            "which neurons and times models attend to, and whether it matters",
+        ),
+        "figures": ("interpret", "write all figures of a run"),
+        "report": ("report", "write one HTML file about a run: scores, rates, figures"),
+        "compare": ("report", "compare runs: scores, settings, training"),
+    },
+    "Interop": {
+        "import": ("baselines", "make a run directory from PyTorch checkpoints of STNDT or NDT"),
+        "export": ("export", "write a trained model, or inferred rates, for other programs"),
+        "infer": ("export", "infer rates from spike counts with an exported model"),
+    },
 }
+COMMANDS = {name: module for group in GROUPS.values() for name, (module, _) in group.items()}
 
-
-# Faults of a disk that no check foresees: a user can mend them, so they are no bugs.
+# Errors of a disk that the user can mend.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-_LONGEST = 2000
+# A package that not every command needs -> the extra that installs it.
+_EXTRAS = {"matplotlib": "plots", "optuna": "search", "ray": "ray", "xarray": "export"}
+_LONGEST = 2000  # characters of an error
 
 
 def usage() -> str:
-    """What there is."""
-    lines = [f"  {name:18} {purpose}" for name, (_, purpose) in COMMANDS.items()]
+    """All commands, by what they are for."""
+    rows = [
+        row
+        for group, commands in GROUPS.items()
+        for row in [(group, ""), *((f"  {name}", what) for name, (_, what) in commands.items())]
+    ]
     return "\n".join(
         [
             "stndt infers firing rates from the spikes of a neural population, trial by trial.",
             "",
             "usage: stndt COMMAND [flags]",
             "",
-            *lines,
+            table(["", ""], rows, left=[""]),
             "",
             "stndt COMMAND --help explains a command.",
             "",
@@ -69,32 +94,23 @@ def usage() -> str:
 
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:
-    print(f"stndt: warning: {_one_line(str(message))}", file=sys.stderr)
-
-
-def _one_line(text: str) -> str:
-    """``text`` without what breaks a line, steers a terminal or is no text; not too long."""
-    line = "".join(
-        c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text[: 10**6]
-    )
-    half = _LONGEST // 2
-    return line if len(line) <= _LONGEST else f"{line[:half]} ... {line[-half:]}"
+    print(f"stndt: warning: {one_line(str(message), _LONGEST)}", file=sys.stderr)
 
 
 def _mistake(sentence: str, exit_code: int = 2) -> int:
-    print(f"stndt: error: {_one_line(sentence)}", file=sys.stderr)
+    print(f"stndt: error: {one_line(sentence, _LONGEST)}", file=sys.stderr)
     return exit_code
 
 
 def main(argv: list[str]) -> int:
     """Runs a command and returns its exit code.
 
-    0; 2 for a mistake; 3 if training diverged; 130 or 143 when interrupted or terminated.
+    0; 2 for a user's mistake; 3 if training diverged; 130 or 143 when interrupted or terminated.
     """
     warnings.showwarning = _show_warning
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A file's name need not be text in any encoding; it is printed all the same.
+        # File names need not be valid in the encoding of the terminal.
         sys.stdout.reconfigure(errors="backslashreplace")
     if not argv or argv[0] in ("--help", "-h", "help"):
         print(usage())
@@ -107,7 +123,7 @@ def main(argv: list[str]) -> int:
     try:
         if argv[0] not in COMMANDS:
             raise UserError(f"{argv[0]} is no command; choose one of {', '.join(COMMANDS)}")
-        module = importlib.import_module(f"stndt_jax.cli.{COMMANDS[argv[0]][0]}")
+        module = importlib.import_module(f"stndt_jax.cli.{COMMANDS[argv[0]]}")
         name = argv[0].replace("-", "_")
         return getattr(module, name + "_" * keyword.iskeyword(name))(argv[1:])
     except HelpShown:
@@ -117,9 +133,17 @@ def main(argv: list[str]) -> int:
     except Interrupted as error:
         return error.exit_code
     except BrokenPipeError:
-        # Whoever read the output has seen enough of it.
+        # The reader of the output, such as head, has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise
+        return _mistake(
+            f"stndt {argv[0]} needs {package} here, which is not installed; run: pip install "
+            f"'stndt_jax[{_EXTRAS[package]}]'"
+        )
     except OSError as error:
         if error.errno not in _DISK:
             raise
@@ -128,12 +152,12 @@ def main(argv: list[str]) -> int:
             f"space or mend the disk, then start the same command again"
         )
     except (MemoryError, RuntimeError) as error:
-        # XLA says so in words.
+        # XLA raises a RuntimeError.
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return _mistake(
             f"there is not enough memory ({error}); lower config.population, config.train.batch "
-            f"or the sizes under config.model, or take a machine with more"
+            f"or the sizes under config.model, or use a machine with more"
         )
     except KeyboardInterrupt:
         print("stndt: interrupted", file=sys.stderr)

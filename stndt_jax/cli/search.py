@@ -1,165 +1,113 @@
-"""From one configuration to its best settings: ``search``."""
+"""``search`` and ``reproduce``."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any
 
-from absl import flags
-
-from stndt_jax.cli.flags import new_flags, parse, print_help, wants_help
-from stndt_jax.errors import UserError
+from stndt_jax.cli import flags as shared
+from stndt_jax.cli.flags import Flags
 
 
 def search(argv: list[str]) -> int:
-    r"""Searches for good hyperparameters, a population of trials at a time.
+    r"""Searches for good hyperparameters, training a population of trials at a time.
 
     usage: stndt search --config=NAME|FILE --workdir=DIR [--trials=120] [--population=auto|K]
-                        [--config.KEY=VALUE ...] [--sampler=tpe|random|qmc]
-                        [--pruner=none|median|halving] [--storage=URL]
-                        [--executor=local|ray]
+                        [--config.KEY=VALUE ...] [flags]
 
-    What is searched, and how far, stands in get_search_space() beside get_config() in the
-    configuration's file; a key that is set with --config.KEY stays as it is set. The score is the
-    validation co-bps. The first trial has the configuration's own values. Trials that train
-    together share what changes the compiled program (layers, heads, width, batch); all else each
-    has for itself.
+    The function get_search_space() in the configuration's file lists the hyperparameters and their
+    ranges; a key set with --config.KEY is not searched. The score is the validation co-bps. The
+    first trial has the configuration's own values. Trials that train together share what changes
+    the compiled program (layers, heads, width, batch); all other hyperparameters are their own.
 
-    The same command goes on where the search was, whatever ended it, and any number of them may
-    work in one directory at once: --trials counts those of all. Trials of a worker that died are
-    gone on with by the next that is free. With --storage=URL, directories on several machines
-    share a study in a database.
+    The same command resumes the search. Several of them, also on several machines, may work in one
+    directory at once: --trials counts the trials of all. If one dies, another resumes its trials.
+    With --storage=URL, directories on machines without a common file system share a study.
 
-    --pruner ends trials early: median, those below the median of the whole trials at the same
-    epoch; halving, the worse half after an eighth, a quarter and half of the epochs. Their places
-    stay free until the next population begins.
+    --pruner=median stops trials below the median of the complete trials at the same epoch,
+    --pruner=halving the worse half after an eighth, a quarter and half of the epochs.
 
-    --executor=ray asks here and trains on a Ray cluster, one population a GPU at a time: on the one
-    at --ray-address, or on one that is started on this machine. A population whose worker dies is
-    given to another.
+    --executor=ray samples trials in this process and trains them on a Ray cluster, one population
+    per GPU: on the cluster at --ray-address, or on one started on this machine.
+
+    Writes search.json, trials.csv, figures, and the runs below DIR/trials.
 
     example: stndt search --config=mc_maze_large --config.data.path=val.h5 \
                  --config.data.targets=val_target.h5 --workdir=runs/search --trials=24
     """
-    fv = new_flags()
-    text, whole, one_of = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_enum
-    text("workdir", "", "search directory", flag_values=fv)
-    whole("trials", 120, "trials to finish, by all workers together", 1, flag_values=fv)
-    text("population", "auto", "trials that train together", flag_values=fv)
-    one_of("sampler", "tpe", ["tpe", "random", "qmc"], "who proposes trials", flag_values=fv)
-    one_of("pruner", "none", ["none", "median", "halving"], "who ends them early", flag_values=fv)
-    text("storage", "", "URL of a database; a journal in DIR without it", flag_values=fv)
-    text("study", "stndt", "name of the study in it", flag_values=fv)
-    one_of("executor", "local", ["local", "ray"], "where to train", flag_values=fv)
-    text("ray_address", "", "of a Ray cluster; started here without it", flag_values=fv)
-    whole("workers", 0, "of --executor=ray; 0: one a GPU, or one", 0, flag_values=fv)
-    text("config", None, "shipped name or path of a file", flag_values=fv)
-    flags.DEFINE_bool("quiet", False, "a line a population, no more", flag_values=fv)
-    if wants_help(argv):
-        print_help(fv, search)
-        return 0
-    from stndt_jax.config import loading
+    flags = Flags(search)
+    shared.workdir(flags, "search directory", "runs/search")
+    flags.whole("trials", "trials to finish, by all workers together", 120, 1)
+    flags.text("population", "auto|K", "trials that train together", "auto")
+    flags.choice("sampler", "how trials are sampled", ["tpe", "random", "qmc"], "tpe")
+    flags.choice("pruner", "which trials to stop early", ["none", "median", "halving"], "none")
+    flags.text("storage", "URL", "SQLAlchemy URL of a database; without it, a file in DIR")
+    flags.text("study", "NAME", "name of the study in the storage", "stndt")
+    flags.choice("executor", "where trials train", ["local", "ray"], "local")
+    flags.text("ray_address", "HOST:PORT", "a running Ray cluster; without it, one is started here")
+    flags.whole("workers", "of the Ray cluster; 0: one per GPU, or one without GPUs", 0, 0)
+    shared.quiet(flags, "one line per population, nothing of the training")
+    flags.config()
+    flag, _ = flags.parse(argv)
+    if flag["executor"] != "ray":
+        flag.refuse("ray_address", "workers", when="without --executor=ray")
+    from stndt_jax.search import results, run
 
-    rest, settings = loading.split(argv)
-    # As in other commands' longer flags, - may stand for _.
-    rest = [re.sub(r"^--ray-address\b", "--ray_address", word) for word in rest]
-    flag, _ = parse(fv, rest, search, 0)
-    if not flag["workdir"]:
-        raise UserError("--workdir is missing; name a directory, for example --workdir=runs/search")
-    run(flag, settings)
-    return 0
-
-
-def run(flag: dict[str, Any], settings: list[str]) -> dict[str, Any]:
-    """Searches, and says what was found.
-
-    Args:
-      flag: the command's flags.
-      settings: ``--config=NAME`` and ``--config.KEY=VALUE`` ones.
-
-    Returns:
-      What ``search.json`` holds.
-    """
-    room, plans, study = _rooms()
-    with study.reachable(flag["storage"]):
-        return _run(room, plans, flag, settings)
-
-
-def _run(room: Any, plans: Any, flag: dict[str, Any], settings: list[str]) -> dict[str, Any]:
-    plan, data = plans.make(
-        Path(flag["workdir"]),
-        settings,
+    folder = Path(flag["workdir"])
+    found = run.search(
+        folder,
+        flag.settings,
         trials=flag["trials"],
         population=flag["population"],
-        pruner=flag["pruner"],
         sampler=flag["sampler"],
+        pruner=flag["pruner"],
         storage=flag["storage"],
         name=flag["study"],
         quiet=flag["quiet"],
+        executor=flag["executor"],
+        ray_address=flag["ray_address"],
+        workers=flag["workers"],
+        say=shared.say,
     )
-    working = room.Search(plan, data)
-    _say(
-        f"{working.finished()} of {plan.trials} trials ended; populations of {plan.size}; "
-        f"searching {', '.join([*plan.space.shared, *plan.space.own])}"
+    print(results.text(folder, found))
+    print(f"next: stndt ensemble {folder} --out={folder / 'ensemble'}")
+    return 0
+
+
+def reproduce(argv: list[str]) -> int:
+    """Prepares a benchmark data set, searches, builds an ensemble, retrains it and reports.
+
+    usage: stndt reproduce NAME --nwb=DIR --workdir=DIR [--budget=small|paper] [--trials=N]
+                           [--config.KEY=VALUE ...]
+
+    NAME is a data set of the Neural Latents Benchmark, DIR holds its NWB files. --budget=paper is
+    120 trials of the data set's own configuration; --budget=small is 8 trials of a small model
+    with a short schedule, to try the workflow. A key set with --config.KEY is not searched.
+
+    The same command resumes where it stopped. DIR/report.md compares the scores with the published
+    ones; DIR/test/submission.h5 is the submission for the test phase.
+
+    example: stndt reproduce mc_maze --nwb=data/nwb --workdir=runs/paper --budget=paper
+    """
+    flags = Flags(reproduce)
+    flags.text("nwb", "DIR", "directory of the NWB files, or one above it", required="data/nwb")
+    shared.workdir(flags, "directory for everything that is written", "runs/paper")
+    flags.choice("budget", "size of the search and of the models", ["small", "paper"], "small")
+    flags.whole("trials", "of the search; 0: those of the budget", 0, 0)
+    flags.text("population", "auto|K", "trials that train together; without it, the budget's")
+    flags.config()
+    flag, (name,) = flags.parse(argv, 1)
+    from stndt_jax.workflows import reproduce as workflow
+
+    task = workflow.task(
+        name,
+        Path(flag["nwb"]),
+        Path(flag["workdir"]),
+        budget=flag["budget"],
+        trials=flag["trials"],
+        population=flag["population"],
+        settings=flag.settings,
     )
-    if flag["executor"] == "ray":
-        _on_ray(working, flag)
-    else:
-        room.work(working, _say)
-    return _show(Path(flag["workdir"]), working.study)
-
-
-def _on_ray(working: Any, flag: dict[str, Any]) -> None:
-    try:
-        from stndt_jax.search import executor, ray_executor
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] != "ray":
-            raise
-        raise UserError(
-            "--executor=ray needs Ray, which is not here; pip install 'stndt_jax[ray]'"
-        ) from error
-    with ray_executor.pool(flag["ray_address"], flag["workers"]) as pool:
-        executor.work(working, pool, _say)
-
-
-def _rooms() -> Any:
-    try:
-        from stndt_jax.search import plan as search_plan
-        from stndt_jax.search import study
-        from stndt_jax.search import worker as room
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] != "optuna":
-            raise
-        raise UserError(
-            "stndt search needs Optuna, which is not here; pip install 'stndt_jax[search]'"
-        ) from error
-    return room, search_plan, study
-
-
-def _say(sentence: str) -> None:
-    print(sentence, flush=True)
-
-
-def _show(folder: Path, study: Any) -> dict[str, Any]:
-    """Writes the results and prints the best."""
-    from stndt_jax.search import results
-
-    found = results.write(folder, study)
-    best = found["best"]
-    print(f"wrote {folder / results.RESULTS} and {folder / results.TABLE}")
-    if best is None:
-        raise UserError(
-            f"no trial of {folder} has a score; see log.txt in the folders of {folder / 'trials'}"
-        )
-    print(
-        f"best co-bps {best['value']:.4f}: trial {best['number']}, member {best['member']} of "
-        f"{folder / best['run']}"
-    )
-    for name, value in best["params"].items():
-        print(f"  {name:24} {value:.4g}" if isinstance(value, float) else f"  {name:24} {value}")
-    if found["importance"]:
-        top = list(found["importance"].items())[:3]
-        print("mattered most: " + ", ".join(f"{name} {share:.0%}" for name, share in top))
-    print(f"next: stndt ensemble {folder} --out {folder / 'ensemble'}")
-    return found
+    report = workflow.run(task)
+    print(report.read_text())
+    print(f"wrote {report}")
+    return 0

@@ -12,7 +12,7 @@ import math
 import shutil
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rich.align import Align
 from rich.cells import cell_len
@@ -24,7 +24,7 @@ from stndt_jax.console.lines import one_line
 
 WIDTH = 80  # of a log file
 GAP = 2  # spaces between columns
-PROSE = 40  # of a column of prose, unless a word is longer
+PROSE = 40  # least width of a column of prose that does not fit into the line
 
 Side = Literal["left", "right"]
 
@@ -56,39 +56,56 @@ def table(
     align: list[Side] = [
         "left" if i == 0 or head in {*left, *wrap} else "right" for i, head in enumerate(heads)
     ]
-    cells = [_widest(head in wrap, [row[i] for row in rows]) for i, head in enumerate(heads)]
-    blocks = _blocks(heads, cells, width or _line_width())
+    columns = [
+        _column(head, [row[i] for row in rows], head in wrap) for i, head in enumerate(heads)
+    ]
+    blocks = _blocks(columns, width or _line_width())
     return "\n\n".join(_render(heads, rows, align, block) for block in blocks)
 
 
-def _widest(prose: bool, cells: Sequence[str]) -> int:
-    """Characters that the cells of a column take."""
-    widest = max(map(cell_len, cells), default=0)
-    words = max((cell_len(word) for cell in cells for word in cell.split()), default=0)
-    return max(words, min(widest, PROSE)) if prose else widest
+class _Column(NamedTuple):
+    """How many characters a column takes."""
+
+    least: int  # its heading on several lines
+    whole: int  # its heading on one line
+    most: int  # all of its prose on one line
+
+
+def _column(head: str, cells: Sequence[str], prose: bool) -> _Column:
+    widest = most = max(map(cell_len, cells), default=0)
+    if prose:
+        words = [cell_len(word) for cell in cells for word in cell.split()]
+        widest = max([*words, min(widest, PROSE)])
+    least = max([widest, *map(cell_len, head.split())])
+    whole = max(widest, cell_len(head))
+    return _Column(least, whole, max(most, whole))
 
 
 def _line_width() -> int:
     return shutil.get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else WIDTH
 
 
-def _blocks(heads: Sequence[str], cells: Sequence[int], width: int) -> Iterator[dict[int, int]]:
-    """Which columns stand in a line together, the first in each: column -> characters."""
-    lines = [max(n, cell_len(head)) for n, head in zip(cells, heads, strict=True)]
-    words = [max([n, *map(cell_len, head.split())]) for n, head in zip(cells, heads, strict=True)]
+def _blocks(columns: Sequence[_Column], width: int) -> Iterator[dict[int, int]]:
+    """Which columns are printed side by side, each time the first among them: column -> width."""
 
-    def fits(columns: Sequence[int], widths: Sequence[int]) -> bool:
-        return sum(widths[i] for i in columns) + GAP * (len(columns) - 1) <= width
+    def free(block: Sequence[int], widths: Sequence[int]) -> int:
+        return width - sum(widths[i] for i in block) - GAP * (len(block) - 1)
 
+    least, whole = [c.least for c in columns], [c.whole for c in columns]
     block, blocks = [0], []
-    for i in range(1, len(heads)):
-        if len(block) > 1 and not fits([*block, i], words):
+    for i in range(1, len(columns)):
+        if len(block) > 1 and free([*block, i], least) < 0:
             blocks.append(block)
             block = [0]
         block.append(i)
-    for columns in [*blocks, block]:
-        widths = lines if fits(columns, lines) else words
-        yield {i: widths[i] for i in columns}
+    for side_by_side in [*blocks, block]:
+        widths = whole if free(side_by_side, whole) >= 0 else least
+        rest = max(0, free(side_by_side, widths))
+        found = {}
+        for i in side_by_side:
+            more = min(rest, columns[i].most - columns[i].whole)
+            rest, found[i] = rest - more, widths[i] + more
+        yield found
 
 
 def _render(

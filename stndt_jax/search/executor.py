@@ -1,4 +1,8 @@
-"""A search whose populations are trained by others: one process asks and tells, a pool trains."""
+"""A search whose populations a pool of workers trains; this process samples trials and scores them.
+
+The pool may be a Ray cluster (:mod:`stndt_jax.search.ray_executor`) or anything else with the
+methods of :class:`Pool`.
+"""
 
 from __future__ import annotations
 
@@ -9,66 +13,75 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from stndt_jax.errors import Interrupted, UserError
-from stndt_jax.search import worker as room
+from stndt_jax.search import worker
 from stndt_jax.search.worker import Claim, Plan, Search
 
-# How a pool's job may end, other than with None (well) and a sentence (a mistake).
+# How a job can fail, besides with a user's mistake, which is a sentence of its own.
 LOST, MEMORY = "lost", "out of memory"
-# Deaths of workers at one population, after which it is the population's fault.
+# A population is given up when so many workers have died while training it.
 MOST_DEATHS = 3
 
 
 @runtime_checkable
 class Pool(Protocol):
-    """Workers that train run directories; each one that dies is replaced."""
+    """Workers that train run directories; a worker that dies is replaced."""
 
     def free(self) -> int:
-        """How many workers have nothing to do."""
+        """The number of idle workers."""
 
     def start(self, run: Path, plan: Plan) -> None:
-        """Lets a free worker train a run."""
+        """Starts an idle worker on a run directory."""
 
     def ended(self, seconds: float) -> list[tuple[Path, str | None]]:
-        """Runs whose training has ended, waiting up to some seconds for one; and how."""
+        """The runs that have ended, each with None or how it failed; waits up to some seconds."""
 
 
 def train(run: Path, plan: Plan) -> str | None:
-    """What a pool's worker does: trains a run and says how it ended, in words that travel."""
+    """The job of a pool's worker.
+
+    Returns:
+      None, or how training failed: ``MEMORY`` or a sentence for the user. A string, since it
+      travels between processes.
+    """
     try:
-        room.train_run(run, plan)
+        worker.train_run(run, plan)
     except (UserError, Interrupted) as error:
         return str(error)
     except (MemoryError, RuntimeError) as error:
-        if room.out_of_memory(error):
+        if worker.out_of_memory(error):
             return MEMORY
         raise
     return None
 
 
 def work(search: Search, pool: Pool, say: Callable[[str], None] = print) -> None:
-    """Claims, lets train and tells, until as many trials as were wanted have ended.
+    """Claims populations and hands them to a pool until enough trials have ended.
 
-    A population whose worker dies is given up for whoever claims it next, and goes on from its last
-    checkpoint.
+    A population whose worker dies is released, claimed again and resumed from its last checkpoint.
+
+    Args:
+      search: the search.
+      pool: trains the populations.
+      say: called with each line of progress.
 
     Raises:
-      UserError: a worker met a mistake, or the devices are too small for a population.
+      UserError: a worker met a user's mistake, or had too little memory for a population.
     """
     busy: dict[Path, Claim] = {}
     deaths: Counter[Path] = Counter()
     try:
-        with search.study.beating():
+        with search.study.heartbeat():
             while not search.done():
                 while pool.free() and (claim := search.claim()):
-                    say(room.describe(search, claim))
+                    say(worker.describe(search, claim))
                     busy[claim.folder] = claim
                     pool.start(claim.folder, search.plan)
                 if not busy:
-                    time.sleep(room.POLL_S)
-                for run, how in pool.ended(room.POLL_S) if busy else []:
+                    time.sleep(worker.POLL_S)
+                for run, failure in pool.ended(worker.POLL_S) if busy else []:
                     claim = busy.pop(run)
                     try:
-                        _ended(search, claim, how, deaths, say)
+                        say(_outcome(search, claim, failure, deaths))
                     finally:
                         claim.release()
     finally:
@@ -76,26 +89,29 @@ def work(search: Search, pool: Pool, say: Callable[[str], None] = print) -> None
             claim.release()
 
 
-def _ended(
-    search: Search,
-    claim: Claim,
-    how: str | None,
-    deaths: Counter[Path],
-    say: Callable[[str], None],
-) -> None:
-    if how is None:
-        say(room.told(search, search.tell(claim)))
-    elif how == MEMORY:
-        search.lose(claim, how)
+def _outcome(search: Search, claim: Claim, failure: str | None, deaths: Counter[Path]) -> str:
+    """Records how the training of a population ended; returns it in words.
+
+    Args:
+      search: the search.
+      claim: on the population.
+      failure: None if it was trained, else how that failed.
+      deaths: how many workers have died while training each run; counted up.
+
+    Raises:
+      UserError: the search cannot continue.
+    """
+    if failure is None:
+        return worker.outcome(search, search.tell(claim))
+    if failure == MEMORY:
+        search.give_up(claim, failure)
         raise UserError(
             f"a worker had not enough memory for {claim.folder}; give a smaller --population"
         )
-    elif how == LOST:
-        deaths[claim.folder] += 1
-        if deaths[claim.folder] >= MOST_DEATHS:
-            search.lose(claim, f"{MOST_DEATHS} workers died of it")
-            say(f"{claim.folder} is given up: {MOST_DEATHS} workers have died at work on it")
-        else:
-            say(f"a worker has died at work on {claim.folder}; another goes on with it")
-    else:
-        raise UserError(how)
+    if failure != LOST:
+        raise UserError(failure)
+    deaths[claim.folder] += 1
+    if deaths[claim.folder] < MOST_DEATHS:
+        return f"a worker died while training {claim.folder}; another resumes it"
+    search.give_up(claim, f"{MOST_DEATHS} workers died while training it")
+    return f"{claim.folder} is given up: {MOST_DEATHS} workers died while training it"

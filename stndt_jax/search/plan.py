@@ -1,4 +1,4 @@
-"""From a configuration and its search space to what a search's workers do."""
+"""From the command line of a search to the plan that its workers carry out."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from stndt_jax.search.space import Space
 from stndt_jax.search.worker import Plan
 from stndt_jax.training import batches, memory
 
-# A search learns between populations only, so there should be some.
+# The sampler learns between populations only, so that there should be several.
 ROUNDS = 8
 
 
 def make(
     folder: Path, settings: list[str], *, trials: int, population: str = "auto", **options: Any
 ) -> tuple[Plan, SpikeData]:
-    """A checked plan, its directory made, and the recording.
+    """Checks a search, creates its directory and reads the recording.
 
     Args:
       folder: the search directory.
-      settings: ``--config=NAME`` and ``--config.KEY=VALUE`` ones; what they set is not searched.
-      trials: how many are to be finished.
+      settings: ``--config=NAME`` and ``--config.KEY=VALUE`` flags; keys set here are not searched.
+      trials: how many trials to finish.
       population: trials that train together, or ``auto``.
-      options: others of ``search.Plan``.
+      options: further attributes of :class:`~stndt_jax.search.worker.Plan`.
 
     Raises:
-      UserError: something in it does not fit.
+      UserError: configuration, search space and recording do not fit together.
     """
     loaded = loading.load(settings)
     space = spaces.check(loading.search_space(settings), loaded)
@@ -59,7 +59,7 @@ def make(
 
 
 def _size(text: str, config: Config, space: Space, data: SpikeData, trials: int) -> int:
-    """Members of a population: as many as were asked for, or as suit search and machine."""
+    """Trials in a population: the given number, or what :func:`auto` finds."""
     if text == "auto":
         return auto(config, space, data, trials)
     if not text.isdecimal() or not 1 <= int(text) <= 2**16:
@@ -68,9 +68,10 @@ def _size(text: str, config: Config, space: Space, data: SpikeData, trials: int)
 
 
 def auto(config: Config, space: Space, data: SpikeData, trials: int) -> int:
-    """An eighth of the trials, and no more than the largest model of the space leaves room for.
+    """Trials in a population: an eighth of all, or as many as fit into the memory of the devices.
 
-    On CPUs members train one after the other: many at once save nothing but compiling.
+    Memory is estimated for the largest model of the search space. On CPUs, where members train one
+    after the other, at most eight: larger populations would only save compilation.
     """
     rounds = max(1, -(-trials // ROUNDS))
     if jax.devices()[0].platform == "cpu":
@@ -81,15 +82,15 @@ def auto(config: Config, space: Space, data: SpikeData, trials: int) -> int:
         if all(isinstance(value, int) for value in choice.values):
             values[section][leaf] = max(choice.values)
     train, valid, _ = batches.split(config, data)
-    room = memory.members(configs.from_mapping(values), batches.dims_of(data), train, valid)
+    most = memory.members(configs.from_mapping(values), batches.dims_of(data), train, valid)
     devices = jax.device_count()
-    return min(room, -(-rounds // devices) * devices)
+    return min(most, -(-rounds // devices) * devices)
 
 
 def _compile_once(folder: Path) -> None:
-    """Keeps compiled programs, so that the next population of the same shape starts at once."""
-    # Where the user has named a folder for this, it is used.
+    """Caches compiled programs, so that populations of the same shape compile once."""
+    # The user may have named a directory for them.
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        # A program is of one kind of machine.
+        # Compiled programs may not run on another machine.
         path = folder / "compiled" / socket.gethostname()
         jax.config.update("jax_compilation_cache_dir", str(path.absolute()))

@@ -1,4 +1,4 @@
-"""Workers on a Ray cluster: one actor a GPU, or some on CPUs; the only importer of Ray."""
+"""Workers on a Ray cluster, one for each GPU, or on CPUs. Only this module imports Ray."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from stndt_jax.errors import UserError
 from stndt_jax.search import executor
 from stndt_jax.search.worker import Plan
 
-# Ray would hide the GPUs from drivers and CPU actors, and warns that it will not for much longer.
+# By default Ray hides GPUs from the driver and from CPU actors; the default is about to change,
+# of which it warns.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
 class _Trainer:
-    """An actor: a process of its own on some node."""
+    """A Ray actor: a process on some node of the cluster."""
 
     def train(self, run: str, plan: Plan) -> str | None:
         return executor.train(Path(run), plan)
@@ -29,7 +30,7 @@ class _Trainer:
 
 
 class RayPool:
-    """Actors that train, replaced as they die."""
+    """Ray actors that train; see :class:`stndt_jax.search.executor.Pool`."""
 
     def __init__(self, workers: int, gpus: float) -> None:
         self._new = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(_Trainer).remote
@@ -57,38 +58,39 @@ class RayPool:
         return found
 
     def processes(self) -> list[int]:
-        """Process numbers of the free actors."""
+        """Process ids of the idle actors."""
         return ray.get([actor.process.remote() for actor in self._free])
 
 
 @contextmanager
 def pool(address: str, workers: int) -> Iterator[RayPool]:
-    """Workers on a cluster that is there, or on one that is started here and ends with this.
+    """Workers on a running cluster, or on one started on this machine and shut down at the end.
 
     Args:
-      address: of a running cluster, or auto for the one that this machine is part of; empty to
-        start one.
-      workers: how many; 0 for one a GPU, or one where there is none.
+      address: of a running cluster, or auto for the one this machine belongs to; empty to start
+        one.
+      workers: how many; 0 for one per GPU, or one if there is no GPU.
 
     Raises:
-      UserError: the cluster cannot be reached, or has fewer GPUs or processors than that.
+      UserError: the cluster cannot be reached, or has fewer GPUs (without GPUs, processors) than
+        workers.
     """
-    here: dict[str, Any] = {} if address else {"num_cpus": max(workers, os.cpu_count() or 1)}
+    local: dict[str, Any] = {} if address else {"num_cpus": max(workers, os.cpu_count() or 1)}
     try:
-        ray.init(address=address or "local", log_to_driver=False, **here)
+        ray.init(address=address or "local", log_to_driver=False, **local)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(
             f"--ray-address={address} cannot be used ({str(error).splitlines()[0]}); start a "
-            f"cluster with ray start --head, or leave the flag out to start one here"
+            f"cluster with ray start --head, or leave the flag out to start one on this machine"
         ) from error
     try:
-        there = ray.cluster_resources()
-        gpus = int(there.get("GPU", 0))
+        resources = ray.cluster_resources()
+        gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
         workers = workers or gpus or 1
-        if workers > (gpus or there.get("CPU", 0)):
+        if workers > (gpus or cpus):
             raise UserError(
-                f"--workers={workers}, but the cluster has {gpus} GPUs and "
-                f"{there.get('CPU', 0):.0f} processors; give fewer"
+                f"--workers={workers}, but the cluster has {gpus} GPUs and {cpus} "
+                f"processors; give fewer"
             )
         yield RayPool(workers, 1.0 if gpus else 0.0)
     finally:

@@ -1,4 +1,4 @@
-"""What a search found: its trials as JSON and CSV, and as pictures."""
+"""The results of a search: its trials as JSON, as CSV and as figures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stndt_jax import files
+from stndt_jax.console import tables
 from stndt_jax.runs.lock import turn
 from stndt_jax.search import study
 from stndt_jax.search.study import Study, Trial
@@ -18,16 +19,16 @@ RESULTS, TABLE = "search.json", "trials.csv"
 
 
 def write(folder: Path, opened: Study) -> dict[str, Any]:
-    """Writes ``search.json``, ``trials.csv`` and, with matplotlib, the figures.
+    """Writes ``search.json``, ``trials.csv`` and, if matplotlib is installed, the figures.
 
     Args:
       folder: the search directory.
       opened: its study.
 
     Returns:
-      What ``search.json`` holds.
+      The content of ``search.json``.
     """
-    # Workers that wait for the last trial end at the same moment, and all write.
+    # All workers end when the last trial does, and all write.
     with turn(folder / "turn"):
         return _write(folder, opened)
 
@@ -42,9 +43,33 @@ def _write(folder: Path, opened: Study) -> dict[str, Any]:
         "trials": [_row(t) for t in trials],
     }
     files.write_json(folder / RESULTS, found)
-    files.write_text(folder / TABLE, _table(trials))
+    files.write_text(folder / TABLE, _csv(trials))
     _draw(folder, trials, found["importance"])
     return found
+
+
+def text(folder: Path, found: dict[str, Any]) -> str:
+    """The best trial, its hyperparameters and which of them mattered, in words.
+
+    Args:
+      folder: the search directory.
+      found: the content of ``search.json``, with a best trial.
+    """
+    best = found["best"]
+    rows = [
+        [name, f"{value:.4g}" if isinstance(value, float) else str(value)]
+        for name, value in best["params"].items()
+    ]
+    lines = [
+        f"best co-bps {best['value']:.4f}: trial {best['number']}, member {best['member']} of "
+        f"{folder / best['run']}",
+        tables.table(["hyperparameter", "best value"], rows),
+    ]
+    if found["importance"]:
+        top = list(found["importance"].items())[:3]
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in top)
+        lines.append(f"explain most of the variance of the score: {shares}")
+    return "\n".join(lines)
 
 
 def _row(trial: Trial) -> dict[str, Any]:
@@ -58,7 +83,7 @@ def _row(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _table(trials: list[Trial]) -> str:
+def _csv(trials: list[Trial]) -> str:
     names = sorted({name for t in trials for name in t.params})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

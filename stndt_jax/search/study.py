@@ -1,9 +1,10 @@
-"""The trials of a search, in Optuna's storage; the only importer of Optuna.
+"""The trials of a search, in Optuna's storage. Only this module imports Optuna.
 
-Storage is a journal in the search directory, or a database for directories on several machines. A
-trial carries the *place* (the directory its worker keeps runs in), the *run* there and the number
-of its *member*, all written as it is created: whatever dies when, every trial that is running
-says where its remains are.
+The storage is a journal file in the search directory, or a database that several search
+directories, on machines without a common file system, share. A trial is created together with the
+search *directory* it belongs to, the *run* (a population's run directory in there) and its number
+as a *member* of that population. So a running trial whose worker has died can always be found on
+disk and resumed.
 """
 
 from __future__ import annotations
@@ -31,63 +32,283 @@ from stndt_jax.search.space import Choice, Dimension, Params, Space
 
 SAMPLERS = ("tpe", "random", "qmc")
 JOURNAL = "study.journal"
-# How often a place with a database says that it is alive, and how long it may be silent.
-BEAT_S = 30.0
-LOST_S = 600.0
-_LOST = "lost"  # user attribute of a trial whose place is gone
+# A directory that shares a database reports every HEARTBEAT_S seconds that it is alive; after
+# SILENT_S seconds without a report its running trials are lost.
+HEARTBEAT_S = 30.0
+SILENT_S = 600.0
+
+# User attributes of trials: the search directory's identifier, the run, the member's number, and
+# the reason of a trial that was lost. Of the study: what it was begun with, and heartbeats.
+_DIRECTORY, _RUN, _MEMBER, _LOST = "place", "run", "member", "lost"
+_SETTINGS, _HEARTBEAT = "settings", "beat "
 
 
 class Trial(NamedTuple):
-    """One trial, as others may see it."""
+    """One trial of a study.
+
+    Attributes:
+      number: from 0, in the order of creation.
+      state: running, complete, pruned, failed (no finite score) or lost (given up; does not
+        count).
+      value: the score; None while running, and if failed or lost.
+      params: the sampled hyperparameters.
+      run: name of the run directory that trains it.
+      member: its number in that run's population.
+      directory: identifier of the search directory that holds the run.
+      reported: epoch -> best score so far, where a pruner compared it.
+    """
 
     number: int
-    state: str  # running, complete, pruned, failed or lost
+    state: str
     value: float | None
     params: Params
     run: str
     member: int
-    place: str
+    directory: str
     reported: dict[int, float]
 
 
-def _quiet() -> None:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+class Study:
+    """A study as one worker sees it; any number of workers may open the same one."""
 
+    def __init__(
+        self, folder: Path, *, url: str = "", name: str = "stndt", sampler: str = "tpe"
+    ) -> None:
+        """Opens the study, or creates it.
 
-def _storage(folder: Path, url: str) -> BaseStorage:
-    if url:
+        Args:
+          folder: the search directory, which exists.
+          url: of a database; empty for the journal in the directory.
+          name: of the study in the storage.
+          sampler: one of ``SAMPLERS``.
+
+        Raises:
+          UserError: the database cannot be used.
+        """
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.url, self.name, self._sampler = url, name, sampler
+        self._storage = _open_database(url) if url else _open_journal(folder / JOURNAL)
+        self._study = optuna.create_study(
+            storage=self._storage, study_name=name, direction="maximize", load_if_exists=True
+        )
+        self.directory = _identifier(folder)
+
+    def settings(self, new: dict[str, Any]) -> dict[str, Any]:
+        """The settings the study was created with; a new study gets ``new``."""
+        if _SETTINGS not in self._study.user_attrs:
+            self._study.set_user_attr(_SETTINGS, json.dumps(new))
+        return json.loads(self._study.user_attrs[_SETTINGS])
+
+    def trials(self) -> list[Trial]:
+        """All trials, by number."""
+        return [_trial(t) for t in self._study.get_trials(deepcopy=False)]
+
+    def running_here(self) -> dict[str, list[Trial]]:
+        """The running trials of this directory: run -> trials, in the order of the members."""
+        found: dict[str, list[Trial]] = {}
+        for trial in sorted(self.trials(), key=lambda t: t.member):
+            if trial.state == "running" and trial.directory == self.directory:
+                found.setdefault(trial.run, []).append(trial)
+        return dict(sorted(found.items()))
+
+    def runs_here(self) -> list[str]:
+        """The runs of this directory, whatever the state of their trials."""
+        return sorted({t.run for t in self.trials() if t.directory == self.directory})
+
+    def ask(
+        self, run: str, size: int, space: Space, seed: int, first: Params | None = None
+    ) -> list[Trial]:
+        """Creates the trials of a run, or completes them where a worker died while creating them.
+
+        Only one worker of a directory may ask at a time. Trials are sampled one after the other,
+        so that the sampler knows of the earlier ones; shared hyperparameters are sampled with the
+        first.
+
+        Args:
+          run: name of the run.
+          size: number of trials.
+          space: hyperparameters to sample.
+          seed: of the sampler, together with a trial's number.
+          first: values of the study's first trial, which are not sampled.
+
+        Returns:
+          The trials, in the order of the members.
+        """
+        present = {
+            t.member: t for t in self.trials() if t.directory == self.directory and t.run == run
+        }
+        asked: list[Trial] = []
+        for member in range(max([size, *(member + 1 for member in present)])):
+            trial = present.get(member) or self._create(run, member)
+            fixed = {key: asked[0].params[key] for key in space.shared} if asked else {}
+            if trial.number == 0:
+                fixed |= first or {}
+            asked.append(self._sample(trial, space, fixed, seed))
+        return asked
+
+    def _create(self, run: str, member: int) -> Trial:
+        """A running trial without hyperparameters."""
+        about = {_DIRECTORY: self.directory, _RUN: run, _MEMBER: member}
+        template = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=about)
+        study = self._storage.get_study_id_from_name(self.name)
+        return _trial(self._storage.get_trial(self._storage.create_new_trial(study, template)))
+
+    def _sample(self, trial: Trial, space: Space, fixed: Params, seed: int) -> Trial:
+        """The trial with its hyperparameters; those it already has stay as they are."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = _sampler(self._sampler, seed, trial.number)
+            if fixed:
+                sampler = optuna.samplers.PartialFixedSampler(fixed, sampler)
+            # A new study object, because one caches the trials it has read.
+            study = optuna.load_study(study_name=self.name, storage=self._storage, sampler=sampler)
+        asked = optuna.trial.Trial(study, self._id(trial.number))
+        dimensions = {**space.shared, **space.own}
+        return trial._replace(
+            params={name: _suggest(asked, name, one) for name, one in dimensions.items()}
+        )
+
+    def report(self, number: int, epoch: int, value: float) -> None:
+        """Records the best validation score of a running trial up to an epoch; the first counts."""
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            self._storage.set_trial_intermediate_value(self._id(number), epoch, value)
+
+    def tell(self, number: int, value: float | None, *, pruned: bool = False) -> bool:
+        """Ends a trial with its score, unless it has already ended.
+
+        Args:
+          number: of the trial.
+          value: its score; without a finite one it has failed.
+          pruned: whether it was stopped early.
+
+        Returns:
+          Whether this call ended it.
+        """
+        if value is None or not math.isfinite(value):
+            return self._end(number, TrialState.FAIL)
+        return self._end(number, TrialState.PRUNED if pruned else TrialState.COMPLETE, value)
+
+    def give_up(self, number: int, reason: str) -> bool:
+        """Ends a trial as lost: it does not count, so another is created instead."""
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            self._storage.set_trial_user_attr(self._id(number), _LOST, reason)
+        return self._end(number, TrialState.FAIL)
+
+    def _end(self, number: int, state: TrialState, value: float | None = None) -> bool:
+        values = None if value is None else [value]
         try:
-            return RDBStorage(url)
-        except Exception as error:
-            name = type(error).__name__
-            raise UserError(
-                f"--storage={url} cannot be used ({name}: {str(error).splitlines()[0]}); give a "
-                f"URL of SQLAlchemy, as postgresql://user@host/name, and install its driver"
-            ) from error
-    path = folder / JOURNAL
-    _mend(path)
-    return JournalStorage(JournalFileBackend(str(path)))
+            return self._storage.set_trial_state_values(self._id(number), state, values)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return False
+
+    def _id(self, number: int) -> int:
+        """The storage's identifier of a trial."""
+        study = self._storage.get_study_id_from_name(self.name)
+        return self._storage.get_trial_id_from_study_id_trial_number(study, number)
+
+    def reap(self) -> list[int]:
+        """Gives up the running trials of other directories that no longer report.
+
+        Only directories that share a database have others beside them.
+
+        Returns:
+          Numbers of the trials.
+        """
+        heartbeats = {
+            key.removeprefix(_HEARTBEAT): float(when)
+            for key, when in self._study.user_attrs.items()
+            if key.startswith(_HEARTBEAT)
+        }
+        now = time.time()
+        return [
+            trial.number
+            for trial in self.trials()
+            if trial.state == "running"
+            and trial.directory != self.directory
+            and now - heartbeats.get(trial.directory, 0.0) > SILENT_S
+            and self.give_up(trial.number, f"its directory {trial.directory} stopped reporting")
+        ]
+
+    @contextlib.contextmanager
+    def heartbeat(self) -> Iterator[None]:
+        """While open, a thread reports to the database that this directory is alive."""
+        if not self.url:
+            yield
+            return
+        done = threading.Event()
+
+        def report() -> None:
+            self._study.set_user_attr(f"{_HEARTBEAT}{self.directory}", time.time())
+
+        def repeat() -> None:
+            while not done.wait(HEARTBEAT_S):
+                # Training goes on while the database is away.
+                with contextlib.suppress(Exception):
+                    report()
+
+        report()
+        thread = threading.Thread(target=repeat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def importances(self) -> dict[str, float]:
+        """Fraction of the variance of the score that each hyperparameter explains (fANOVA).
+
+        Empty if fewer than four trials are complete, or all have the same score.
+        """
+        complete = [t for t in self.trials() if t.state == "complete"]
+        if len(complete) < 4 or len({t.value for t in complete}) < 2:
+            return {}
+        # Its random forest is seeded, so that the numbers can be repeated.
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
+
+
+def best(trials: Sequence[Trial]) -> Trial | None:
+    """The trial with the highest score, among complete and pruned ones; the earliest of equals."""
+    scored = [t for t in trials if t.value is not None and t.state in ("complete", "pruned")]
+    return max(scored, key=lambda t: (t.value or -math.inf, -t.number)) if scored else None
 
 
 @contextlib.contextmanager
-def reachable(url: str) -> Iterator[None]:
-    """While open, a database that goes away is told of in one sentence.
+def database_errors(url: str) -> Iterator[None]:
+    """Turns the loss of the database, while open, into one sentence.
 
     Raises:
-      UserError: it did.
+      UserError: the database could not be reached.
     """
     try:
         yield
     except optuna.exceptions.StorageInternalError as error:
         cause = str(error.__cause__ or error).splitlines()[0]
         raise UserError(
-            f"--storage={url} went away ({cause}); what was trained is kept: once it is back, the "
-            f"same command goes on"
+            f"the database --storage={url} cannot be reached any more ({cause}); trained trials "
+            f"are kept: start the same command again once it is back"
         ) from error
 
 
-def _mend(path: Path) -> None:
-    """Cuts off a last line that was never finished: a full disk or a kill tore it."""
+def _open_database(url: str) -> BaseStorage:
+    try:
+        return RDBStorage(url)
+    except Exception as error:
+        name = type(error).__name__
+        raise UserError(
+            f"--storage={url} cannot be used ({name}: {str(error).splitlines()[0]}); give an "
+            f"SQLAlchemy URL, such as postgresql://user@host/name, and install its driver"
+        ) from error
+
+
+def _open_journal(path: Path) -> BaseStorage:
+    _remove_torn_line(path)
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+def _remove_torn_line(path: Path) -> None:
+    """Removes an incomplete last line, which a full disk or a killed worker leaves."""
     if not path.exists():
         return
     lock = JournalFileSymlinkLock(str(path))
@@ -101,202 +322,9 @@ def _mend(path: Path) -> None:
         lock.release()
 
 
-class Study:
-    """A study, opened by one worker."""
-
-    def __init__(
-        self, folder: Path, *, url: str = "", name: str = "stndt", sampler: str = "tpe"
-    ) -> None:
-        """Opens the study, or begins it.
-
-        Args:
-          folder: the search directory, which is there.
-          url: of a database; empty for the journal in the directory.
-          name: of the study in it.
-          sampler: one of ``SAMPLERS``.
-        """
-        _quiet()
-        self.url, self.name, self._sampler = url, name, sampler
-        self._store = _storage(folder, url)
-        self._study = optuna.create_study(
-            storage=self._store, study_name=name, direction="maximize", load_if_exists=True
-        )
-        self.place = _place(folder)
-
-    def settings(self, mine: dict[str, Any]) -> dict[str, Any]:
-        """What the study was begun with; ``mine``, where this begins it."""
-        if "settings" not in self._study.user_attrs:
-            self._study.set_user_attr("settings", json.dumps(mine))
-        return json.loads(self._study.user_attrs["settings"])
-
-    def trials(self) -> list[Trial]:
-        """All trials, by number."""
-        return [_seen(t) for t in self._study.get_trials(deepcopy=False)]
-
-    def ask(
-        self, run: str, size: int, space: Space, seed: int, first: Params | None = None
-    ) -> list[Trial]:
-        """The trials of a new run, or those of one whose asking was cut off, completed.
-
-        Only one worker of a place may ask at a time. Trials are drawn one after the other, so
-        that each sees those before it as running; what they share is drawn with the first.
-
-        Args:
-          run: name of the run.
-          size: number of trials.
-          space: what to draw from.
-          seed: of the draws, together with a trial's number.
-          first: values of the study's first trial that are not drawn.
-        """
-        there = {t.member: t for t in self.trials() if self._is_mine(t) and t.run == run}
-        asked: list[Trial] = []
-        for member in range(max([size, *(k + 1 for k in there)])):
-            if member not in there:
-                about = {"place": self.place, "run": run, "member": member}
-                self._study.add_trial(
-                    optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=about)
-                )
-                there |= {
-                    t.member: t
-                    for t in self.trials()
-                    if self._is_mine(t) and t.run == run and t.member == member
-                }
-            fixed = {key: asked[0].params[key] for key in space.shared} if asked else {}
-            if there[member].number == 0:
-                fixed |= first or {}
-            asked.append(self._draw(there[member], space, fixed, seed))
-        return asked
-
-    def _draw(self, trial: Trial, space: Space, fixed: Params, seed: int) -> Trial:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = _sampler(self._sampler, seed, trial.number)
-            if fixed:
-                sampler = optuna.samplers.PartialFixedSampler(fixed, sampler)
-            # A new object, because one remembers the trials it has seen.
-            study = optuna.load_study(study_name=self.name, storage=self._store, sampler=sampler)
-        drawn = optuna.trial.Trial(study, self._identity(trial.number))
-        # What was drawn before the asking was cut off is given again as it was.
-        params = {
-            name: _suggest(drawn, name, one) for name, one in {**space.shared, **space.own}.items()
-        }
-        return trial._replace(params=params)
-
-    def report(self, number: int, epoch: int, value: float) -> None:
-        """Notes the best validation score of a running trial by an epoch, once."""
-        identity = self._identity(number)
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-            self._store.set_trial_intermediate_value(identity, epoch, value)
-
-    def tell(self, number: int, value: float | None, *, pruned: bool = False) -> bool:
-        """Ends a trial, unless it has ended already; one without a value has failed.
-
-        Returns:
-          Whether it was this call that ended it.
-        """
-        good = value is not None and math.isfinite(value)
-        if not good:
-            return self._end(number, TrialState.FAIL, None)
-        return self._end(number, TrialState.PRUNED if pruned else TrialState.COMPLETE, value)
-
-    def lose(self, number: int, why: str) -> bool:
-        """Gives a trial up: it counts for nothing, and another is asked in its place."""
-        identity = self._identity(number)
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-            self._store.set_trial_user_attr(identity, _LOST, why)
-        return self._end(number, TrialState.FAIL, None)
-
-    def _end(self, number: int, state: TrialState, value: float | None) -> bool:
-        identity = self._identity(number)
-        values = None if value is None else [value]
-        try:
-            return self._store.set_trial_state_values(identity, state, values)
-        except optuna.exceptions.UpdateFinishedTrialError:
-            return False
-
-    def _identity(self, number: int) -> int:
-        study = self._store.get_study_id_from_name(self.name)
-        return self._store.get_trial_id_from_study_id_trial_number(study, number)
-
-    def _is_mine(self, trial: Trial) -> bool:
-        return trial.place == self.place
-
-    def running_here(self) -> dict[str, list[Trial]]:
-        """The running trials of this place, by run, in the order of the members."""
-        found: dict[str, list[Trial]] = {}
-        for trial in sorted(self.trials(), key=lambda t: t.member):
-            if trial.state == "running" and self._is_mine(trial):
-                found.setdefault(trial.run, []).append(trial)
-        return dict(sorted(found.items()))
-
-    def runs_here(self) -> list[str]:
-        """The runs of this place, whatever has become of their trials."""
-        return sorted({t.run for t in self.trials() if self._is_mine(t)})
-
-    def reap(self) -> list[int]:
-        """Gives up the trials of places that have been silent for long.
-
-        Only a database is shared by several places, so only there anybody beats.
-
-        Returns:
-          Their numbers.
-        """
-        beats = {
-            key.removeprefix("beat "): float(when)
-            for key, when in self._study.user_attrs.items()
-            if key.startswith("beat ")
-        }
-        now = time.time()
-        return [
-            trial.number
-            for trial in self.trials()
-            if trial.state == "running"
-            and not self._is_mine(trial)
-            and now - beats.get(trial.place, 0.0) > LOST_S
-            and self.lose(trial.number, f"its place {trial.place} was silent")
-        ]
-
-    @contextlib.contextmanager
-    def beating(self) -> Iterator[None]:
-        """While open, says every half minute that this place is alive, to other places."""
-        if not self.url:
-            yield
-            return
-        done = threading.Event()
-
-        def beat() -> None:
-            while True:
-                # A database that is away for a moment is none of training's business.
-                with contextlib.suppress(Exception):
-                    self._study.set_user_attr(f"beat {self.place}", time.time())
-                if done.wait(BEAT_S):
-                    return
-
-        self._study.set_user_attr(f"beat {self.place}", time.time())
-        thread = threading.Thread(target=beat, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
-    def importances(self) -> dict[str, float]:
-        """Share of the variance of the score that each parameter explains (fANOVA).
-
-        Empty where too few trials are complete, or all are alike.
-        """
-        complete = [t for t in self.trials() if t.state == "complete"]
-        if len(complete) < 4 or len({t.value for t in complete}) < 2:
-            return {}
-        # The forest of trees, and which trials it is grown from, are drawn: from a seed.
-        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
-
-
-def _seen(trial: FrozenTrial) -> Trial:
+def _trial(trial: FrozenTrial) -> Trial:
     about = trial.user_attrs
-    names = {
+    states = {
         TrialState.RUNNING: "running",
         TrialState.WAITING: "running",
         TrialState.COMPLETE: "complete",
@@ -304,24 +332,24 @@ def _seen(trial: FrozenTrial) -> Trial:
         TrialState.FAIL: "lost" if _LOST in about else "failed",
     }
     return Trial(
-        trial.number,
-        names[trial.state],
-        trial.values[0] if trial.values else None,
-        dict(trial.params),
-        str(about.get("run", "")),
-        int(about.get("member", 0)),
-        str(about.get("place", "")),
-        dict(trial.intermediate_values),
+        number=trial.number,
+        state=states[trial.state],
+        value=trial.values[0] if trial.values else None,
+        params=dict(trial.params),
+        run=str(about.get(_RUN, "")),
+        member=int(about.get(_MEMBER, 0)),
+        directory=str(about.get(_DIRECTORY, "")),
+        reported=dict(trial.intermediate_values),
     )
 
 
 def _sampler(kind: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
-    """A sampler whose draws depend on the trial's number, so that no restart repeats them."""
+    """A sampler seeded by the trial's number, so that a restarted search repeats no trial."""
     own = (seed * 1_000_003 + number) % 2**32
     if kind == "random":
         return optuna.samplers.RandomSampler(seed=own)
     if kind == "qmc":
-        # One sequence for all: its next point is kept in the storage.
+        # One sequence for all trials; the storage holds its position.
         return optuna.samplers.QMCSampler(
             seed=seed,
             scramble=True,
@@ -339,17 +367,11 @@ def _suggest(trial: optuna.trial.Trial, name: str, one: Dimension) -> Any:
     return trial.suggest_float(name, one.low, one.high, log=one.log)
 
 
-def _place(folder: Path) -> str:
-    """The name of a search directory, which it keeps wherever it is moved."""
+def _identifier(folder: Path) -> str:
+    """The random identifier of a search directory, kept in a file of its own."""
     path = folder / "place"
-    # Workers that start at the same moment must agree on one name.
+    # Workers that start at the same moment must agree on one.
     with turn(folder / "turn"):
         if not path.exists():
             files.write_text(path, uuid.uuid4().hex[:12])
     return path.read_text().strip()
-
-
-def best(trials: Sequence[Trial]) -> Trial | None:
-    """The trial of the highest score, pruned ones included."""
-    scored = [t for t in trials if t.value is not None and t.state in ("complete", "pruned")]
-    return max(scored, key=lambda t: (t.value or -math.inf, -t.number)) if scored else None

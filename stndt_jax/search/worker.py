@@ -1,18 +1,18 @@
-"""A search: populations of trials asked for, trained together, told together.
+"""Training the populations of a search: claim trials, train them, report their scores.
 
 A search directory holds
 
-``study.journal``        Optuna's trials, unless a database does
-``trials/NNNN/``         a run directory for each population, with ``population.json``: its trials
-``claims/NNNN/lock``     which worker is at it
-``search.json``, ``trials.csv``, figures: results, written by every worker that ends
+``study.journal``        Optuna's trials, unless they are in a database
+``trials/NNNN/``         the run directory of each population; ``population.json`` lists its trials
+``claims/NNNN/lock``     held by the worker that trains the population
+``search.json``, ``trials.csv``, figures: the results, written by every worker when it ends
 
-Any number of workers may share it, and any of them may die at any moment. Who has his turn looks
-first for trials that are running in the study while nobody is at work on them: he goes on with
-them from the last checkpoint, or with asking for them where that was cut off. So a trial is never
-asked again and never told twice. Members that are pruned cost nothing from then on (on accelerators
-the others go on in a smaller program); their places are filled again when the next population
-begins, which is at once when nobody is left in this one.
+Any number of workers may share the directory, and any of them may die at any moment. A worker
+first looks for populations whose trials are running in the study although no worker holds their
+lock, and resumes them from their last checkpoint, or completes their creation where that was
+interrupted. So no trial is lost, and none is trained twice. The members of a population that are
+pruned cost nothing from then on (on accelerators the rest continues in a smaller program); new
+trials start with the next population.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from stndt_jax.runs import directory, log
 from stndt_jax.runs.lock import Lock, turn, wait_until_free
 from stndt_jax.search import pruning
 from stndt_jax.search import space as spaces
+from stndt_jax.search import study as studies
 from stndt_jax.search.space import Space
 from stndt_jax.search.study import Study, Trial
 from stndt_jax.training import loop as training
@@ -44,18 +45,18 @@ _FILE = "population.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a worker is to do.
+    """What every worker of a search has to know.
 
     Attributes:
       folder: the search directory.
-      config: what the search keeps as it is.
-      space: what it changes.
-      trials: how many are to be finished, by all workers together.
+      config: the configuration that the search starts from.
+      space: the hyperparameters it varies.
+      trials: how many trials to finish, by all workers together.
       size: trials in a population.
       pruner: one of ``pruning.PRUNERS``.
       sampler: one of ``study.SAMPLERS``.
       storage: URL of a database; empty for the journal in the directory.
-      name: of the study.
+      name: of the study in the storage.
       quiet: print nothing of the training.
     """
 
@@ -71,19 +72,21 @@ class Plan:
     quiet: bool = False
 
     def study(self) -> Study:
-        """The study, opened anew."""
+        """Opens the study."""
         return Study(self.folder, url=self.storage, name=self.name, sampler=self.sampler)
 
 
 def base(config: Config) -> Config:
-    """A configuration for a search: paths that hold anywhere, no members of its own.
+    """The configuration of a search: absolute paths, one member.
 
     Raises:
-      UserError: it names members, or no trial selects.
+      UserError: it sets values for single members.
     """
     if config.members:
         name = next(iter(config.members))
-        raise UserError(f"config.members.{name} is set, but a search chooses the members' values")
+        raise UserError(
+            f"config.members.{name} is set, but a search samples the members' values; leave it out"
+        )
     data = dataclasses.replace(
         config.data,
         path=str(Path(config.data.path).absolute()),
@@ -93,139 +96,157 @@ def base(config: Config) -> Config:
 
 
 def check_selects(config: Config, data: SpikeData) -> None:
-    """Refuses a search in which nothing tells a good trial from a bad one.
+    """Refuses a search without trials to validate on.
 
     Raises:
-      UserError: no trial selects.
+      UserError: there are none.
     """
     if data.eval.heldout is None and config.data.validation_fraction == 0:
         raise UserError(
             "config.data.validation_fraction is 0 and the held-out counts of the evaluated trials "
-            "are unknown, so no trial can select; give a fraction, for example .2, or "
+            "are unknown, so no trial can be scored; give a fraction, for example .2, or "
             "config.data.targets"
         )
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A population that only this worker trains, until it releases it."""
+
+    folder: Path
+    lock: Lock
+
+    def release(self) -> None:
+        """Lets other workers claim it."""
+        self.lock.__exit__()
+
+
 class Search:
-    """One worker's part in a search; a driver's, where others train."""
+    """A search as one worker sees it."""
 
     def __init__(self, plan: Plan, data: SpikeData) -> None:
-        """Opens or begins the search.
+        """Opens the search or creates it.
 
         Raises:
-          UserError: the directory or the study is of another search.
+          UserError: the directory or the study holds another search.
         """
         self.plan, self.study = plan, plan.study()
-        mine = {
+        settings = {
             "config": configs.to_mapping(plan.config),
             "space": plan.space.plain(),
             "data": data.fingerprint(),
         }
-        _same(self.study.settings(mine), plan, data.fingerprint())
+        _check_same(self.study.settings(settings), plan, data.fingerprint())
         for name in ("trials", "claims"):
             (plan.folder / name).mkdir(exist_ok=True)
 
     def claim(self) -> Claim | None:
-        """Trials to train: somebody's who has died, else new ones; None if there are none now."""
+        """A population to train; None if all are being trained and no more trials are needed.
+
+        First a population whose worker has died, then a new one.
+        """
         with turn(self.plan.folder / "turn"):
             self.study.reap()
             for run in self.study.running_here():
-                if claim := self._take(run):
-                    # Whoever had it may have told the last of it a moment ago.
-                    if trials := self.study.running_here().get(run):
-                        self._complete(claim, len(trials))
-                        return claim
-                    claim.release()
-            if self._left() <= 0:
+                claim = self._lock(run)
+                if claim is None:
+                    continue
+                # Its worker may have ended the trials just before it released the lock.
+                if trials := self.study.running_here().get(run):
+                    return self._filled(claim, len(trials))
+                claim.release()
+            if self._missing() <= 0:
                 return None
-            claim = self._take(self._new_name())
-            assert claim is not None  # nobody else has his turn
-            self._complete(claim, 0)
-            return claim
+            claim = self._lock(self._new_run())
+            assert claim is not None  # only the worker whose turn it is creates runs
+            return self._filled(claim, 0)
 
-    def _complete(self, claim: Claim, asked: int) -> None:
-        """Asks for the trials of a run that are still to be asked for."""
-        if (claim.folder / _FILE).exists():
-            return
-        try:
-            self._ask(claim, max(asked, min(self.plan.size, asked + self._left())))
-        except BaseException:
-            claim.release()
-            raise
-
-    def _take(self, run: str) -> Claim | None:
-        """A claim on a run, unless somebody who is alive has one."""
-        place = self.plan.folder / "claims" / run
-        place.mkdir(exist_ok=True)
-        lock = Lock(place)
+    def _lock(self, run: str) -> Claim | None:
+        """A claim on a run, unless a living worker holds it."""
+        folder = self.plan.folder / "claims" / run
+        folder.mkdir(exist_ok=True)
+        lock = Lock(folder)
         try:
             lock.__enter__()
         except UserError:
             return None
         return Claim(self.plan.folder / "trials" / run, lock)
 
-    def _left(self) -> int:
-        """How many trials may still be asked for."""
+    def _missing(self) -> int:
+        """How many trials are still to be created."""
         return self.plan.trials - sum(t.state != "lost" for t in self.study.trials())
 
-    def _new_name(self) -> str:
-        there = [path.name for path in (self.plan.folder / "trials").iterdir()]
-        numbers = [int(name) for name in (*there, *self.study.runs_here()) if name.isdecimal()]
+    def _new_run(self) -> str:
+        on_disk = [path.name for path in (self.plan.folder / "trials").iterdir()]
+        numbers = [int(name) for name in (*on_disk, *self.study.runs_here()) if name.isdecimal()]
         return f"{max(numbers, default=-1) + 1:04d}"
+
+    def _filled(self, claim: Claim, created: int) -> Claim:
+        """The claim, its trials created and written to ``population.json``.
+
+        Args:
+          claim: on a run that may lack trials, because it is new or its worker died.
+          created: how many of its trials the study has.
+        """
+        if (claim.folder / _FILE).exists():
+            return claim
+        try:
+            self._ask(claim, max(created, min(self.plan.size, created + self._missing())))
+        except BaseException:
+            claim.release()
+            raise
+        return claim
 
     def _ask(self, claim: Claim, size: int) -> None:
         config, space = self.plan.config, self.plan.space
         first = spaces.of_config(config, space)
         trials = self.study.ask(claim.folder.name, size, space, config.seed, first)
         seeds = [(config.seed + t.number) % 2**31 for t in trials]
-        full = spaces.population(config, space, [t.params for t in trials], seeds)
+        population = spaces.population(config, space, [t.params for t in trials], seeds)
         claim.folder.mkdir(exist_ok=True)
         about = {
             "trials": [{"number": t.number, "params": t.params} for t in trials],
-            "config": configs.to_mapping(full),
+            "config": configs.to_mapping(population),
         }
         files.write_json(claim.folder / _FILE, about)
 
     def tell(self, claim: Claim) -> list[Trial]:
-        """Tells the study how the trials of a trained run ended.
+        """Ends the trials of a trained population with their scores.
 
         Returns:
           Those trials.
         """
         numbers = read_population(claim.folder)[0]
-        out = pruning.pruned(pruning.decided(claim.folder))
+        pruned = pruning.pruned(pruning.decided(claim.folder))
         for k, (number, value) in enumerate(zip(numbers, scores(claim.folder), strict=True)):
-            self.study.tell(number, value, pruned=k in out)
+            self.study.tell(number, value, pruned=k in pruned)
         return [t for t in self.study.trials() if t.number in numbers]
 
-    def lose(self, claim: Claim, why: str) -> None:
-        """Gives up the trials of a run that cannot be trained."""
+    def give_up(self, claim: Claim, reason: str) -> None:
+        """Ends the trials of a population that cannot be trained; others are created instead."""
         for number in read_population(claim.folder)[0]:
-            self.study.lose(number, why)
+            self.study.give_up(number, reason)
 
     def finished(self) -> int:
-        """How many trials have ended, whoever trained them."""
+        """How many trials have ended, whichever worker trained them."""
         return sum(t.state not in ("running", "lost") for t in self.study.trials())
 
     def done(self) -> bool:
-        """Whether as many trials as were wanted have ended."""
+        """Whether enough trials have ended."""
         return self.finished() >= self.plan.trials
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A run that this worker alone is at."""
+def _check_same(begun: dict[str, Any], plan: Plan, fingerprint: str) -> None:
+    """Refuses to join a search of something else.
 
-    folder: Path
-    lock: Lock
+    Args:
+      begun: the settings of the study.
+      plan: of this worker.
+      fingerprint: of this worker's recording.
 
-    def release(self) -> None:
-        """Leaves it to others."""
-        self.lock.__exit__()
-
-
-def _same(begun: dict[str, Any], plan: Plan, fingerprint: str) -> None:
-    """Refuses to join a search of something else."""
+    Raises:
+      UserError: configuration, search space or recording differ.
+    """
     old = configs.from_mapping(configs.with_later(begun["config"]))
     changed = directory.differences(old, plan.config)
     changed = [one for one in changed if one.split(":")[0] not in configs.FREE]
@@ -239,14 +260,18 @@ def _same(begun: dict[str, Any], plan: Plan, fingerprint: str) -> None:
         changed.append(f"data: fingerprint {begun['data'][:12]} -> {fingerprint[:12]}")
     if changed:
         raise UserError(
-            f"the study {plan.name} of {plan.storage or plan.folder} is another search "
+            f"the study {plan.name} in {plan.storage or plan.folder} is another search "
             f"({'; '.join(changed)}); repeat its settings to join it, or choose another --workdir"
             f"{' or --study' if plan.storage else ''}"
         )
 
 
 def read_population(run: Path) -> tuple[list[int], Config]:
-    """The trials of a run, and its configuration."""
+    """The numbers of a run's trials, and its configuration.
+
+    Raises:
+      UserError: ``population.json`` is damaged.
+    """
     found = files.read_json(run / _FILE, "restore it from a backup")
     try:
         numbers = [int(trial["number"]) for trial in found["trials"]]
@@ -256,12 +281,12 @@ def read_population(run: Path) -> tuple[list[int], Config]:
 
 
 def train_run(run: Path, plan: Plan) -> None:
-    """Trains the population of a run directory to its end, from wherever it is.
+    """Trains a population to its end, from its last checkpoint if there is one.
 
-    It may have been begun by another worker, on another machine, that has died.
+    Another worker, also on another machine, may have trained it until it died.
 
     Raises:
-      Interrupted: as ``train.train``, as do mistakes and a full disk.
+      UserError, Interrupted: as ``training.loop.train``.
     """
     numbers, config = read_population(run)
     data = evaluate.read_data(config)
@@ -274,12 +299,12 @@ def train_run(run: Path, plan: Plan) -> None:
     try:
         training.train(config, data, run, quiet=plan.quiet, pruner=pruner)
     except Diverged:
-        # The trials have failed, the search has not.
+        # The trials have failed; the search continues.
         return
 
 
 def scores(run: Path) -> list[float | None]:
-    """The best validation co-bps of each member; None where none was finite."""
+    """The best validation co-bps of each member; None without a finite one."""
     population = read_population(run)[1].population
     path = run / "metrics.jsonl"
     rows = log.read_metrics(path) if path.exists() else []
@@ -287,23 +312,27 @@ def scores(run: Path) -> list[float | None]:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether the machine, or its accelerator, was too small for a population."""
+    """Whether the host or the device had too little memory for a population."""
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def work(search: Search, say: Callable[[str], None] = print) -> None:
-    """Claims and trains, here, until as many trials as were wanted have ended.
+    """Claims and trains populations in this process until enough trials have ended.
+
+    Args:
+      search: the search.
+      say: called with each line of progress.
 
     Raises:
-      UserError, Interrupted: as ``train.train``; the same command goes on.
+      UserError, Interrupted: as ``training.loop.train``; the same command resumes.
     """
     waiting = False
-    with search.study.beating():
+    with search.study.heartbeat():
         while not search.done():
             claim = search.claim()
             if claim is None:
                 if not waiting:
-                    say("all trials are asked for; waiting for those of other workers")
+                    say("waiting for the trials that other workers train")
                 waiting = True
                 time.sleep(POLL_S)
                 continue
@@ -314,20 +343,20 @@ def work(search: Search, say: Callable[[str], None] = print) -> None:
                 trials = search.tell(claim)
             except (MemoryError, RuntimeError) as error:
                 if out_of_memory(error):
-                    search.lose(claim, "out of memory")
+                    search.give_up(claim, "out of memory")
                 raise
             finally:
                 claim.release()
-            say(told(search, trials))
+            say(outcome(search, trials))
 
 
 def describe(search: Search, claim: Claim) -> str:
-    """A claimed population in words."""
+    """A claimed population, in words."""
     numbers, config = read_population(claim.folder)
     shared = ", ".join(f"{key} {_value(config, key)}" for key in search.plan.space.shared)
-    going = "going on with" if (claim.folder / "config.json").exists() else "beginning"
+    verb = "resuming" if (claim.folder / "config.json").exists() else "training"
     return (
-        f"{going} trials {numbers[0]} to {numbers[-1]} in {claim.folder}"
+        f"{verb} trials {numbers[0]} to {numbers[-1]} in {claim.folder}"
         f"{f' ({shared})' if shared else ''}"
     )
 
@@ -337,11 +366,9 @@ def _value(config: Config, key: str) -> Any:
     return getattr(getattr(config, section), leaf)
 
 
-def told(search: Search, trials: list[Trial]) -> str:
-    """How a population ended, and the search so far, in words."""
-    from stndt_jax.search import study
-
-    best = study.best(search.study.trials())
+def outcome(search: Search, trials: list[Trial]) -> str:
+    """How the trials of a population ended and how far the search is, in words."""
+    best = studies.best(search.study.trials())
     so_far = f"best co-bps {best.value:.4f} (trial {best.number})" if best else "no score yet"
     states = [t.state for t in trials]
     parts = [f"{states.count(s)} {s}" for s in ("complete", "pruned", "failed") if s in states]

@@ -14,7 +14,8 @@ Started again, it goes on in the stage that it was in, and in there where that s
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,6 +84,48 @@ class Task:
         """The input or target file of a phase."""
         stem = f"{hdf5.group_name(self.name, BIN_MS)}_{phase}"
         return self.folder / "data" / f"{stem}{'_target' if targets else ''}.h5"
+
+
+def task(
+    name: str,
+    nwb: Path,
+    folder: Path,
+    *,
+    budget: str,
+    trials: int = 0,
+    population: str = "",
+    settings: Sequence[str] = (),
+) -> Task:
+    """A checked task.
+
+    Args:
+      name: of the data set.
+      nwb: directory of its NWB files.
+      folder: where everything goes.
+      budget: name of one of ``BUDGETS``.
+      trials: of the search; 0 for those of the budget.
+      population: trials that train together, or ``auto``; empty for that of the budget.
+      settings: ``--config.KEY=VALUE`` of the user's own.
+
+    Raises:
+      UserError: the data set is unknown, or the settings choose a configuration or a recording.
+    """
+    nlb.check_name(name)
+    for word in settings:
+        if re.match(r"--config(=|\.data\.)", word):
+            raise UserError(
+                f"{word} cannot be set: configuration and recording are those of {name}"
+            )
+    size = BUDGETS[budget]
+    return Task(
+        name=name,
+        nwb=nwb,
+        folder=folder,
+        budget=budget,
+        trials=trials or size.trials,
+        population=population or size.population,
+        settings=tuple(settings),
+    )
 
 
 def run(task: Task) -> Path:
