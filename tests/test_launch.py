@@ -128,7 +128,7 @@ def test_kubernetes() -> None:
     pod = job["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     variables = {one["name"]: one.get("value", "1") for one in container["env"]}
-    how = multihost.meeting(variables)
+    how = multihost.connection(variables)
     assert how is not None
     assert how["num_processes"] == job["spec"]["completions"] == job["spec"]["parallelism"]
     # The first pod's name in the headless service is where the others look for it.

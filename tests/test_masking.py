@@ -279,7 +279,7 @@ def test_a_draw_is_a_function_of_its_key(mode, grow_full):
 
 def test_widths_are_uniform_and_come_as_often_as_asked():
     keys = jax.random.split(jax.random.key(4), 20000)
-    draw = jax.jit(jax.vmap(masking.draw_width, in_axes=(0, None, None)))
+    draw = jax.jit(jax.vmap(masking.sample_width, in_axes=(0, None, None)))
     for span in (1, 2, 7):
         widths = np.asarray(draw(keys, jnp.float32(1.0), jnp.int32(span)))
         found = np.bincount(widths, minlength=span + 1)[1:]

@@ -45,7 +45,7 @@ STEP = {"SLURM_STEP_NODELIST": "node[1-2]", "SLURM_STEP_NUM_TASKS": "2", "SLURM_
     ],
 )
 def test_how_processes_meet(environment: dict[str, str], found: Any) -> None:
-    assert multihost.meeting(environment) == found
+    assert multihost.connection(environment) == found
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_how_processes_meet(environment: dict[str, str], found: Any) -> None:
 )
 def test_a_wrong_environment(changed: dict[str, str], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        multihost.meeting(EXPLICIT | changed)
+        multihost.connection(EXPLICIT | changed)
     with pytest.raises(UserError, match="STNDT_HOSTS is two"):
-        multihost.meeting({"STNDT_HOSTS": "two"})
+        multihost.connection({"STNDT_HOSTS": "two"})
 
 
 def test_one_process_decides_for_itself() -> None:

@@ -1,11 +1,11 @@
-"""The one door a configuration comes through.
+"""The schema that every configuration is checked against.
 
 ``configs/*.py`` build an ``ml_collections.ConfigDict``; :func:`from_mapping` turns it (or
 the JSON of an earlier run) into the frozen dataclasses below, with every key and value
-checked. Below this door nobody sees a ``ConfigDict`` and nothing has a hidden default.
+checked. All other code sees these dataclasses only, and has no defaults of its own.
 
 What may differ between the members of a population is an array leaf of :class:`Hyper`;
-everything else changes a shape or the compiled program and belongs to all members.
+everything else changes a shape or the compiled program and is the same for all members.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def _key(
       hyper: may differ between the members of a population.
       since: the version that brought the key; None: it was always there. Configurations of
         earlier runs get the value that those runs acted by.
-      weights: trained weights have another meaning under another value.
-      free: changes nothing that is computed, so that a run may go on under another value.
+      weights: trained weights mean something else under another value.
+      free: changes nothing that is computed, so that a run may continue under another value.
     """
     metadata = {"check": check, "doc": doc, "hyper": hyper, "since": since, "weights": weights}
     return dataclasses.field(metadata=metadata | {"free": free})

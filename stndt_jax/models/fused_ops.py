@@ -1,7 +1,7 @@
-"""Bias, layer norm and softmax, the gradients written out: what a step does between products.
+"""Bias, layer norm and softmax with gradients written out: what a step does between matmuls.
 
-Gradients derived by the compiler pass over memory about twice as often. And sums are matrix
-products on a CPU, where XLA's own sums take several times as long.
+Gradients derived by the compiler pass over memory about twice as often. On a CPU, sums are
+matmuls, because XLA's own sums take several times as long there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def sum_rows(x: Float[Array, "... n"]) -> Float[Array, " n"]:
 
 
 def along_last(values: Float[Array, " n"], x: Float[Array, "... n"]) -> Float[Array, "... n"]:
-    """One value for each place of the last axis of ``x``, shaped to be broadcast."""
+    """One value for each index of the last axis of ``x``, shaped to be broadcast."""
     return values.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
@@ -74,10 +74,10 @@ def _layer_norm(x: Array, scale: Array, bias: Array) -> tuple[Array, tuple[Array
 def _layer_norm_back(saved: tuple[Array, ...], g: Array) -> tuple[Array, Array, Array]:
     x, mean, inverse, scale = saved
     normal = (x - mean) * inverse
-    turned = g * normal
-    share = scale / x.shape[-1]
-    spread = sum_last(g, share) + normal * sum_last(turned, share)
-    return inverse * (g * along_last(scale, g) - spread), sum_rows(turned), sum_rows(g)
+    scaled = g * normal
+    mean_scale = scale / x.shape[-1]
+    spread = sum_last(g, mean_scale) + normal * sum_last(scaled, mean_scale)
+    return inverse * (g * along_last(scale, g) - spread), sum_rows(scaled), sum_rows(g)
 
 
 layer_norm.defvjp(_layer_norm, _layer_norm_back)
@@ -87,7 +87,7 @@ layer_norm.defvjp(_layer_norm, _layer_norm_back)
 def softmax(scores: Float[Array, "... n"], scale: float) -> Float[Array, "... n"]:
     """``softmax(scale * scores)`` over the last axis, no weight where a score is ``-inf``.
 
-    ``scale`` is positive, and no row all ``-inf``.
+    ``scale`` is positive and no row is all ``-inf``.
     """
     return _softmax(scores, scale)[0]
 

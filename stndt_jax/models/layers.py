@@ -58,7 +58,7 @@ def dropout(key: Array, x: Array, rate: Array | float, shard: BatchShard = WHOLE
     elements = x.size * shard.parts
     words = threefry.bits(key, math.ceil(elements / 4))
     bytes_ = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:elements]
-    bytes_ = shard.own_draws(bytes_)
+    bytes_ = shard.own_samples(bytes_)
     dropped = jnp.minimum(jnp.round(jnp.asarray(rate, jnp.float32) * 256.0), 255.0)
     keep = bytes_.reshape(x.shape) >= dropped.astype(jnp.uint8)
     return jnp.where(keep, x * (256.0 / (256.0 - dropped)).astype(x.dtype), 0)

@@ -1,8 +1,8 @@
-"""Random bits: JAX's own to the last bit, drawn faster on a CPU.
+"""Random bits: identical to JAX's own, generated faster on a CPU.
 
-There JAX runs the rounds of its generator as a loop, with a pass over memory for every few. A step
-at MC_Maze's size takes some twenty million words, and drawing them so is a tenth of its time. Here
-all rounds stand in one expression, which the compiler makes one pass.
+There JAX runs the rounds of its generator as a loop, with a pass over memory for every few rounds.
+A step at MC_Maze's size takes some twenty million words, and generating them that way is a tenth of
+its time. Here all rounds are one expression, which the compiler makes one pass.
 
 Source: J. Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011 (Threefry-2x32-20).
 """
@@ -19,7 +19,7 @@ from stndt_jax.types import Array, Float, UInt
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
-_PORTIONS = 8
+_BLOCKS = 8
 
 
 def bits(key: Array, size: int) -> UInt[Array, " size"]:
@@ -27,17 +27,17 @@ def bits(key: Array, size: int) -> UInt[Array, " size"]:
     if jax.default_backend() != "cpu" or str(jax.random.key_impl(key)) != "threefry2x32":
         return jax.random.bits(key, (size,), jnp.uint32)
     words = jax.random.key_data(key)
-    each = math.ceil(size / _PORTIONS)
+    each = math.ceil(size / _BLOCKS)
 
-    def portion(start: Array) -> Array:
+    def block(start: Array) -> Array:
         counter = start + jnp.arange(each, dtype=jnp.uint32)
         first, second = _threefry(words[0], words[1], counter)
         return first ^ second
 
-    # A loop, because what comes out of one is kept: the compiler would compute a plain
-    # expression again for whoever reads it, once for each of a word's four bytes.
-    starts = jnp.arange(_PORTIONS, dtype=jnp.uint32) * jnp.uint32(each)
-    return jax.lax.map(portion, starts).reshape(-1)[:size]
+    # A loop, because its results are kept in memory: the compiler would recompute a plain
+    # expression for every reader, once for each of a word's four bytes.
+    starts = jnp.arange(_BLOCKS, dtype=jnp.uint32) * jnp.uint32(each)
+    return jax.lax.map(block, starts).reshape(-1)[:size]
 
 
 def uniform(key: Array, shape: tuple[int, ...]) -> Float[Array, "..."]:

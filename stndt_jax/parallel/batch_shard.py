@@ -38,7 +38,7 @@ class BatchShard:
         size = x.shape[axis] // self.parts
         return jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(self.axis) * size, size, axis)
 
-    def own_draws(self, flat: Array) -> Array:
+    def own_samples(self, flat: Array) -> Array:
         """This device's part of draws for all views of all trials, trial after trial."""
         return flat if self.parts == 1 else self.own(flat.reshape(self.views, -1), 1).reshape(-1)
 

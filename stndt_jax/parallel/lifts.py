@@ -1,4 +1,4 @@
-"""Lifts of a pure step to many steps, to members and to devices; blind to what they lift."""
+"""Transforms of a pure step to many steps, members and devices, whatever the step computes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Order = Callable[[Any, Array, int], Array]
 
 @functools.cache
 def compiler_options() -> dict[str, str]:
-    """What the compiler is told about this machine: on CPUs, to leave matrix products alone.
+    """Compiler options for this machine: on CPUs, matmuls stay out of XLA's YNN library.
 
-    By default XLA (jax 0.10) hands them to a library that is fast for reductions and slow for
-    products of this size. The option is experimental, so it is tried first, and a version of
-    XLA that does not know it does without.
+    By default XLA (jax 0.10) hands them to that library, which is fast for reductions and slow for
+    matmuls of this size. The option is experimental, so it is tried first and left out where a
+    version of XLA does not know it.
     """
     option = "xla_cpu_experimental_ynn_fusion_type"
     if jax.default_backend() != "cpu" or option in os.environ.get("XLA_FLAGS", ""):
@@ -41,7 +41,7 @@ def compiler_options() -> dict[str, str]:
 
 
 def keep_compiled(folder: Path) -> None:
-    """Keeps compiled programs in a folder; whoever compiles the same again finds it there.
+    """Keeps compiled programs in a folder, where later processes find them.
 
     Raises:
       UserError: the folder cannot be written.
@@ -64,12 +64,12 @@ def compiled(fn: Callable, **how: Any) -> Any:
 
 
 def mesh(members: int, data: int = 1, devices: int = 0) -> Mesh | None:
-    """Devices in a grid ``('member', 'data')``; None if one device does it all.
+    """Devices in a grid ``('member', 'data')``; None if one device suffices.
 
     Args:
-      members: of the population; the grid's first side is the largest number of devices that
+      members: of the population; the grid's first axis is the largest number of devices that
         divides them.
-      data: devices that share the trials of a batch; the grid's second side.
+      data: devices that share the trials of a batch; the grid's second axis.
       devices: how many may be used; 0 for all.
 
     Raises:
@@ -100,7 +100,7 @@ def of_all(grid: Mesh | None) -> Any:
 def over_steps(
     step: Step, order: Order, steps_per_epoch: int, batch: int, grid: Mesh | None = None
 ) -> Callable:
-    """Lifts a step over one batch to any number of steps over data that stay on the device.
+    """Transforms a step over one batch to any number of steps over data that stay on the device.
 
     Args:
       step: ``(state, hyper, batch) -> (state, metrics)``.
@@ -108,7 +108,7 @@ def over_steps(
         remainder that fills no batch is left out of that epoch.
       steps_per_epoch: batches in an epoch.
       batch: trials in a batch.
-      grid: devices; the trials of a batch are shared along its side ``data``.
+      grid: devices; the trials of a batch are shared along its axis ``data``.
 
     Returns:
       ``run(state, totals, hyper, data, first, steps) -> (state, totals)``, which takes steps
@@ -144,7 +144,7 @@ def over_steps(
 
 
 def over_batches(score: Callable, batch: int) -> Callable:
-    """Lifts the scoring of one batch to all trials, in memory bounded by one batch.
+    """Transforms the scoring of one batch to all trials, in memory bounded by one batch.
 
     Args:
       score: ``(params, hyper, batch, index) -> sums``, a pytree that adds up.
@@ -179,18 +179,18 @@ def over_batches(score: Callable, batch: int) -> Callable:
 def over_members(
     fn: Callable, shared: int = 0, together: bool | None = None, grid: Mesh | None = None
 ) -> Callable:
-    """Lifts a function of one member to a population.
+    """Transforms a function of one member to a population.
 
     All arguments but the last ``shared`` ones, and all results, get a leading axis of members.
 
     Args:
       fn: a pure function of one member.
-      shared: arguments, the last ones, that all members are given alike.
+      shared: number of arguments, the last ones, that all members share.
       together: ``vmap``, which fills an accelerator, or else one member after the other, which
         one CPU does as fast in a fraction of the memory; by default, what suits the devices.
         A loop over steps inside ``fn`` stays one loop under ``vmap``, because its count is
         shared.
-      grid: devices; the members are spread along its side ``member``.
+      grid: devices; the members are spread along its axis ``member``.
     """
     if together is None:
         together = grid is not None or jax.default_backend() != "cpu"

@@ -1,9 +1,9 @@
-"""Several processes that train as one: how they meet, and what they agree on.
+"""Several processes that train one population: how they connect, and what they agree on.
 
-Every process runs the same command. JAX gives each its part of every array; what this room adds
-is that the first one alone writes (but for the arrays of a checkpoint), and that all decide alike:
-a process that took one step more than the others, or left without them, would leave them waiting
-for good. Where there is one process, all of this is the identity.
+Every process runs the same command. JAX gives each process its part of every array. This module
+adds that only the first process writes (except for the arrays of a checkpoint) and that all
+processes decide alike: a process that took one step more than the others, or ended before them,
+would leave them waiting forever. With one process, all of this is the identity.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from stndt_jax.errors import UserError
 _EXPLICIT = ("STNDT_COORDINATOR", "STNDT_PROCESSES", "STNDT_PROCESS")
 
 
-def meeting(environment: Mapping[str, str]) -> dict[str, Any] | None:
+def connection(environment: Mapping[str, str]) -> dict[str, Any] | None:
     """How this process finds the others, for ``jax.distributed.initialize``.
 
     In this order: the three variables STNDT_COORDINATOR (host:port of process 0), STNDT_PROCESSES
     (how many) and STNDT_PROCESS (which, from 0); STNDT_HOSTS=one, which means alone, or auto,
-    which leaves all to JAX; a SLURM step of several tasks; a TPU slice of several hosts.
+    which leaves it to JAX; a SLURM step of several tasks; a TPU slice of several hosts.
 
     Returns:
       Keyword arguments, or None if there is one process.
 
     Raises:
-      UserError: the variables are incomplete or no numbers.
+      UserError: the variables are incomplete or not numbers.
     """
     given = {name: environment[name] for name in _EXPLICIT if environment.get(name)}
     if given:
@@ -63,7 +63,7 @@ def meeting(environment: Mapping[str, str]) -> dict[str, Any] | None:
         raise UserError(f"STNDT_HOSTS is {wish}; it may be one or auto")
     if wish:
         return {} if wish == "auto" else None
-    # Both of a step: a batch script without srun is one process, however many tasks the job has.
+    # Both variables belong to a job step: a batch script without srun is one process.
     tasks = environment.get("SLURM_STEP_NUM_TASKS", "")
     if "SLURM_STEP_NODELIST" in environment and tasks.isdecimal() and int(tasks) > 1:
         return {"num_processes": int(tasks)}
@@ -77,7 +77,7 @@ def join() -> None:
     Raises:
       UserError: they were not found.
     """
-    how = meeting(os.environ)
+    how = connection(os.environ)
     if how is None or jax.distributed.is_initialized():
         return
     try:
@@ -105,10 +105,10 @@ def gathered(numbers: list[int]) -> np.ndarray:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """What one process fails at, all fail at; nobody waits for one that has left.
+    """If the block fails in one process, it fails in all, so that none waits for one that ended.
 
     Raises:
-      UserError: this process's own, or that another failed.
+      UserError: this process's own error, or that another process failed.
     """
     own = None
     try:
@@ -119,11 +119,11 @@ def together() -> Iterator[None]:
     if own is not None:
         raise own
     if failed.size:
-        raise UserError(f"process {failed[0]} cannot go on; its own message says why")
+        raise UserError(f"process {failed[0]} failed; see the message that it printed")
 
 
 def placed(tree: Any, sharding: Any) -> Any:
-    """Arrays that every process has, put where they belong; each process keeps its part."""
+    """Arrays that every process has, placed by a sharding; each process keeps its part."""
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
 

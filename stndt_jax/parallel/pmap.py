@@ -1,8 +1,8 @@
-"""The other engine: ``jax.pmap`` over the devices, where ``parallel.py`` has jit on a mesh.
+"""``jax.pmap`` over the devices, in place of jit on a mesh (``lifts.py``).
 
-Either the members are spread over the devices, which then have nothing to say to one another, or,
-for a model that is large, the trials of every batch (see ``shares.py``); then every device holds
-all members. All devices are of one process: inside jit, pmap counts no others.
+Either the members are spread over the devices, which then do not communicate, or, for a large
+model, the trials of every batch (see ``batch_shard.py``); then every device holds all members. All
+devices belong to one process: inside jit, pmap does not count others.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _AXIS = "device"
 
 
 def shard(grid: Mesh) -> BatchShard:
-    """What a device has of a batch."""
+    """The part of a batch that a device has."""
     parts = grid.shape["data"]
     return WHOLE_BATCH if parts == 1 else BatchShard(_AXIS, parts)
 
 
 def over_members(fn: Callable, grid: Mesh, shared: int = 0) -> Callable:
-    """Lifts a function of one member to a population on several devices.
+    """Transforms a function of one member to a population on several devices.
 
     Args:
-      fn: a pure function of one member; if ``grid`` spreads trials, of this device's share.
-      grid: devices, as ``parallel.mesh`` lays them out, along one of its sides only.
-      shared: as in ``parallel.over_members``, like all else.
+      fn: a pure function of one member; if ``grid`` spreads trials, of this device's shard.
+      grid: devices, as ``lifts.mesh`` lays them out, along one of its axes only.
+      shared: as in ``lifts.over_members``.
     """
     devices = list(grid.devices.flat)
     here = lifts.over_members(fn, shared)

@@ -1,4 +1,4 @@
-"""From a recording to what a model is trained on and what selects it."""
+"""From a recording to the arrays that a model is trained and selected on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def split(config: Config, data: SpikeData) -> tuple[Batch, Batch | None, str]:
     """Training trials, the trials that select the best model, and a sentence about them.
 
     The evaluated trials select where their held-out counts are known; otherwise a fraction
-    of the training trials does, drawn by ``config.seed``; with fraction 0, none do.
+    of the training trials does, sampled by ``config.seed``; with fraction 0, none do.
     """
     dims = dims_of(data)
     train = batch_of(data.train, dims)

@@ -61,7 +61,7 @@ def update(
     ``patience`` epochs; one that is no longer active keeps what it has.
 
     Returns:
-      The new selection, and whether the member goes on.
+      The new selection, and whether the member continues.
     """
     by_cobps = _keep(
         selection.cobps, active & (cobps > selection.cobps.value), cobps, epoch, params

@@ -1,9 +1,9 @@
-"""A population without the members that are done, where members train together.
+"""Leaves stopped members out of a population whose members train together.
 
-There a member that has stopped costs as much as one that trains. Once half of them have, the rest
-goes on in a program of half the size, compiled once: for K members there are at most log2(K) more
-programs, however many stop and whenever. Where members train one after another none of this is
-needed: a stopped one is skipped.
+Under ``vmap`` a member that has stopped costs as much as one that trains. Once half of them have
+stopped, the others continue in a program of half the size, compiled once: for K members there are
+at most log2(K) more programs. Where members train one after another this is not needed: a stopped
+member is skipped.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def helps(config: Config, grid: Any, validates: bool) -> bool:
 
 
 def size_for(living: int, population: int, side: int) -> int:
-    """Members of the smallest program that holds so many: the population, halved and halved.
+    """Members of the smallest program that holds the living: the population, halved repeatedly.
 
     Args:
-      living: members that are to train on.
+      living: members that continue training.
       population: all members.
       side: devices that share the members of a program.
     """
@@ -56,19 +56,19 @@ def living(members: Member, restarts: int) -> NDArray:
 class Compacted:
     """A chunk of training, as ``population.make_chunk`` makes it, of the living members.
 
-    The living ones end as they would in the program of all, to the rounding of a device that may
-    multiply stacks of other heights in another order; the others stay as they are.
+    The living members end as in the program of all members, up to rounding (a device may order
+    the sums of a batched matmul by the size of the batch); the others stay as they are.
     """
 
     def __init__(
         self, whole: Callable, smaller: Callable[..., Callable], grid: Any, restarts: int
     ) -> None:
-        """Smaller programs are compiled when they are needed.
+        """Compiles no program; smaller ones are compiled when first needed.
 
         Args:
           whole: the program of all members.
           smaller: ``(size, *arguments) -> program`` of so many, for these arguments.
-          grid: devices, from ``parallel.mesh``.
+          grid: devices, from ``lifts.mesh``.
           restarts: how often a member that has diverged begins again.
         """
         self._whole, self._smaller, self._restarts = whole, smaller, restarts
@@ -93,7 +93,7 @@ class Compacted:
         size = size_for(int(alive.sum()), alive.size, self._side)
         if size == alive.size:
             return self._whole(members, hyper, *rest)
-        # The living, filled up with some that are done.
+        # The living, and as many stopped ones as the size needs.
         chosen = np.sort(np.argsort(~alive, kind="stable")[:size]).astype(np.int32)
         given = (*self._take((members, hyper), chosen), *rest)
         if size not in self._compiled:

@@ -1,19 +1,19 @@
-"""Training that begins with the weights of another run.
+"""Initialisation from the weights of another run.
 
-What is taken over, for a run with the same architecture:
+For a run with the same architecture:
 
-* **the same neurons** (further data): everything.
-* **other neurons**: what reads and writes neurons, the embedder, the decoder and a learned table
-  of neurons' positions, is drawn anew; the rest is kept where its shape allows.
+* **the same neurons** (further data): all weights are kept.
+* **other neurons**: the embedder, the decoder and a learned table of neurons' positions are newly
+  initialised; the rest is kept where its shape allows.
 
 A parameter keeps its shape where its axes do: the temporal parts and all norms of x have the
 neurons as their width, the spatial parts (embedder, queries and keys, their norm) have the bins.
 The rule for spatial parts follows: their weights act on the bins of one neuron and are shared by
-all, so they fit any neurons, as many as there are, and are kept unless the number of bins
-differs. Where the number of neurons differs, the temporal parts are drawn anew.
+all, so they fit any number of neurons and are kept unless the number of bins differs. Where the
+number of neurons differs, the temporal parts are newly initialised.
 
-``init.json`` in the run directory says where the run began and what is frozen, so that a resumed
-run needs no flags for it.
+``init.json`` in the run directory records the initialisation and what is frozen, so that a
+resumed run needs no flags for it.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def transplant(theirs: Params, fresh: Params, same_neurons: bool) -> tuple[Param
 
     Args:
       theirs: parameters of another run's member.
-      fresh: freshly drawn ones.
+      fresh: newly initialised ones.
       same_neurons: whether both are of the same neurons.
 
     Returns:
@@ -121,10 +121,10 @@ def transplant(theirs: Params, fresh: Params, same_neurons: bool) -> tuple[Param
 def initialisation(
     path: Path, config: Config, dims: Dims, *, init: str, neurons: str, parts: tuple[str, ...]
 ) -> population.Initialisation | None:
-    """Where a run directory's training begins.
+    """The initialisation of a run directory's members.
 
     Args:
-      path: the run directory, new or one to go on with.
+      path: the run directory, new or to be continued.
       config: what is to be trained.
       dims: sizes of its recording.
       init: run directory to take weights from; empty: as the run directory says.
@@ -132,59 +132,63 @@ def initialisation(
       parts: what to freeze, by name.
 
     Returns:
-      What ``train.train`` takes, or None for a run from scratch.
+      What ``loop.train`` takes, or None for new weights.
 
     Raises:
-      UserError: the run began otherwise, the other run has another architecture, nothing of it
-        fits, or a frozen part is unknown.
+      UserError: the run was initialised otherwise, the other run has another architecture, none of
+        its weights fits, or a frozen part is unknown.
     """
     begun = (path / "config.json").exists()
     if not init and not parts and not neurons and not (path / _FILE).exists():
         return None
-    told: dict[str, Any] = {"init": init, "neurons": neurons, "frozen": list(parts)}
+    record: dict[str, Any] = {"init": init, "neurons": neurons, "frozen": list(parts)}
     if begun:
         before = files.read_json(path / _FILE) if (path / _FILE).exists() else {}
-        if init and told != before:
+        if init and record != before:
             raise UserError(
-                f"{path} holds a run that began otherwise ({before or 'from scratch'}); choose "
-                f"another --workdir, or repeat its --init, --neurons and --freeze to go on"
+                f"{path} was initialised otherwise ({before or 'newly'}); choose "
+                f"another --workdir, or repeat its --init, --neurons and --freeze to continue"
             )
-        told = before
-    if not told["init"]:
+        record = before
+    if not record["init"]:
         raise UserError("--freeze and --neurons need weights to begin with; give --init=DIR")
     fresh, _ = population.abstract(config, step.arch(config, dims, 1))
-    still = frozen(fresh.state.params, tuple(told["frozen"]))
+    still = frozen(fresh.state.params, tuple(record["frozen"]))
     if begun:
         # Needed only where the run was interrupted before its first checkpoint.
         return population.Initialisation(
-            apply=lambda members: _again(members, told, config, dims),
+            apply=lambda members: _again(members, record, config, dims),
             frozen=still,
-            sentence=f"training from the weights of {told['init']}, again",
+            sentence=f"training from the weights of {record['init']}, again",
         )
-    found = source(Path(told["init"]))
-    same = _same(found, told["neurons"], config, dims)
+    found = source(Path(record["init"]))
+    same = _same(found, record["neurons"], config, dims)
     one = jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:], leaf.dtype), fresh.state.params)
     _, kept = transplant(found.params[0], one, same)
     if not kept:
-        raise UserError(f"nothing of {found.path} fits these neurons and bins; train from scratch")
+        raise UserError(
+            f"nothing of {found.path} fits these neurons and bins; train without --init"
+        )
     if multihost.first():
         directory.make(path)
-        files.write_json(path / _FILE, told)
+        files.write_json(path / _FILE, record)
     anew = sorted({name.partition(".")[0] for name in set(names(one)) - set(kept)})
-    words = (
+    sentence = (
         f"training from {len(kept)} of {len(names(one))} parameters of {found.path}; newly "
         f"initialised: {', '.join(anew) or 'nothing'}"
     )
-    if told["frozen"]:
-        words += f"; frozen: {', '.join(told['frozen'])}"
+    if record["frozen"]:
+        sentence += f"; frozen: {', '.join(record['frozen'])}"
     return population.Initialisation(
-        apply=lambda members: _begin(members, found, same), frozen=still, sentence=words
+        apply=lambda members: _begin(members, found, same), frozen=still, sentence=sentence
     )
 
 
-def _again(members: population.Member, told: Mapping[str, Any], config: Config, dims: Dims) -> Any:
-    found = source(Path(told["init"]))
-    return _begin(members, found, _same(found, told["neurons"], config, dims))
+def _again(
+    members: population.Member, record: Mapping[str, Any], config: Config, dims: Dims
+) -> Any:
+    found = source(Path(record["init"]))
+    return _begin(members, found, _same(found, record["neurons"], config, dims))
 
 
 def _same(found: Source, neurons: str, config: Config, dims: Dims) -> bool:
@@ -210,7 +214,7 @@ def _same(found: Source, neurons: str, config: Config, dims: Dims) -> bool:
 
 
 def _begin(members: population.Member, found: Source, same: bool) -> population.Member:
-    """Member k begins as the other run's k-th best member, from the first again after the last."""
+    """Member k gets the weights of the other run's k-th best member, cyclically."""
     fresh = members.state.params
     K = jax.tree.leaves(fresh)[0].shape[0]
     each = [

@@ -306,7 +306,7 @@ class _Loop:
         return members
 
     def _pruned(self, epoch: int, metrics: dict[str, np.ndarray]) -> np.ndarray:
-        """Which members are worth going on with; says who is not."""
+        """Which members the pruner lets continue; logs the others."""
         assert self.pruner is not None
         keep = self.pruner(epoch, metrics["best_cobps"])
         out = [int(k) for k in np.flatnonzero(~keep & metrics["active"].astype(bool))]

@@ -1,7 +1,7 @@
 """Masked modelling: the corruption of a batch of spike counts.
 
 Only held-in, observed entries are ever masked; held-out neurons and forward bins are zero
-in every input. All draws are functions of a key, all ratios may be traced.
+in every input. All samples are functions of a key; all ratios may be traced.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class Corruption(NamedTuple):
 
 
 def widening_probability(epoch: Array, ramp_start: Array, ramp_end: Array) -> Array:
-    """Probability that a draw is widened: 0 before the ramp, 1 after it."""
+    """Probability that a mask is widened: 0 before the ramp, 1 after it."""
     ramp = (epoch - ramp_start) / jnp.maximum(ramp_end - ramp_start, 1e-6)
     return jnp.clip(ramp, 0.0, 1.0)
 
 
-def draw_width(key: Array, probability: Array, max_span: Array) -> Int[Array, ""]:
+def sample_width(key: Array, probability: Array, max_span: Array) -> Int[Array, ""]:
     """Width of this batch's masks in bins: 1, or with ``probability`` one of 1..max_span."""
     u_widen, u_width = jax.random.uniform(key, (2,))
     width = 1 + jnp.floor(u_width * max_span).astype(jnp.int32)
@@ -69,7 +69,7 @@ def corrupt(
       how: ratios. Of the masked entries a fraction ``token_ratio`` becomes 0; of the others a
         fraction ``random_ratio`` becomes an integer uniform in ``[0, max count)``; the rest
         stays as it was.
-      widen: probability that this draw is widened to 1..max_span bins.
+      widen: probability that this mask is widened to 1..max_span bins.
       max_span: widest mask in bins.
       mode: ``full``, ``timestep``, ``neuron`` or ``timestep_only``.
       grow_full: widen in mode ``full`` too. The ratio is divided by the width in every mode.
@@ -83,7 +83,7 @@ def corrupt(
     T, N = dims.bins_observed, dims.heldin
     counts_BTN = x_BTN[:, :T, :N].astype(jnp.float32)
     key_width, key_mask, key_fate = jax.random.split(key, 3)
-    width = draw_width(key_width, widen, max_span)
+    width = sample_width(key_width, widen, max_span)
     ratio = how.ratio / width
 
     shape = {
@@ -95,8 +95,8 @@ def corrupt(
     u_mask = threefry.uniform(key_mask, shape)
     mask = u_mask < ratio
     if mode == "full" and not grow_full:
-        # A uniform number below r, divided by r, is uniform again: one draw decides both
-        # whether an entry is masked and what becomes of it.
+        # A uniform number below r, divided by r, is uniform again: one sample decides both
+        # whether an entry is masked and what it becomes.
         u_fate = u_mask / jnp.maximum(ratio, 1e-12)
     else:
         u_fate = threefry.uniform(key_fate, (B, T, N))
@@ -129,5 +129,5 @@ def clean(x_BTN: Int[Array, "B T N"] | UInt[Array, "B T N"], dims: Dims) -> Floa
 
 def predicted(dims: Dims) -> Bool[Array, "T N"]:
     """True where an entry is never an input: held-out neurons and forward bins."""
-    seen_TN = jnp.ones((1, dims.bins_observed, dims.heldin), bool)
-    return ~pad(seen_TN, dims)[0]
+    observed_TN = jnp.ones((1, dims.bins_observed, dims.heldin), bool)
+    return ~pad(observed_TN, dims)[0]

@@ -18,7 +18,8 @@ from stndt_jax.training import batches, population, step
 from stndt_jax.training.step import Batch
 from stndt_jax.types import Dims
 
-# What is left to the rest: the checkpoint on its way to the disk, fragments, other programs.
+# The fraction of free memory that members may use; the rest is for checkpoints being written,
+# fragmentation and other programs.
 USED = 0.8
 MOST = 2**16
 
@@ -28,12 +29,12 @@ def members(
 ) -> int:
     """The largest population whose training fits into the memory of the devices.
 
-    The memory that a population's program needs is a constant (the recording, and, where members
-    train one after another, the working memory of one) and so much for each member; two programs,
-    of two members and of three, tell both. A program of one is simpler than others, and smaller.
+    The memory of a population's program is a constant (the recording and, where members train one
+    after another, the working memory of one) plus a multiple of the number of members; programs of
+    two and of three members give both numbers. A program of one member is smaller than the line.
 
     Args:
-      config: of the run; its ``population`` is taken no notice of.
+      config: of the run; its ``population`` is ignored.
       dims: sizes of a trial.
       train: trials to train on.
       valid: trials that select.
@@ -65,12 +66,12 @@ def members(
 
 
 def filled(config: Config, data: SpikeData, run: Path) -> Config:
-    """The configuration with as many members as fit, or as the run that goes on has.
+    """The configuration with as many members as fit, or as an existing run has.
 
     Args:
       config: of the run.
       data: what it is trained on.
-      run: its directory, new or one to go on with.
+      run: its directory, new or to be continued.
 
     Raises:
       UserError: as :func:`members`.
@@ -84,7 +85,7 @@ def filled(config: Config, data: SpikeData, run: Path) -> Config:
 
 
 def needed(config: Config, dims: Dims, train: Batch, valid: Batch | None, members: int) -> int:
-    """Bytes that the training of so many members takes on one device."""
+    """Bytes that the training of a number of members takes on one device."""
     config = dataclasses.replace(config, population=members)
     trials = train.counts.shape[0]
     batch = min(config.train.batch, trials)
@@ -103,14 +104,14 @@ def needed(config: Config, dims: Dims, train: Batch, valid: Batch | None, member
 def available() -> int:
     """Bytes free on a device; of a CPU, the machine's memory that is free now."""
     device = jax.local_devices()[0]
-    told = device.memory_stats() if device.platform != "cpu" else None
-    if told and "bytes_limit" in told:
-        return int(told["bytes_limit"] - told.get("bytes_in_use", 0))
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         raise UserError(
-            "this system does not say how much memory is free; give --population a number"
+            "this system does not report how much memory is free; give --population a number"
         ) from None
     free = next(line for line in lines if line.startswith("MemAvailable:"))
     # The devices that a CPU is divided into share it.
