@@ -19,7 +19,7 @@ from typing import Any
 
 import machine
 
-from stndt_jax.config import loading
+from stndt_jax.config import loading, recording
 from stndt_jax.evaluation import evaluate
 from stndt_jax.training import loop
 
@@ -28,7 +28,7 @@ def one(dtype: str, settings: list[str], folder: Path) -> dict[str, Any]:
     """Trains a population in one type and scores its members."""
     config = loading.load([*settings, f"--config.model.dtype={dtype}"])
     began = time.perf_counter()
-    loop.train(config, evaluate.read_data(config), folder)
+    loop.train(config, recording.read(config), folder)
     seconds = time.perf_counter() - began
     members = evaluate.evaluate(folder).scores["members"]
     cobps = [member["co-bps"] for member in members]

@@ -11,15 +11,17 @@ from typing import Any, Literal
 import numpy as np
 
 from stndt_jax import files
+from stndt_jax.config import recording
 from stndt_jax.config.schema import Config
 from stndt_jax.data.hdf5 import group_name
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import evaluate, method_scores, scoring
+from stndt_jax.evaluation import method_scores, submission
 from stndt_jax.interpret import files as interpretation_files
 from stndt_jax.interpret import summary
 from stndt_jax.interpret.summary import Interpretation
 from stndt_jax.runs import directory, log
+from stndt_jax.training import restore
 from stndt_jax.types import Bool, Float, NDArray, Shaped
 
 Split = Literal["eval", "train"]
@@ -44,7 +46,7 @@ class Run:
         """The checked configuration; of an ensemble of runs, that of its best run."""
         if (self.path / "config.json").exists() or not self.is_ensemble:
             return directory.read_config(self.path)
-        models = evaluate.models(self.path, self.data_path, self.targets_path)
+        models = restore.models(self.path, self.data_path, self.targets_path)
         return models[0].trained.config
 
     @property
@@ -60,7 +62,7 @@ class Run:
     @cached_property
     def data(self) -> SpikeData:
         """The recording: counts, conditions, behaviour, true rates where they are known."""
-        return evaluate.read_data(self.config, self.data_path, self.targets_path)
+        return recording.read(self.config, self.data_path, self.targets_path)
 
     @cached_property
     def scores(self) -> dict[str, Any]:
@@ -99,7 +101,7 @@ class Run:
         path = self.path / "submission.h5"
         if not path.exists():
             raise UserError(f"{path} does not exist; run: stndt evaluate {self.path}")
-        return scoring.read_submission(path, group_name(self.data.name, self.data.bin_ms))
+        return submission.read(path, group_name(self.data.name, self.data.bin_ms))
 
     def trials(self, split: Split = "eval") -> Trials:
         """The trials of a split."""
@@ -114,7 +116,7 @@ class Run:
         ``data.bin_ms / 1000`` for spikes/s.
         """
         self.trials(split)
-        return scoring.joined(self.submission, split)
+        return submission.joined(self.submission, split)
 
     def rates_hz(self, split: Split = "eval") -> Float[NDArray, "R T N"]:
         """The ensemble's rates in spikes/s."""
@@ -147,7 +149,7 @@ class Run:
         """
         if self.was_interpreted:
             return interpretation_files.read(self.path / "interpret")
-        models = evaluate.models(self.path, self.data_path, self.targets_path)
+        models = restore.models(self.path, self.data_path, self.targets_path)
         return summary.of_models(models, with_gradients=False)
 
     def attention(

@@ -11,7 +11,7 @@ from helpers import small_models
 
 from stndt_jax.data.trials import Trials
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import evaluate
+from stndt_jax.evaluation import evaluate, inference
 from stndt_jax.interpret import ablation, attention
 
 IMPORTANCE = np.array([0.1, 0.4, 0.2, 0.3])
@@ -30,7 +30,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, set[int]]]:
         rate = 0.2 + active.mean(axis=(1, 2))[:, None, None]
         return np.broadcast_to(rate, (len(trials), 8, 6)).astype(np.float32)
 
-    monkeypatch.setattr(attention, "rates", rates)
+    monkeypatch.setattr(inference, "mean_rates", rates)
     return questions
 
 
@@ -79,7 +79,7 @@ def test_scores_are_those_of_the_silenced_rates(asked: list[tuple[int, set[int]]
 
     found = drop()
     data = small_models.recording()
-    rates = attention.rates([], attention.silence(data.eval, [1]), "cobps")[:, :6, 4:]
+    rates = inference.mean_rates([], attention.silence(data.eval, [1]), "cobps")[:, :6, 4:]
     assert data.eval.heldout is not None
     expected = bits_per_spike(rates.astype(float), data.eval.heldout.astype(float))
     orders = found["models"]["this"]

@@ -9,14 +9,15 @@ import pytest
 from helpers import small_models
 
 from stndt_jax.data.trials import SpikeData
-from stndt_jax.evaluation.evaluate import TrainedModel
+from stndt_jax.evaluation import inference
 from stndt_jax.interpret import attention
 from stndt_jax.training import masking, step
+from stndt_jax.training.restore import TrainedModel
 
 
 def one_by_one(model: TrainedModel, data: SpikeData) -> list[dict[str, np.ndarray]]:
     """What the network returns of every evaluated trial, alone."""
-    arch, (params, hyper) = model.trained.arch, attention.weights(model, "cobps")
+    arch, params, hyper = model.trained.arch, model.params("cobps"), model.hyper
     counts = jnp.asarray(data.eval.counts(data.bins_forward, data.heldout))
     known = jnp.asarray(data.eval.has_count(data.bins_forward, data.heldout))
     run = jax.jit(
@@ -61,10 +62,10 @@ def test_rates_are_the_networks_and_weigh_the_members() -> None:
     first, second = small_models.models(data, members=2)
     alone = [np.stack([row["rates"] for row in one_by_one(m, data)]) for m in (first, second)]
     assert np.abs(alone[0] - alone[1]).max() > 0.01
-    np.testing.assert_allclose(attention.rates([second], data.eval), alone[1] / 2, rtol=1e-5)
+    np.testing.assert_allclose(inference.mean_rates([second], data.eval), alone[1] / 2, rtol=1e-5)
     weighted = [first._replace(weight=0.75), second._replace(weight=0.25)]
     expected = 0.75 * alone[0] + 0.25 * alone[1]
-    np.testing.assert_allclose(attention.rates(weighted, data.eval), expected, rtol=1e-5)
+    np.testing.assert_allclose(inference.mean_rates(weighted, data.eval), expected, rtol=1e-5)
 
 
 def test_silence_is_a_zero_in_the_input_and_nowhere_else() -> None:

@@ -15,7 +15,7 @@ from stndt_jax.data import hdf5
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import baselines
-from stndt_jax.evaluation.scoring import check_submission
+from stndt_jax.evaluation.submission import check as check_submission
 
 BIN_MS = 10.0
 OBSERVED, FORWARD = 30, 5

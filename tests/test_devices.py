@@ -17,9 +17,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from stndt_jax.configs import default
 
-from stndt_jax.config import loading, schema
+from stndt_jax.config import loading, recording, schema
 from stndt_jax.errors import Interrupted, UserError
-from stndt_jax.evaluation import evaluate
 from stndt_jax.parallel import lifts, multihost, pmap
 from stndt_jax.runs import log
 from stndt_jax.training import loop, step
@@ -162,7 +161,7 @@ def _run(files: Path, path: Path, devices: int, data: int = 1, epochs: int = 6) 
             f"--config.parallel.data={data}",
         ]
     )
-    return loop.train(loaded, evaluate.read_data(loaded), path, quiet=True)
+    return loop.train(loaded, recording.read(loaded), path, quiet=True)
 
 
 @pytest.mark.long

@@ -17,15 +17,14 @@ from helpers.recordings import small_reach
 from nlb_tools.evaluation import bits_per_spike
 
 from stndt_jax.cli import main
-from stndt_jax.config import loading, schema
+from stndt_jax.config import loading, recording, schema
 from stndt_jax.data import hdf5
 from stndt_jax.ensembles import build
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import evaluate
 from stndt_jax.interop import stablehlo_loader
 from stndt_jax.runs import directory, places
 from stndt_jax.runs.checkpoint import Checkpoints
-from stndt_jax.training import batches, population, step
+from stndt_jax.training import batches, population, restore, step
 
 
 def run(path: Path, folder: Path, targets: bool = True, **keys: Any) -> Path:
@@ -40,7 +39,7 @@ def run(path: Path, folder: Path, targets: bool = True, **keys: Any) -> Path:
     settings |= {name.replace("__", "."): value for name, value in keys.items()}
     words = [f"--config.{k}={v}" for k, v in settings.items()]
     loaded = loading.load(["--config=tiny", *words])
-    data = evaluate.read_data(loaded)
+    data = recording.read(loaded)
     directory.make(path)
     directory.open_run(path, loaded, data)
     trainable = batches.split(loaded, data)[0].counts.shape[0]
@@ -93,7 +92,7 @@ def mean_rate(out: Path, folder: Path) -> np.ndarray:
     """The weighted mean rate of what ``ensemble.json`` names, from the sources themselves."""
     total: Any = 0
     for row in said(out)["members"]:
-        trained, k = evaluate.load(Path(row["source"])), row["source member"]
+        trained, k = restore.load(Path(row["source"])), row["source member"]
         hyper = jax.tree.map(lambda leaf, k=k: leaf[k], trained.hyper)
         run = jax.jit(functools.partial(step.rates, trained.arch))
         one = run(trained.params(k, "cobps"), hyper, jnp.asarray(all_counts(folder)))
@@ -163,7 +162,7 @@ def test_it_is_evaluated_like_a_run(
     low, high = scores["ensemble"]["co-bps interval"]
     assert low < expected < high
     assert [row["weight"] for row in scores["members"]] == [0.5, 0.25, 0.25]
-    assert [m.weight for m in evaluate.models(best)] == [0.5, 0.25, 0.25]
+    assert [m.weight for m in restore.models(best)] == [0.5, 0.25, 0.25]
     leader = max(scores["members"], key=lambda row: row["validation co-bps"])
     assert scores["best member"]["member"] == leader["member"] == 1
     assert scores["best member"]["co-bps"] == leader["co-bps"]
@@ -255,7 +254,7 @@ def test_runs_that_cannot_be_compared_are_refused(
         assert not out.exists()
     found = build.build([f], out, select="all")
     assert found["validation co-bps"] is None and found["curve"] is None
-    assert [model.weight for model in evaluate.models(out)] == [1 / 3] * 3
+    assert [model.weight for model in restore.models(out)] == [1 / 3] * 3
 
 
 def test_sources_are_runs_once(folder: Path, best: Path, tmp_path: Path) -> None:
@@ -306,4 +305,4 @@ def test_damage_to_an_ensemble_is_told(best: Path, tmp_path: Path) -> None:
         copy = shutil.copytree(best, tmp_path / str(number))
         (copy / "ensemble.json").write_text(text)
         with pytest.raises(UserError, match=words):
-            evaluate.models(copy)
+            restore.models(copy)

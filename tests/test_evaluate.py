@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stndt_jax.evaluation import evaluate
+from stndt_jax.evaluation import evaluate, submission
 from stndt_jax.types import Dims
 
 
@@ -34,7 +34,7 @@ def test_table_of_one_model_and_of_none() -> None:
 def test_submission_cuts_rates_by_the_benchmarks_keys(forward: int) -> None:
     dims = Dims(3, forward, 4, 2)
     rates = np.random.default_rng(0).random((5, dims.bins, dims.neurons)).astype(np.float32)
-    found = evaluate.submission({"eval": rates}, dims)
+    found = submission.of_rates({"eval": rates}, dims)
     np.testing.assert_array_equal(found["eval_rates_heldin"], rates[:, :3, :4])
     np.testing.assert_array_equal(found["eval_rates_heldout"], rates[:, :3, 4:])
     assert ("eval_rates_heldout_forward" in found) == bool(forward)

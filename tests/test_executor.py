@@ -13,9 +13,8 @@ import pytest
 import yaml
 from helpers.recordings import small_reach
 
-from stndt_jax.config import loading
+from stndt_jax.config import loading, recording
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import evaluate
 from stndt_jax.search import executor, worker
 from stndt_jax.search import space as spaces
 from stndt_jax.search.study import Study
@@ -57,7 +56,7 @@ class FakePool:
 def _work(plan: Plan, folder: Path, *fates: str | None) -> tuple[list[str], Counter[str]]:
     folder.mkdir(exist_ok=True)
     here = Plan(folder, plan.config, plan.space, plan.trials, plan.size)
-    data, said = evaluate.read_data(plan.config), []  # type: ignore[var-annotated]
+    data, said = recording.read(plan.config), []  # type: ignore[var-annotated]
     try:
         executor.work(Search(here, data), FakePool(*fates), said.append)
     finally:

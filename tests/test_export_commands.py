@@ -14,9 +14,8 @@ import pytest
 from helpers.imported_runs import SIZES, imported, one
 
 from stndt_jax.cli import main
-from stndt_jax.evaluation import evaluate
 from stndt_jax.interop import stablehlo_loader
-from stndt_jax.training import step
+from stndt_jax.training import restore, step
 
 T, F, N, M = SIZES
 
@@ -47,7 +46,7 @@ def counts(trials: int) -> np.ndarray:
 
 def expected(run: Path, x_RTN: np.ndarray) -> np.ndarray:
     """The members' mean rate, each by itself through the training code."""
-    trained = evaluate.load(run)
+    trained = restore.load(run)
     padded = np.zeros((len(x_RTN), T + F, N + M), np.uint8)
     padded[:, :T, :N] = x_RTN
     rates = []

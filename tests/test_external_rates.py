@@ -14,7 +14,7 @@ from helpers import recordings
 from stndt_jax.cli import main
 from stndt_jax.data import hdf5
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import external_rates, method_scores, scoring
+from stndt_jax.evaluation import external_rates, method_scores, scoring, submission
 
 DATA = recordings.toy()
 T, N = recordings.T_OBS, recordings.N_IN
@@ -58,9 +58,9 @@ def test_rates_of_observed_bins_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("grouped", [True, False])
 def test_a_submission(grouped: bool, tmp_path: Path) -> None:
-    given = {key: np.full((2, 3, 4), i / 4, np.float32) for i, key in enumerate(scoring.KEYS, 1)}
+    given = {key: np.full((2, 3, 4), i / 4, np.float32) for i, key in enumerate(submission.KEYS, 1)}
     if grouped:
-        scoring.write_submission(tmp_path / "a.h5", DATA.name, given, bin_ms=DATA.bin_ms)
+        submission.write(tmp_path / "a.h5", DATA.name, given, bin_ms=DATA.bin_ms)
         with h5py.File(tmp_path / "a.h5", "a") as file:
             file["another/eval_rates_heldin"] = np.ones((1, 1, 1))
     else:

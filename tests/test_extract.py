@@ -13,12 +13,12 @@ from helpers.recordings import small_reach
 
 from stndt_jax import files
 from stndt_jax.cli import main
-from stndt_jax.config import loading
+from stndt_jax.config import loading, recording
 from stndt_jax.ensembles import extract
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import evaluate
 from stndt_jax.runs import directory
-from stndt_jax.training import loop
+from stndt_jax.training import loop, restore
 
 RATES = (1e-3, 2e-3, 5e-3)
 
@@ -38,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     loaded = loading.load(["--config=tiny", *(f"--config.{k}={v}" for k, v in settings.items())])
     path = tmp_path_factory.mktemp("runs") / "three"
-    loop.train(loaded, evaluate.read_data(loaded), path, quiet=True)
+    loop.train(loaded, recording.read(loaded), path, quiet=True)
     return path
 
 
@@ -46,12 +46,12 @@ def _further(path: Path) -> evaluate.TrainedRun:
     """Two epochs more, told by nothing but the directory."""
     words = ["--extend", "--config.train.epochs=6"]
     assert main.main(["train", f"--workdir={path}", *words]) == 0
-    return evaluate.load(path)
+    return restore.load(path)
 
 
 def test_members_keep_all_that_is_theirs(run: Path, tmp_path: Path) -> None:
     extract.cut(run, [2, 0], tmp_path / "two")
-    whole, two = evaluate.load(run), evaluate.load(tmp_path / "two")
+    whole, two = restore.load(run), restore.load(tmp_path / "two")
     assert two.config.population == 2
     for name, leaf in two.hyper._asdict().items():
         np.testing.assert_array_equal(leaf, getattr(whole.hyper, name)[np.array([2, 0])])

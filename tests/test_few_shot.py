@@ -15,8 +15,8 @@ from helpers.imported_runs import imported, one
 from stndt_jax.cli import main
 from stndt_jax.data.trials import Trials
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import evaluate, few_shot
-from stndt_jax.training import step
+from stndt_jax.evaluation import few_shot
+from stndt_jax.training import restore, step
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_latents_are_what_the_decoder_reads(run: Path) -> None:
     """Latents times the decoder are the log-rates, which other code computes."""
-    trained = evaluate.load(run)
+    trained = restore.load(run)
     params = trained.params(0, "cobps")
     hyper = jax.tree.map(lambda leaf: leaf[0], trained.hyper)
     dims = trained.arch.dims
@@ -44,7 +44,7 @@ def test_more_trials_and_true_latents_reach_the_oracle(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Latents that are the true log-rates need few trials; noise never gets anywhere."""
-    trained = evaluate.load(run)
+    trained = restore.load(run)
     rng = np.random.default_rng(0)
     rates = {n: np.exp(rng.normal(0, 1, (n, 5, 2))) for n in (200, 100)}
 
@@ -76,7 +76,7 @@ def test_more_trials_and_true_latents_reach_the_oracle(
 
 
 def test_it_needs_targets_and_enough_trials(run: Path) -> None:
-    trained = evaluate.load(run)
+    trained = restore.load(run)
     with pytest.raises(UserError, match="between 1 and the 8"):
         few_shot.score(trained, [9])
     hidden = dataclasses.replace(trained.data.eval, heldout=None)

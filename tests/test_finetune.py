@@ -12,8 +12,7 @@ from helpers.imported_runs import SIZES, imported, one, record
 
 from stndt_jax.cli import main
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import evaluate
-from stndt_jax.training import finetune
+from stndt_jax.training import finetune, restore
 
 
 def tree(bins: int, neurons: int, value: float) -> dict:
@@ -106,8 +105,8 @@ def test_frozen_parts_stay_and_others_move(
     more = [f"--init={source}", "--freeze=layers_0,embedder"]
     assert train(tmp_path, data, "tuned", *more) == 0
     assert "drawn anew: nothing" in " ".join(capsys.readouterr().err.split())
-    given = finetune.names(evaluate.load(source).params(1, "last"))  # the better one
-    tuned = finetune.names(evaluate.load(tmp_path / "tuned").params(0, "last"))
+    given = finetune.names(restore.load(source).params(1, "last"))  # the better one
+    tuned = finetune.names(restore.load(tmp_path / "tuned").params(0, "last"))
     for name, leaf in tuned.items():
         still = name.startswith(("layers_0.", "embedder."))
         assert np.array_equal(leaf, given[name]) == still, name
@@ -136,7 +135,7 @@ def test_other_neurons_are_read_anew(
 
 def test_member_k_begins_as_the_kth_best(source: Path) -> None:
     found = finetune.source(source)
-    loaded = evaluate.load(source)
+    loaded = restore.load(source)
     for place, k in enumerate((1, 0)):
         for ours, theirs in zip(
             jax.tree.leaves(found.params[place]),

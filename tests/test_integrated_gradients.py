@@ -30,7 +30,7 @@ def test_attributions_add_up_to_the_change_from_silence(gaps: bool) -> None:
 def test_importance_is_the_mean_square_over_all_heldout_bins() -> None:
     data = small_models.recording()
     (model,) = small_models.models(data, changes=SMOOTH)
-    arch, (params, hyper) = model.trained.arch, attention.weights(model, "cobps")
+    arch, params, hyper = model.trained.arch, model.params("cobps"), model.hyper
     x_RTN = jnp.asarray(data.eval.counts(data.bins_forward, data.heldout))
     x_RTN = jnp.where(jnp.arange(data.neurons) < data.heldin, x_RTN, 0).at[:, 6:].set(0)
     x_RTN = x_RTN.astype(jnp.float32)

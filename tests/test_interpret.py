@@ -14,9 +14,9 @@ from helpers import small_models
 
 from stndt_jax.cli import main
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import evaluate
-from stndt_jax.evaluation.evaluate import TrainedModel
 from stndt_jax.interpret import ablation, attention, files, summary
+from stndt_jax.training import restore
+from stndt_jax.training.restore import TrainedModel
 
 NDT = {"model": {"spatial": False, "layers": 1}}
 
@@ -120,7 +120,7 @@ def test_the_command_interprets_drops_and_draws(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(evaluate, "models", lambda path, data="", targets="": models[:2])
+    monkeypatch.setattr(restore, "models", lambda path, data="", targets="": models[:2])
     monkeypatch.setattr(ablation, "FRACTIONS", (0.5,))
     out = tmp_path / "out"
     argv = ["interpret", str(tmp_path / "run"), f"--out={out}", "--repeats=2", "--nogradients"]
@@ -141,7 +141,7 @@ def test_ndt_is_told_what_it_lacks(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(evaluate, "models", lambda path, data="", targets="": models[2:])
+    monkeypatch.setattr(restore, "models", lambda path, data="", targets="": models[2:])
     monkeypatch.setattr(ablation, "FRACTIONS", (0.5,))
     assert main.main(["interpret", str(tmp_path), "--repeats=1"]) == 0
     printed = capsys.readouterr().out
@@ -161,7 +161,7 @@ def test_figures_draws_what_is_known(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(evaluate, "models", lambda path, data="", targets="": models[:1])
+    monkeypatch.setattr(restore, "models", lambda path, data="", targets="": models[:1])
     assert main.main(["figures", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     drawn = {path.stem for path in (tmp_path / "figures").glob("*.svg")}

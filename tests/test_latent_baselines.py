@@ -12,7 +12,7 @@ from helpers import recordings
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import latent_baselines
-from stndt_jax.evaluation.scoring import check_submission
+from stndt_jax.evaluation.submission import check as check_submission
 
 PACKAGES = {"gpfa": "elephant", "lds": "dynamax"}
 

@@ -17,10 +17,9 @@ from stndt_jax.configs import tiny
 from stndt_jax.cli import main
 from stndt_jax.config import schema
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import evaluate
 from stndt_jax.parallel import lifts
 from stndt_jax.runs import directory, log
-from stndt_jax.training import memory, step
+from stndt_jax.training import memory, restore, step
 from stndt_jax.types import Dims
 
 DIMS = Dims(6, 2, 4, 2)
@@ -90,7 +89,7 @@ def test_the_command_fills_the_memory_and_keeps_its_number(
     assert main.main([*command, "--config.train.epochs=3", "--extend"]) == 0
     rows = log.read_metrics(run / "metrics.jsonl")
     assert [len(row["train_loss"]) for row in rows] == [3, 3, 3]
-    assert len(evaluate.load(run).usable) == 3
+    assert len(restore.load(run).usable) == 3
 
 
 def test_a_file_in_the_place_of_the_compiled_programs(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from helpers import planted
 
-from stndt_jax.evaluation import evaluate
 from stndt_jax.interpret import ablation, integrated_gradients
+from stndt_jax.training import restore
 
 
 def test_held_out_neurons_depend_on_carriers_alone() -> None:
@@ -45,7 +45,7 @@ def test_carriers_are_found_and_missed(tmp_path: Path) -> None:
         "--config.model.dropout_rates=0.1",
         "--config.model.dropout_embedding=0.1",
     )
-    models = evaluate.models(run)
+    models = restore.models(run)
     importance = integrated_gradients.attribute(models[0], data.eval, steps=4).importance
     assert planted.auc(importance, carries) > 0.9
     found = ablation.drop(models, importance, fractions=(0.34,), repeats=2)

@@ -13,11 +13,11 @@ from helpers.recordings import small_reach
 from test_ensembles import run
 
 from stndt_jax.cli import main
+from stndt_jax.config import recording
 from stndt_jax.data import hdf5, synthetic
 from stndt_jax.ensembles import build, retrain
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import evaluate
-from stndt_jax.training import loop
+from stndt_jax.training import loop, restore
 
 
 class Killed(BaseException):
@@ -45,7 +45,7 @@ def epochs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def weights(path: Path) -> list[np.ndarray]:
     """The weights that the members of a run are used with."""
-    trained = evaluate.load(path)
+    trained = restore.load(path)
     return jax.tree.leaves(trained.members.selection.cobps.params)
 
 
@@ -78,12 +78,12 @@ def test_like_training_anew_up_to_the_best_epoch(
     found = json.loads((out / "ensemble.json").read_text())
     rows = {(row["source member"], row["part"]): row["weight"] for row in found["members"]}
     assert rows == {(0, "00"): 0.5, (1, "00"): 0.25, (0, "01"): 0.25}
-    first = evaluate.load(out / "trained" / "00")
+    first = restore.load(out / "trained" / "00")
     assert first.config.data.validation_fraction == 0
     assert first.members.selection.cobps.epoch.tolist() == [2, 4]
 
     # The member that trains to the end has the weights of a training without a judge.
-    loop.train(first.config, evaluate.read_data(first.config), tmp_path / "plain", quiet=True)
+    loop.train(first.config, recording.read(first.config), tmp_path / "plain", quiet=True)
     for mine, plain in zip(
         weights(out / "trained" / "00"), weights(tmp_path / "plain"), strict=True
     ):

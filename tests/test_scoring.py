@@ -5,29 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 import pytest
+from helpers.submissions import BINS, BLOCKS, NEURONS, TRIALS, random_submission
 from nlb_tools.evaluation import evaluate
 from sklearn.metrics import r2_score
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from stndt_jax.data import hdf5
-from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import scoring
+from stndt_jax.evaluation import scoring, submission
 
-BLOCKS = {
-    "heldin": ("observed", "in"),
-    "heldout": ("observed", "out"),
-    "heldin_forward": ("forward", "in"),
-    "heldout_forward": ("forward", "out"),
-}
-TRIALS = {"train": 30, "eval": 24}
-BINS = {"observed": 20, "forward": 6}
-NEURONS = {"in": 7, "out": 4}
 CONDITIONS = 3
 
 
@@ -36,15 +25,6 @@ def one_thread() -> Iterator[None]:
     """Threads that wait for each other on a busy machine take many times as long."""
     with threadpool_limits(limits=1):
         yield
-
-
-def submission(seed: int = 0) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return {
-        f"{split}_rates_{block}": rng.gamma(2.0, 0.2, (trials, BINS[bins], NEURONS[neurons]))
-        for split, trials in TRIALS.items()
-        for block, (bins, neurons) in BLOCKS.items()
-    }
 
 
 def ragged(rows: list[np.ndarray]) -> np.ndarray:
@@ -66,7 +46,7 @@ def maze_targets(seed: int = 1) -> dict[str, np.ndarray]:
     for split, trials in TRIALS.items():
         found[f"{split}_behavior"] = rng.normal(size=(trials, BINS["observed"], 2))
     # Related to the rates, so that the penalty matters and the score is not far below 0.
-    rates = submission()
+    rates = random_submission()
     for split in TRIALS:
         found[f"{split}_behavior"] += 4 * rates[f"{split}_rates_heldin"][..., :2]
     found["psth"] = rng.gamma(2.0, 0.2, (CONDITIONS, BINS["observed"], sum(NEURONS.values())))
@@ -107,7 +87,7 @@ def as_nlb_gives(name: str, rates: dict, targets: dict) -> dict[str, float]:
 
 @pytest.mark.parametrize("masks", [False, True])
 def test_velocity_targets_score_as_in_nlb_tools(masks: bool):
-    rates, targets = submission(), maze_targets()
+    rates, targets = random_submission(), maze_targets()
     targets["train_behavior"][3, 5:9] = np.nan
     targets["eval_behavior"][1, :4] = np.nan
     if masks:  # as Area2_Bump: active and passive reaches have a decoder each
@@ -120,7 +100,7 @@ def test_velocity_targets_score_as_in_nlb_tools(masks: bool):
 
 
 def test_interval_targets_score_as_in_nlb_tools():
-    rates, targets = submission(), dmfc_targets()
+    rates, targets = random_submission(), dmfc_targets()
     found = scoring.score(rates, targets, kind="interval")
     assert set(found) == {"co-bps", "tp corr", "psth R2", "fp-bps"}
     assert found == as_nlb_gives("dmfc_rsg", rates, targets)
@@ -139,11 +119,11 @@ def test_recorded_targets_score_as_in_nlb_tools(real_data: Path, tmp_path: Path)
         for block in BLOCKS:
             counts = getattr(trials, block)
             rates[f"{split}_rates_{block}"] = rng.gamma(4.0, (counts + 0.05) / 8)
-    scoring.check_submission(rates, data)
-    scoring.write_submission(tmp_path / "rates.h5", "mc_maze_large", rates, bin_ms=5.0)
+    submission.check(rates, data)
+    submission.write(tmp_path / "rates.h5", "mc_maze_large", rates, bin_ms=5.0)
     (split,) = evaluate(str(target), str(tmp_path / "rates.h5"))
     found = scoring.score(
-        scoring.read_submission(tmp_path / "rates.h5"), hdf5.read_targets(target), kind="velocity"
+        submission.read(tmp_path / "rates.h5"), hdf5.read_targets(target), kind="velocity"
     )
     assert {f"[500] {key}": value for key, value in found.items()} == split["mc_maze_scaling_split"]
 
@@ -152,7 +132,7 @@ def test_kind_is_told_by_the_behaviour():
     assert scoring.kind_of(maze_targets()) == "velocity"
     assert scoring.kind_of(dmfc_targets()) == "interval"
     assert scoring.kind_of({}) == "none"
-    assert "vel R2" not in scoring.score(submission(), maze_targets(), kind="none")
+    assert "vel R2" not in scoring.score(random_submission(), maze_targets(), kind="none")
 
 
 def test_bits_per_spike_by_hand():
@@ -172,11 +152,11 @@ def test_scores_are_absent_where_nothing_defines_them():
         targets[key][:] = 0
     targets["eval_cond_idx"] = ragged([np.zeros(0, int)] * CONDITIONS)
     del targets["eval_behavior"]
-    assert scoring.score(submission(), targets, kind="velocity") == {}
+    assert scoring.score(random_submission(), targets, kind="velocity") == {}
 
 
 def test_zero_rates_are_scored_and_left_as_they_were():
-    rates, targets = submission(), maze_targets()
+    rates, targets = random_submission(), maze_targets()
     rates["eval_rates_heldout"][0, :3] = 0
     rates["eval_rates_heldin_forward"][1] = 0
     before = {key: array.copy() for key, array in rates.items()}
@@ -187,7 +167,7 @@ def test_zero_rates_are_scored_and_left_as_they_were():
 
 
 def test_true_rates_give_an_oracle_and_a_rate_r2():
-    rates, targets = submission(), maze_targets()
+    rates, targets = random_submission(), maze_targets()
     rng = np.random.default_rng(5)
     shape = (TRIALS["eval"], sum(BINS.values()), sum(NEURONS.values()))
     true = rng.gamma(2.0, 0.2, shape).astype(np.float32)
@@ -226,146 +206,35 @@ def test_true_rates_give_an_oracle_and_a_rate_r2():
     ],
 )
 def test_rates_that_do_not_fit_are_refused(change: dict, message: str):
-    rates = {key: x for key, x in (submission() | change).items() if x is not None}
+    rates = {key: x for key, x in (random_submission() | change).items() if x is not None}
     with pytest.raises(UserError, match=message):
         scoring.score(rates, maze_targets(), kind="velocity")
 
 
 def test_targets_that_do_not_fit_are_refused():
     with pytest.raises(UserError, match='"interval" needs behaviour with one row'):
-        scoring.score(submission(), maze_targets(), kind="interval")
+        scoring.score(random_submission(), maze_targets(), kind="interval")
     with pytest.raises(UserError, match='"velocity" needs behaviour of shape'):
-        scoring.score(submission(), dmfc_targets(), kind="velocity")
+        scoring.score(random_submission(), dmfc_targets(), kind="velocity")
     with pytest.raises(UserError, match="no eval_spikes_heldout"):
-        scoring.score(submission(), {}, kind="none")
+        scoring.score(random_submission(), {}, kind="none")
     with pytest.raises(UserError, match="psth of the targets"):
         targets = maze_targets()
-        scoring.score(submission(), targets | {"psth": targets["psth"][:2]}, kind="none")
+        scoring.score(random_submission(), targets | {"psth": targets["psth"][:2]}, kind="none")
     with pytest.raises(UserError, match="two evaluated trials"):
         targets = dmfc_targets()
         targets["eval_behavior"][0, :2] = 9  # a condition with this trial alone
-        scoring.score(submission(), targets, kind="interval")
+        scoring.score(random_submission(), targets, kind="interval")
 
 
 def test_without_nlb_tools_the_message_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "nlb_tools", None)
     with pytest.raises(UserError, match=r"pip install --no-deps nlb_tools==0\.0\.4"):
-        scoring.score(submission(), maze_targets(), kind="velocity")
-
-
-def recording(forward: bool = True) -> SpikeData:
-    """Of a test phase: nothing but held-in, observed counts of the evaluated trials."""
-
-    def trials(count: int, known: set[str]) -> Trials:
-        blocks: dict[str, Any] = {
-            block: np.ones((count, BINS[bins], NEURONS[neurons]), np.uint8)
-            if block in known
-            else None
-            for block, (bins, neurons) in BLOCKS.items()
-        }
-        return Trials(behavior=None, conditions=None, rates=None, recorded=None, **blocks)
-
-    known = set(BLOCKS) if forward else {"heldin", "heldout"}
-    return SpikeData(
-        train=trials(TRIALS["train"], known),
-        eval=trials(TRIALS["eval"], {"heldin"}),
-        name="some_recording",
-        bin_ms=5.0,
-        psth=None,
-    )
-
-
-def test_a_whole_submission_passes():
-    rates = submission()
-    scoring.check_submission(rates, recording())
-    del rates["train_rates_heldin_forward"]
-    scoring.check_submission(rates, recording())
-    observed = {key: x for key, x in rates.items() if not key.endswith("_forward")}
-    scoring.check_submission(observed, recording(forward=False))
-
-
-@pytest.mark.parametrize("key", [key for key in scoring.KEYS if "train" not in key])
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [(np.inf, "inf"), (np.nan, "nan"), (-0.5, "-0.5"), (0.0, "above 0"), (1e-60, "above 0")],
-)
-def test_a_bad_rate_anywhere_is_refused(key: str, value: float, message: str):
-    rates = submission()
-    rates[key][2, 3, 1] = value
-    with pytest.raises(UserError, match=f"{key} .*{message}"):
-        scoring.check_submission(rates, recording())
-
-
-def test_a_misshapen_submission_is_refused():
-    rates = submission()
-    with pytest.raises(UserError, match=r"eval_rates_heldin has shape \(23, 20, 7\)"):
-        short = rates | {"eval_rates_heldin": rates["eval_rates_heldin"][:23]}
-        scoring.check_submission(short, recording())
-    with pytest.raises(UserError, match="no eval_rates_heldout_forward"):
-        less = {key: x for key, x in rates.items() if key != "eval_rates_heldout_forward"}
-        scoring.check_submission(less, recording())
-    with pytest.raises(UserError, match="unknown keys rates"):
-        scoring.check_submission(rates | {"rates": np.ones(3)}, recording())
-
-
-@pytest.mark.parametrize(("bin_ms", "group"), [(5.0, "mc_rtt"), (20.0, "mc_rtt_20")])
-def test_a_written_submission_reads_back(tmp_path: Path, bin_ms: float, group: str):
-    rates, path = submission(), tmp_path / "rates.h5"
-    path.write_text("an older file is replaced")
-    scoring.write_submission(path, "mc_rtt", rates, bin_ms=bin_ms)
-    with h5py.File(path) as file:
-        assert list(file) == [group]
-        assert {x.dtype for x in file[group].values()} == {np.dtype("float32")}
-    for name in (None, group):
-        found = scoring.read_submission(path, name)
-        assert set(found) == set(rates)
-        for key, array in rates.items():
-            np.testing.assert_array_equal(found[key], array.astype(np.float32))
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_submission_that_cannot_be_written_leaves_no_trace(tmp_path: Path):
-    with pytest.raises(UserError, match="cannot be written"):
-        scoring.write_submission(tmp_path / "no" / "x.h5", "a", submission(), bin_ms=5.0)
-    (tmp_path / "folder.h5").mkdir()
-    with pytest.raises(UserError, match="cannot be written"):
-        scoring.write_submission(tmp_path / "folder.h5", "a", submission(), bin_ms=5.0)
-    assert [path.name for path in tmp_path.iterdir()] == ["folder.h5"]
-
-
-def test_a_failing_write_keeps_the_older_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "rates.h5"
-    scoring.write_submission(path, "a", submission(), bin_ms=5.0)
-    before = path.read_bytes()
-
-    def full(*args: object, **kwargs: object) -> None:
-        raise OSError(28, "no space left")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(UserError, match="no space left"):
-        scoring.write_submission(path, "a", submission(seed=9), bin_ms=5.0)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_reading_what_is_no_submission_is_refused(tmp_path: Path):
-    with pytest.raises(UserError, match="cannot be read"):
-        scoring.read_submission(tmp_path / "none.h5")
-    path = tmp_path / "two.h5"
-    with h5py.File(path, "w") as file:
-        file.create_group("a")["eval_rates_heldin"] = np.ones((1, 1, 1))
-        file.create_group("b")["eval_spikes_heldin"] = np.ones((1, 1, 1))
-    with pytest.raises(UserError, match="no single group; groups present: a, b"):
-        scoring.read_submission(path)
-    with pytest.raises(UserError, match="no group c"):
-        scoring.read_submission(path, "c")
-    with pytest.raises(UserError, match="unknown keys eval_spikes_heldin"):
-        scoring.read_submission(path, "b")
-    assert list(scoring.read_submission(path, "a")) == ["eval_rates_heldin"]
+        scoring.score(random_submission(), maze_targets(), kind="velocity")
 
 
 def test_decoded_velocity_has_the_benchmarks_score():
-    rates, targets = submission(), maze_targets()
+    rates, targets = random_submission(), maze_targets()
     targets["train_behavior"][4, 2:] = np.nan
     train, evaluated = (
         np.concatenate([rates[f"{split}_rates_heldin"], rates[f"{split}_rates_heldout"]], -1)

@@ -21,12 +21,11 @@ from optuna.storages.journal import JournalFileBackend
 
 from stndt_jax import files as whole_files
 from stndt_jax.cli import main
-from stndt_jax.config import loading
+from stndt_jax.config import loading, recording
 from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import Diverged, UserError
-from stndt_jax.evaluation import evaluate
 from stndt_jax.runs import lock
 from stndt_jax.runs.lock import Lock
 from stndt_jax.search import pruning
@@ -35,6 +34,7 @@ from stndt_jax.search import worker as search
 from stndt_jax.search.study import Study
 from stndt_jax.search.worker import Plan, Search
 from stndt_jax.training import loop as training
+from stndt_jax.training import restore
 
 SPACE = {"dropout": ("uniform", 0.1, 0.5), "model.layers": ("choice", 1, 2)}
 
@@ -61,7 +61,7 @@ def config(files: Path) -> Config:
 
 @pytest.fixture(scope="module")
 def data(config: Config) -> SpikeData:
-    return evaluate.read_data(config)
+    return recording.read(config)
 
 
 def _plan(folder: Path, config: Config, **options: Any) -> Plan:
@@ -349,6 +349,6 @@ def test_pruned_members_train_no_more_and_a_killed_run_prunes_the_same(
         assert rows[0]["valid_cobps"][k] is not None
         assert all(row["valid_cobps"][k] is None for row in rows[1:])
     assert (alone / "metrics.jsonl").read_bytes() == (killed / "metrics.jsonl").read_bytes()
-    states = [evaluate.load(path).members for path in (alone, killed)]
+    states = [restore.load(path).members for path in (alone, killed)]
     for a, b in zip(*map(jax.tree.leaves, states), strict=True):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()

@@ -15,8 +15,7 @@ from stndt_jax.config import loading
 from stndt_jax.config import schema as config
 from stndt_jax.ensembles import build
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import evaluate
-from stndt_jax.training import loop
+from stndt_jax.training import loop, restore
 from stndt_jax.workflows import seeds
 
 SETTINGS = ["--config=tiny", "--config.model.layers=1", "--config.contrast.enabled=false"]
@@ -90,7 +89,7 @@ def test_with_true_training(tmp_path: Path) -> None:
     run = tmp_path / "run"
     argv = ["seeds", *SETTINGS, *files, "--config.train.epochs=6", "--n=2", f"--workdir={run}"]
     assert main.main(argv) == 0
-    best = evaluate.load(run).members.selection.cobps.value
+    best = restore.load(run).members.selection.cobps.value
     found = json.loads((run / "seeds.json").read_text())
     np.testing.assert_allclose(list(found["seeds"].values()), best, rtol=1e-6)
     # An ensemble of them ranks them by the same scores.

@@ -16,9 +16,9 @@ from helpers.published import make_options
 
 from stndt_jax.cli import main
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import evaluate
 from stndt_jax.interop import torch_checkpoint
 from stndt_jax.runs import directory
+from stndt_jax.training import restore
 
 FIXTURES = Path(__file__).parent / "data" / "reference"
 PTH = Path(os.environ.get("STNDT_REFERENCE", Path(__file__).parents[2] / "shared" / "reference"))
@@ -180,7 +180,7 @@ def test_a_folder_is_one_population(tmp_path: Path) -> None:
 
 def test_without_targets_a_checkpoint_says_its_own_score(tmp_path: Path) -> None:
     run = imported(tmp_path, one(tmp_path / "a.pth", cobps=0.21))
-    loaded = evaluate.load(run)
+    loaded = restore.load(run)
     assert float(loaded.members.selection.cobps.value[0]) == pytest.approx(0.21)
     assert loaded.epoch == 140
 
@@ -205,7 +205,7 @@ def test_ndt_by_its_own_names(tmp_path: Path) -> None:
     run = imported(tmp_path, torch_files.save(tmp_path / "ndt.pth", whole))
     config = directory.read_config(run)
     assert not config.model.spatial and not config.contrast.enabled
-    params = evaluate.load(run).params(0, "cobps")
+    params = restore.load(run).params(0, "cobps")
     np.testing.assert_array_equal(params["embedder"]["kernel"], state["embedder.weight"].T)
     np.testing.assert_array_equal(params["decoder"]["bias"], state["decoder.0.bias"])
 

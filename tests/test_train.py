@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from helpers.recordings import small_reach
 
-from stndt_jax.config import loading
+from stndt_jax.config import loading, recording
 from stndt_jax.config.schema import Config
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import Diverged, Interrupted, UserError
-from stndt_jax.evaluation import evaluate
 from stndt_jax.runs import directory, log
 from stndt_jax.runs.lock import Lock
-from stndt_jax.training import loop
+from stndt_jax.training import loop, restore
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +39,7 @@ def _config(files: Path, **keys: object) -> Config:
 
 
 def _data(config: Config) -> SpikeData:
-    return evaluate.read_data(config)
+    return recording.read(config)
 
 
 def _train(config: Config, path: Path, *, extend: bool = False) -> list[str]:
@@ -56,7 +55,7 @@ def alone(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _state(path: Path) -> bytes:
-    trained = evaluate.load(path)
+    trained = restore.load(path)
     return b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(trained.members))
 
 
@@ -166,7 +165,7 @@ def test_divergence(files: Path, tmp_path: Path, how: str) -> None:
     said = (path / "log.txt").read_text()
     assert "member 1 diverged and is frozen" in said
     assert ("at 0.25 of its learning rate" in said) == (how == "restart")
-    params = evaluate.load(path).members.state.params
+    params = restore.load(path).members.state.params
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 

@@ -74,7 +74,6 @@ def baseline(argv: list[str]) -> int:
         raise UserError(f"{kind} is no baseline; choose one of {', '.join(BASELINES)}")
     if settings and kind != "ndt":
         raise UserError(f"the {kind} baseline takes no --config flags; only ndt does")
-    from stndt_jax.evaluation import scoring
 
     data, targets, paths = _recording(flag)
     if kind == "ndt":
@@ -82,7 +81,9 @@ def baseline(argv: list[str]) -> int:
     else:
         rates = _rates(kind, data, flag["latents"])
         if flag["out"]:
-            scoring.write_submission(flag["out"], data.name, rates, bin_ms=data.bin_ms)
+            from stndt_jax.evaluation import submission
+
+            submission.write(flag["out"], data.name, rates, bin_ms=data.bin_ms)
             print(f"wrote {flag['out']}")
     name = "psth (knows the condition)" if kind == "psth" else kind
     _show(name, rates, targets, flag["run"])
@@ -107,10 +108,10 @@ def few_shot(run: Path, flag: Mapping[str, Any]) -> None:
     wrong = [word for word in flag["shots"] if not word.strip().isdecimal()]
     if wrong:
         raise UserError(f"--shots {wrong[0]} is no number of trials; give some, say 16,32,64")
-    from stndt_jax.evaluation import evaluate
     from stndt_jax.evaluation import few_shot as fewshot
+    from stndt_jax.training import restore
 
-    trained = evaluate.best_run(evaluate.models(run, flag["data"], flag["targets"]))
+    trained = restore.best_run(restore.models(run, flag["data"], flag["targets"]))
     shots = [int(word) for word in flag["shots"]]
     found = fewshot.score(trained, shots, select=flag["select"])
     scores = files.read_json(run / "scores.json")
@@ -159,7 +160,7 @@ def _ndt(out: str, paths: tuple[str, str], settings: list[str]) -> dict[str, NDA
     """Trains the model with its switch to NDT, or goes on training it, and infers rates."""
     if not out:
         raise UserError("--out is missing; the ndt baseline trains into it, say --out=runs/ndt")
-    from stndt_jax.config import loading
+    from stndt_jax.config import loading, recording
     from stndt_jax.evaluation import evaluate
     from stndt_jax.training import loop
 
@@ -168,7 +169,7 @@ def _ndt(out: str, paths: tuple[str, str], settings: list[str]) -> dict[str, NDA
     data = [f"--config.data.path={paths[0]}", f"--config.data.targets={paths[1]}"]
     ndt = ["--config.model.spatial=false", "--config.contrast.enabled=false"]
     config = loading.load([*settings, *data, *ndt])
-    loop.train(config, evaluate.read_data(config), Path(out))
+    loop.train(config, recording.read(config), Path(out))
     return evaluate.evaluate(Path(out)).rates
 
 

@@ -249,13 +249,13 @@ def check_submission(argv: list[str]) -> int:
     flag, (path,) = _parse(fv, argv, check_submission, 1)
     _required(flag, "data")
     from stndt_jax.data import hdf5
-    from stndt_jax.evaluation import scoring
+    from stndt_jax.evaluation import submission
 
     data = hdf5.read(flag["data"], name=flag["name"] or None)
     group = hdf5.group_name(data.name, data.bin_ms)
-    rates = scoring.read_submission(path, group)
-    scoring.check_submission(rates, data)
-    scoring.check_units(rates, data)
+    rates = submission.read(path, group)
+    submission.check(rates, data)
+    submission.check_units(rates, data)
     print(
         f"{path}: group {group} fits {flag['data']}: {len(rates)} keys, all rates in counts per bin"
     )
@@ -280,11 +280,11 @@ def export(argv: list[str]) -> int:
     _required(flag, "data", "out")
     from stndt_jax.data import export as room
     from stndt_jax.data import hdf5
-    from stndt_jax.evaluation import scoring
+    from stndt_jax.evaluation import submission
 
     data = hdf5.read(flag["data"], name=flag["name"] or None)
-    rates = scoring.read_submission(path, hdf5.group_name(data.name, data.bin_ms))
-    scoring.check_submission(rates, data)
+    rates = submission.read(path, hdf5.group_name(data.name, data.bin_ms))
+    submission.check(rates, data)
     found = room.collect(rates, data, {"submission": path, "fingerprint": data.fingerprint()})
     room.write(found, flag["out"])
     R, T, N = found.rates.shape

@@ -120,7 +120,7 @@ def seeds(argv: list[str]) -> int:
 
     example: stndt seeds --config=mc_maze --config.data.path=mc_maze.h5 --n=20 --workdir=runs/seeds
     """
-    from stndt_jax.config import loading
+    from stndt_jax.config import loading, recording
 
     fv = new_flags()
     flags.DEFINE_string("workdir", "", "run directory", flag_values=fv)
@@ -130,12 +130,11 @@ def seeds(argv: list[str]) -> int:
     flag, _ = parse(fv, rest, seeds, 0)
     if not flag["workdir"]:
         raise UserError("--workdir is missing; name a run directory, for example --workdir=runs/s")
-    from stndt_jax.evaluation import evaluate
     from stndt_jax.workflows import seeds as room
 
     config = room.setting(loading.load(settings), flag["n"])
     path = Path(flag["workdir"])
-    found = room.run(config, evaluate.read_data(config), path)
+    found = room.run(config, recording.read(config), path)
     print(room.table(found))
     print(f"wrote {path / room.FILE}")
     print(f"next: stndt evaluate {path}")

@@ -42,11 +42,11 @@ def export(argv: list[str]) -> int:
         return data.export(argv)
     if not flag["out"]:
         raise UserError("--out is missing; name a folder to write, for example --out=model")
-    from stndt_jax.evaluation import evaluate
     from stndt_jax.interop import stablehlo as room
+    from stndt_jax.training import restore
 
     manifest = room.export(
-        evaluate.models(Path(path), flag["data"]),
+        restore.models(Path(path), flag["data"]),
         Path(flag["out"]),
         select=flag["select"],
         beside=flag["weights"] == "beside",

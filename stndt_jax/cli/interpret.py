@@ -13,8 +13,8 @@ from stndt_jax.cli.flags import new_flags, parse
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stndt_jax.evaluation.evaluate import TrainedModel
     from stndt_jax.interpret.summary import Interpretation
+    from stndt_jax.training.restore import TrainedModel
 
 
 def interpret(argv: list[str]) -> int:
@@ -48,13 +48,13 @@ def interpret(argv: list[str]) -> int:
     flags.DEFINE_integer("repeats", 5, "random orders", lower_bound=1, flag_values=fv)
     flags.DEFINE_integer("seed", 0, "of the random orders", lower_bound=0, flag_values=fv)
     flag, (path,) = parse(fv, argv, interpret, 1)
-    from stndt_jax.evaluation import evaluate
     from stndt_jax.interpret import files
     from stndt_jax.interpret import summary as room
     from stndt_jax.plotting import run_figures as figures
+    from stndt_jax.training import restore
 
     out = Path(flag["out"] or Path(path) / "interpret")
-    models = evaluate.models(Path(path), flag["data"], flag["targets"])
+    models = restore.models(Path(path), flag["data"], flag["targets"])
     found = room.of_models(
         models, split=flag["split"], select=flag["select"], with_gradients=flag["gradients"]
     )
@@ -76,16 +76,16 @@ def _drop(
     flag: Mapping[str, Any],
     out: Path,
 ) -> tuple[dict[str, Any], Path]:
-    from stndt_jax.evaluation import evaluate
     from stndt_jax.interpret import ablation
     from stndt_jax.interpret import summary as room
+    from stndt_jax.training import restore
 
     order, measure = room.ranking(found)
     second = found.gradient_importance if measure == "attention" else None
     against, names = [], (path.name, "")
     if flag["against"]:
         other = Path(flag["against"])
-        against = evaluate.models(other, flag["data"], flag["targets"])
+        against = restore.models(other, flag["data"], flag["targets"])
         names = (path.name, other.name if other.name != path.name else str(other))
     print(f"\nsilencing held-in neurons in the order of {measure}", flush=True)
     dropped = ablation.drop(

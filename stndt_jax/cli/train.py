@@ -119,7 +119,7 @@ def train(argv: list[str]) -> int:
     if many and many != "auto":
         settings.append(f"--config.population={many}")
     loaded = loading.load(settings, Path(flag["workdir"]))
-    from stndt_jax.evaluation import evaluate as scores
+    from stndt_jax.config import recording
     from stndt_jax.parallel import lifts, multihost
     from stndt_jax.runs import directory as place
     from stndt_jax.runs.lock import Lock
@@ -131,7 +131,7 @@ def train(argv: list[str]) -> int:
     multihost.join()
     path, parts = Path(flag["workdir"]), tuple(flag["freeze"])
     with multihost.together():
-        data = scores.read_data(loaded)
+        data = recording.read(loaded)
         dims = batches.dims_of(data)
         schema.check_dims(loaded, dims)
         if flag["fresh"] and multihost.first():

@@ -21,11 +21,11 @@ from stndt_jax.data.trials import SpikeData
 from stndt_jax.ensembles import extract, selection
 from stndt_jax.ensembles.selection import Spikes, Vote, Votes
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import evaluate
-from stndt_jax.evaluation.evaluate import TrainedModel, TrainedRun
+from stndt_jax.evaluation import inference
 from stndt_jax.runs import directory, places
 from stndt_jax.runs.checkpoint import Checkpoints
-from stndt_jax.training import batches
+from stndt_jax.training import batches, restore
+from stndt_jax.training.restore import TrainedModel, TrainedRun
 from stndt_jax.training.step import Batch
 
 Select = Literal["top", "greedy", "all"]
@@ -127,7 +127,7 @@ def candidates(
         try:
             mark = directory.read_run(run)["data_fingerprint"]
             other = first is not None and mark != first.fingerprint
-            trained = None if other else evaluate.load(run, data_path, data=first and first.data)
+            trained = None if other else restore.load(run, data_path, data=first and first.data)
         except UserError as error:
             # A search may have runs that never came to a checkpoint, or that were damaged.
             if named:
@@ -216,7 +216,7 @@ class _Common(NamedTuple):
         if self.batch is None or self.spikes is None:
             return None
         dims = model.trained.arch.dims
-        rates_RTN = evaluate.rates(model, self.batch, "cobps")
+        rates_RTN = inference.rates(model, self.batch)
         block_RTN = rates_RTN[:, : dims.bins_observed, dims.heldin :]
         return self.spikes.vote(np.ascontiguousarray(block_RTN))
 

@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 
 from stndt_jax import files
+from stndt_jax.config import recording
 from stndt_jax.config.schema import Config
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.ensembles import build
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import evaluate
-from stndt_jax.evaluation.evaluate import TrainedModel, TrainedRun
 from stndt_jax.runs import directory, places
-from stndt_jax.training import batches
+from stndt_jax.training import batches, restore
 from stndt_jax.training import loop as training
+from stndt_jax.training.restore import TrainedModel, TrainedRun
 from stndt_jax.types import Int, NDArray
 
 FILE = "retrain.json"
@@ -60,11 +60,11 @@ def retrain(
       UserError: the recording is of other neurons or bins, or ``out`` holds something else.
       Interrupted: as ``train.train``; the same call goes on.
     """
-    models = evaluate.models(source, old_data)
+    models = restore.models(source, old_data)
     runs = list({model.trained.path: model.trained for model in models}.values())
     path = str(Path(data_path).absolute())
     configs = [_on(run.config, path) for run in runs]
-    data = evaluate.read_data(configs[0])
+    data = recording.read(configs[0])
     _check(data, path, runs[0])
     about = _about(models, runs, data)
     _begin(out, source, about)

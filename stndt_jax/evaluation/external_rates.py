@@ -29,7 +29,7 @@ from stndt_jax.data.hdf5 import group_name
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.data.validation import load_numpy
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import scoring
+from stndt_jax.evaluation import scoring, submission
 from stndt_jax.types import NDArray
 
 Arrays = Mapping[str, NDArray]
@@ -46,8 +46,8 @@ def read(path: Path, data: SpikeData) -> dict[str, NDArray]:
       UserWarning: the rates are so high that they seem to be spikes per second.
     """
     arrays = _arrays(path, data)
-    if any(key in arrays for key in scoring.KEYS):
-        rates = {key: arrays[key] for key in scoring.KEYS if key in arrays}
+    if any(key in arrays for key in submission.KEYS):
+        rates = {key: arrays[key] for key in submission.KEYS if key in arrays}
     elif "valid_output_params" in arrays or "test_output_params" in arrays:
         rates = _cut(_lfads_torch(arrays, data, path), data, path)
     elif "eval" in arrays:

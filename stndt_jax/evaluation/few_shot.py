@@ -14,10 +14,8 @@ better neural latents, 2024.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -25,11 +23,11 @@ from stndt_jax.config.schema import Hyper
 from stndt_jax.console import tables
 from stndt_jax.data.trials import Trials
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import baselines
-from stndt_jax.evaluation.evaluate import Select, TrainedRun
+from stndt_jax.evaluation import baselines, inference
 from stndt_jax.models.layers import LayerNorm, ScaleNorm
 from stndt_jax.training import masking, step
 from stndt_jax.training.metrics import BitsPerSpike
+from stndt_jax.training.restore import SelectedBy, TrainedModel, TrainedRun
 from stndt_jax.types import Array, Bool, Float, NDArray, Params, UInt
 
 
@@ -55,7 +53,7 @@ def score(
     *,
     draws: int = 5,
     alpha: float = 1e-2,
-    select: Select = "cobps",
+    select: SelectedBy = "cobps",
     seed: int = 0,
 ) -> dict[str, dict[str, float]]:
     """Co-bps of held-out neurons read from the best member's latents after k trials.
@@ -115,20 +113,16 @@ def score(
     return found
 
 
-def _latents(trained: TrainedRun, member: int, trials: Trials, select: Select) -> NDArray:
+def _latents(trained: TrainedRun, member: int, trials: Trials, select: SelectedBy) -> NDArray:
     """Latents of observed bins, (R, T_obs, N), a batch at a time."""
-    dims = trained.arch.dims
-    params = trained.params(member, select)
-    hyper = jax.tree.map(lambda leaf: leaf[member], trained.hyper)
-    run = jax.jit(functools.partial(latents, trained.arch))
-    rest = dims.bins_forward, dims.heldout
-    both = trials.counts(*rest), trials.has_count(*rest)
-    size = trained.config.train.batch
-    parts = [
-        np.asarray(run(params, hyper, *(jnp.asarray(x[first : first + size]) for x in both)))
-        for first in range(0, len(trials), size)
+    model = TrainedModel(trained, member, 1.0)
+    run = inference.program(latents, trained.arch)
+    params, hyper = model.params(select), model.hyper
+    rows = [
+        np.asarray(run(params, hyper, counts_BTN, has_count_BTN))[real_B]
+        for counts_BTN, has_count_BTN, real_B in inference.batches(model, trials)
     ]
-    return np.concatenate(parts)[:, : dims.bins_observed].astype(np.float64)
+    return np.concatenate(rows)[:, : trained.arch.dims.bins_observed].astype(np.float64)
 
 
 def table(found: dict[str, dict[str, float]]) -> str:

@@ -27,10 +27,10 @@ from stndt_jax import files
 from stndt_jax.config.schema import Hyper
 from stndt_jax.data.validation import load_numpy
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation.evaluate import Select, TrainedModel
 from stndt_jax.interop import stablehlo_loader
 from stndt_jax.runs import directory
 from stndt_jax.training import step
+from stndt_jax.training.restore import SelectedBy, TrainedModel
 from stndt_jax.types import Array, Float, Int, NDArray, Params
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -66,7 +66,7 @@ def mean_rates(groups: list[Group], counts: Int[Array, "B T_obs N_in"]) -> Float
     return total_BTN
 
 
-def grouped(models: list[TrainedModel], select: Select) -> list[Group]:
+def grouped(models: list[TrainedModel], select: SelectedBy) -> list[Group]:
     """The members of an ensemble, those of one architecture together."""
     found: dict[step.Arch, list[TrainedModel]] = {}
     for model in models:
@@ -88,12 +88,12 @@ def grouped(models: list[TrainedModel], select: Select) -> list[Group]:
 
 
 def export(
-    models: list[TrainedModel], out: Path, *, select: Select = "cobps", beside: bool = False
+    models: list[TrainedModel], out: Path, *, select: SelectedBy = "cobps", beside: bool = False
 ) -> dict[str, Any]:
     """Writes an ensemble as one function.
 
     Args:
-      models: its members and their shares, as ``evaluate.models`` gives them.
+      models: its members and their shares, as ``restore.models`` gives them.
       out: folder to make.
       select: which weights of each member.
       beside: weights in a file of their own rather than in the program.

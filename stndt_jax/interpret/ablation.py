@@ -20,10 +20,10 @@ from stndt_jax import files
 from stndt_jax.console import tables
 from stndt_jax.data.trials import evenly_spaced
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import evaluate, scoring
-from stndt_jax.evaluation.evaluate import Select, TrainedModel
+from stndt_jax.evaluation import evaluate, inference, scoring, submission
 from stndt_jax.interpret import attention
 from stndt_jax.runs import directory
+from stndt_jax.training.restore import SelectedBy, TrainedModel
 from stndt_jax.types import Float, Int, NDArray
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -50,7 +50,7 @@ def drop(
     repeats: int = 5,
     decode: bool = True,
     seed: int = 0,
-    select: Select = "cobps",
+    select: SelectedBy = "cobps",
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
     """Scores of a mean rate with growing fractions of the held-in neurons silenced.
@@ -161,7 +161,7 @@ class _Scorer:
     """Scores of a mean rate with some neurons silenced; holds what is the same for all of them."""
 
     def __init__(
-        self, models: Sequence[TrainedModel], targets: Mapping[str, NDArray], select: Select
+        self, models: Sequence[TrainedModel], targets: Mapping[str, NDArray], select: SelectedBy
     ) -> None:
         self.models, self.select = models, select
         self.data = models[0].trained.data
@@ -181,14 +181,14 @@ class _Scorer:
         if decode and velocity:
             trials["train"] = self.train
         rates = {
-            split: attention.rates(self.models, attention.silence(x, neurons), self.select)
+            split: inference.mean_rates(self.models, attention.silence(x, neurons), self.select)
             for split, x in trials.items()
         }
         dims = self.models[0].trained.arch.dims
         # The fits are small: on a busy machine, the threads of a library would wait for each other.
         with threadpool_limits(limits=1):
             found = scoring.score(
-                evaluate.submission(rates, dims), self.targets, kind=self.kind if decode else "none"
+                submission.of_rates(rates, dims), self.targets, kind=self.kind if decode else "none"
             )
         return {key: found[key] for key in SCORES if key in found}
 

@@ -1,26 +1,23 @@
-"""Attention maps of trained models, and their rates with some neurons silenced.
+"""Attention maps of trained models, and trials with some neurons silenced.
 
 Trials are processed in batches, so that memory is bounded by a batch: the attention maps of all
-trials are never held at once. A program is compiled once for an architecture and shared by all
-runs that have it.
+trials are never held at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from stndt_jax.config.schema import Hyper
 from stndt_jax.data.trials import Trials
-from stndt_jax.evaluation.evaluate import Select, TrainedModel
-from stndt_jax.parallel import lifts
+from stndt_jax.evaluation import inference
 from stndt_jax.training import masking, step
+from stndt_jax.training.restore import SelectedBy, TrainedModel
 from stndt_jax.types import Array, Bool, Float, NDArray, Params, UInt
 
 # Entries of the attention maps of a batch, all layers together: 64 MB of float32.
@@ -44,7 +41,7 @@ class AttentionMaps(NamedTuple):
     received: Float[NDArray, "R L N"] | None
 
 
-def maps(model: TrainedModel, trials: Trials, select: Select = "cobps") -> AttentionMaps:
+def maps(model: TrainedModel, trials: Trials, select: SelectedBy = "cobps") -> AttentionMaps:
     """A member's attention maps, averaged over trials.
 
     Args:
@@ -54,12 +51,12 @@ def maps(model: TrainedModel, trials: Trials, select: Select = "cobps") -> Atten
     """
     arch = model.trained.arch
     T, N, L = arch.dims.bins, arch.dims.neurons, arch.model.layers
-    params, hyper = weights(model, select)
-    run = _attention_program(step.inference(arch))
+    run = inference.program(_attention_sums, arch)
+    params, hyper = model.params(select), model.hyper
     batch_size = max(1, _MAP_ENTRIES // (L * (N * N + T * T)))
     spatial, received = np.zeros((L, N, N)), []
     temporal, pairs = np.zeros((L, T, T)), np.zeros((T, T))
-    for counts_BTN, has_count_BTN, real_B in batches(model, trials, batch_size):
+    for counts_BTN, has_count_BTN, real_B in inference.batches(model, trials, batch_size):
         sums = run(params, hyper, counts_BTN, has_count_BTN, jnp.asarray(real_B, jnp.float32))
         temporal += np.asarray(sums["temporal"], float)
         pairs += np.asarray(sums["pairs"], float)
@@ -73,41 +70,11 @@ def maps(model: TrainedModel, trials: Trials, select: Select = "cobps") -> Atten
     return AttentionMaps(spatial / len(trials), temporal, received_RLN)
 
 
-def rates(
-    models: Sequence[TrainedModel], trials: Trials, select: Select = "cobps"
-) -> Float[NDArray, "R T N"]:
-    """Mean rate over models by their weights, expected counts per bin.
-
-    Args:
-        models: as `evaluate.models` returns them.
-        trials: whose held-in counts are the input.
-        select: which of each member's weights.
-    """
-    mean_RTN: NDArray | None = None
-    for model in models:
-        params, hyper = weights(model, select)
-        run = _rates_program(step.inference(model.trained.arch))
-        rows = [
-            np.asarray(run(params, hyper, counts_BTN, has_count_BTN))[real_B]
-            for counts_BTN, has_count_BTN, real_B in batches(model, trials, len(trials))
-        ]
-        weighted_RTN = np.float32(model.weight) * np.concatenate(rows)
-        mean_RTN = weighted_RTN if mean_RTN is None else mean_RTN + weighted_RTN
-    assert mean_RTN is not None
-    return mean_RTN
-
-
 def silence(trials: Trials, neurons: Sequence[int] | NDArray) -> Trials:
     """The trials with the observed counts of some held-in neurons set to zero."""
     heldin_RTN = trials.heldin.copy()
     heldin_RTN[:, :, np.asarray(neurons, int)] = 0
     return dataclasses.replace(trials, heldin=heldin_RTN)
-
-
-def weights(model: TrainedModel, select: Select) -> tuple[Params, Hyper]:
-    """A member's parameters and hyperparameters."""
-    hyper = jax.tree.map(lambda leaf: leaf[model.member], model.trained.hyper)
-    return model.trained.params(model.member, select), hyper
 
 
 def clean(
@@ -118,32 +85,6 @@ def clean(
     if arch.dims.gaps:
         x_BTN = jnp.where(has_count_BTN, x_BTN, 0)
     return x_BTN, step.attendable(has_count_BTN, arch.dims)
-
-
-def batches(
-    model: TrainedModel, trials: Trials, most: int
-) -> Iterator[tuple[UInt[Array, "B T N"], Bool[Array, "B T N"], Bool[NDArray, " B"]]]:
-    """Counts, where they are known, and which trials are not padding; all batches of one size."""
-    dims = model.trained.arch.dims
-    counts_RTN = trials.counts(dims.bins_forward, dims.heldout)
-    has_count_RTN = trials.has_count(dims.bins_forward, dims.heldout)
-    R = len(counts_RTN)
-    size = max(1, min(most, model.trained.config.train.batch, R))
-    for first in range(0, R, size):
-        chosen_B = np.arange(first, first + size)
-        real_B = chosen_B < R
-        chosen_B = np.where(real_B, chosen_B, R - 1)
-        yield jnp.asarray(counts_RTN[chosen_B]), jnp.asarray(has_count_RTN[chosen_B]), real_B
-
-
-@functools.cache
-def _rates_program(arch: step.Arch) -> Any:
-    return lifts.compiled(functools.partial(step.rates, arch))
-
-
-@functools.cache
-def _attention_program(arch: step.Arch) -> Any:
-    return lifts.compiled(functools.partial(_attention_sums, arch))
 
 
 def _attention_sums(

@@ -16,9 +16,8 @@ Source: M. Sundararajan, A. Taly and Q. Yan, Axiomatic attribution for deep netw
 
 from __future__ import annotations
 
-import functools
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +25,10 @@ import numpy as np
 
 from stndt_jax.config.schema import Hyper
 from stndt_jax.data.trials import Trials, evenly_spaced
-from stndt_jax.evaluation.evaluate import Select, TrainedModel
+from stndt_jax.evaluation import inference
 from stndt_jax.interpret import attention
-from stndt_jax.parallel import lifts
 from stndt_jax.training import step
+from stndt_jax.training.restore import SelectedBy, TrainedModel
 from stndt_jax.types import Array, Bool, Float, NDArray, Params, UInt
 
 # Trials in a batch times sign samples: each keeps all activations of a backward pass.
@@ -68,7 +67,7 @@ def attribute(
     sign_samples: int = 2,
     max_trials: int = 64,
     seed: int = 0,
-    select: Select = "cobps",
+    select: SelectedBy = "cobps",
 ) -> Attributions:
     """Attributes the log-rates of held-out neurons in observed bins to held-in neurons.
 
@@ -83,11 +82,11 @@ def attribute(
         seed: of the signs.
         select: which of the member's weights.
     """
-    arch, (params, hyper) = model.trained.arch, attention.weights(model, select)
-    run = _program(step.inference(arch), steps, sign_samples)
+    arch, params, hyper = model.trained.arch, model.params(select), model.hyper
+    run = inference.program(_integrate, arch, steps, sign_samples)
     chosen = trials.subset(evenly_spaced(len(trials), max_trials))
     attributions, change = [], []
-    batches = attention.batches(model, chosen, max(1, _BATCH // sign_samples))
+    batches = inference.batches(model, chosen, max(1, _BATCH // sign_samples))
     for number, (counts_BTN, has_count_BTN, real_B) in enumerate(batches):
         key = jax.random.fold_in(jax.random.key(seed), number)
         attributions_SBN, change_SB = run(params, hyper, counts_BTN, has_count_BTN, key)
@@ -96,11 +95,6 @@ def attribute(
         )
         change.append(np.asarray(change_SB, float)[:, real_B].reshape(-1))
     return Attributions(np.concatenate(attributions), np.concatenate(change))
-
-
-@functools.cache
-def _program(arch: step.Arch, steps: int, sign_samples: int) -> Any:
-    return lifts.compiled(functools.partial(_integrate, arch, steps, sign_samples))
 
 
 def _integrate(

@@ -19,10 +19,10 @@ import numpy as np
 from stndt_jax.data.summary import mean_rates_hz
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation.evaluate import Select, TrainedModel
 from stndt_jax.interpret import attention, integrated_gradients, rankings
 from stndt_jax.interpret.attention import AttentionMaps
 from stndt_jax.interpret.integrated_gradients import Attributions
+from stndt_jax.training.restore import SelectedBy, TrainedModel
 from stndt_jax.types import Float, Int, NDArray
 
 Split = Literal["eval", "train"]
@@ -37,7 +37,7 @@ class Interpretation:
     """Attention and importance of a run's or an ensemble's models.
 
     Neurons are held-in then held-out, bins observed then forward. Members are in the order of
-    `evaluate.models`; what a member lacks (attention over neurons, a layer) is NaN. Fields that
+    `restore.models`; what a member lacks (attention over neurons, a layer) is NaN. Fields that
     need attention over neurons are None if no member has it.
 
     Attributes:
@@ -99,13 +99,13 @@ def of_models(
     models: Sequence[TrainedModel],
     *,
     split: Split = "eval",
-    select: Select = "cobps",
+    select: SelectedBy = "cobps",
     with_gradients: bool = True,
 ) -> Interpretation:
     """Interprets the models of a run or an ensemble.
 
     Args:
-        models: as `evaluate.models` returns them.
+        models: as `restore.models` returns them.
         split: which trials to use.
         select: which weights of each member.
         with_gradients: whether to compute integrated gradients, which take most of the time.
@@ -156,7 +156,7 @@ def _attention(
     models: Sequence[TrainedModel],
     trials: Trials,
     spatial_weights_K: Float[NDArray, " K"],
-    select: Select,
+    select: SelectedBy,
 ) -> tuple[list[AttentionMaps], Float[NDArray, "R N"]]:
     """Attention of every member, and the importance of neurons in every trial.
 

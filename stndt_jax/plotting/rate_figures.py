@@ -8,10 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from stndt_jax.data.trials import SpikeData, Trials, evenly_spaced
-from stndt_jax.evaluation import baselines, scoring
-from stndt_jax.evaluation.evaluate import TrainedModel
-from stndt_jax.interpret import attention
+from stndt_jax.evaluation import baselines, inference, scoring
 from stndt_jax.plotting import rates, style
+from stndt_jax.training.restore import TrainedModel
 from stndt_jax.types import NDArray
 
 SMOOTHING_MS = 50.0
@@ -26,7 +25,7 @@ def of_rates(models: list[TrainedModel]) -> Iterator[Drawn]:
     """Figures of the inferred rates of the evaluated trials."""
     data = models[0].trained.data
     trials, T, n = data.eval, data.bins_observed, data.heldin
-    inferred_RTN = attention.rates(models, trials)
+    inferred_RTN = inference.mean_rates(models, trials)
     counts_RTN = _counts(data, trials)
     observed = {"spikes": counts_RTN[:, :T], "inferred": inferred_RTN[:, :T]}
     smoothed_RTN = _smoothed(data, trials)
@@ -149,7 +148,7 @@ def _of_behavior(
         return
     fitted = train.subset(evenly_spaced(len(train), _DECODED))
     assert fitted.behavior is not None
-    rates_RTN = attention.rates(models, fitted)[:, :T]
+    rates_RTN = inference.mean_rates(models, fitted)[:, :T]
     decoded_RTD = scoring.decode(rates_RTN, fitted.behavior, inferred_RTN[:, :T])
     yield (
         "velocity",

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stndt_jax.evaluation import evaluate
 from stndt_jax.interpret import ablation
 from stndt_jax.interpret import summary as interpret
 from stndt_jax.interpret.summary import Interpretation
 from stndt_jax.plotting import attention, style
 from stndt_jax.plotting.rate_figures import Drawn, of_rates
 from stndt_jax.runs import directory, log
+from stndt_jax.training import restore
 
 
 class Figure(NamedTuple):
@@ -47,7 +47,7 @@ def draw_all(
     A figure for which something is not known (behaviour, conditions, true rates) is left out.
 
     Args:
-        path: what `evaluate.models` takes.
+        path: what `restore.models` takes.
         out: folder to write to; made where it is not there.
         data_path: the recording, where it has moved.
         targets_path: the target file, where the configuration names none.
@@ -56,9 +56,9 @@ def draw_all(
             left out if there is none.
 
     Raises:
-        UserError: as `evaluate.models`, or a file cannot be written.
+        UserError: as `restore.models`, or a file cannot be written.
     """
-    models = evaluate.models(path, data_path, targets_path)
+    models = restore.models(path, data_path, targets_path)
     if interpretation is None:
         interpretation = interpret.of_models(models, with_gradients=False)
     if dropped is None:

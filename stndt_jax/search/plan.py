@@ -9,12 +9,11 @@ from typing import Any
 
 import jax
 
-from stndt_jax.config import loading
+from stndt_jax.config import loading, recording
 from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import evaluate
 from stndt_jax.runs import directory
 from stndt_jax.search import space as spaces
 from stndt_jax.search import worker
@@ -45,7 +44,7 @@ def make(
     space = spaces.check(loading.search_space(settings), loaded)
     space = spaces.without(space, loading.keys(settings))
     config = worker.base(loaded)
-    data = evaluate.read_data(config)
+    data = recording.read(config)
     dims = batches.dims_of(data)
     space = spaces.fit(space, config, dims)
     worker.check_selects(config, data)

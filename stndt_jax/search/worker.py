@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from stndt_jax import files
+from stndt_jax.config import recording
 from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import Diverged, UserError
-from stndt_jax.evaluation import evaluate
 from stndt_jax.runs import directory, log
 from stndt_jax.runs.lock import Lock, turn, wait_until_free
 from stndt_jax.search import pruning
@@ -289,7 +289,7 @@ def train_run(run: Path, plan: Plan) -> None:
       UserError, Interrupted: as ``training.loop.train``.
     """
     numbers, config = read_population(run)
-    data = evaluate.read_data(config)
+    data = recording.read(config)
     pruner = None
     if plan.pruner != "none":
         train = config.train

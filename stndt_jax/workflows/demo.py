@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from stndt_jax import files
-from stndt_jax.config import loading
+from stndt_jax.config import loading, recording
 from stndt_jax.console import tables
 from stndt_jax.data import hdf5, synthetic
 from stndt_jax.evaluation import baselines, evaluate, scoring
 from stndt_jax.plotting import run_figures, style
 from stndt_jax.runs import directory
-from stndt_jax.training import loop
+from stndt_jax.training import loop, restore
 
 
 def demo(out: Path, *, seed: int = 0, settings: Sequence[str] = ()) -> dict[str, dict[str, float]]:
@@ -43,7 +43,7 @@ def demo(out: Path, *, seed: int = 0, settings: Sequence[str] = ()) -> dict[str,
         ]
     )
     run = out / f"run_{seed}"
-    loop.train(config, evaluate.read_data(config), run)
+    loop.train(config, recording.read(config), run)
     found = evaluate.evaluate(run)
     smoothed = baselines.smoothing(data)
     targets = hdf5.targets_of(data)
@@ -73,7 +73,7 @@ def _draw(folder: Path, scores: Mapping[str, Mapping[str, Any]], run: Path) -> l
     )
     others = {name: scores[name]["co-bps"] for name in ("smoothing", "true rates")}
     drawn = (
-        *run_figures.of_rates(evaluate.models(run)),
+        *run_figures.of_rates(restore.models(run)),
         *run_figures.of_training(run, others),
         ("scores", "Scores", "Every method's scores.", bars),
     )

@@ -28,8 +28,8 @@ from helpers import torch_files
 from stndt_jax.cli import main as cli
 from stndt_jax.data import hdf5, synthetic
 from stndt_jax.data.trials import SpikeData
-from stndt_jax.evaluation import evaluate
 from stndt_jax.interop import torch_params
+from stndt_jax.training import restore
 
 FIRST, SECOND = 240, 48
 
@@ -61,7 +61,7 @@ def _some(data: SpikeData, rows: slice) -> SpikeData:
 
 def as_checkpoint(run: Path, out: Path) -> None:
     """Writes a run's best weights the way PyTorch would have."""
-    trained = evaluate.load(run)
+    trained = restore.load(run)
     model, contrast = trained.config.model, trained.config.contrast
     params = trained.params(0, "cobps")
     state: dict[str, np.ndarray] = {}

@@ -20,13 +20,12 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from stndt_jax.config import loading
+from stndt_jax.config import loading, recording
 from stndt_jax.data import hdf5
 from stndt_jax.data.trials import SpikeData, Trials
-from stndt_jax.evaluation import evaluate
 from stndt_jax.interpret import ablation, files, summary
 from stndt_jax.plotting import run_figures
-from stndt_jax.training import loop
+from stndt_jax.training import loop, restore
 from stndt_jax.types import NDArray
 
 
@@ -103,7 +102,7 @@ def trained(folder: Path, data: SpikeData, *settings: str) -> Path:
         ]
     )
     run = folder / "run"
-    loop.train(config, evaluate.read_data(config), run)
+    loop.train(config, recording.read(config), run)
     return run
 
 
@@ -134,7 +133,7 @@ def main() -> None:
         "--config.optimizer.learning_rate=5e-3",
         "--config.optimizer.warmup_epochs=5.0",
     )
-    models = evaluate.models(run)
+    models = restore.models(run)
     found = summary.of_models(models)
     files.write(found, run / "interpret")
     print(files.text(found))

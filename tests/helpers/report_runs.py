@@ -13,7 +13,7 @@ import numpy as np
 from stndt_jax.config import loading
 from stndt_jax.data import hdf5
 from stndt_jax.data.trials import SpikeData
-from stndt_jax.evaluation import scoring
+from stndt_jax.evaluation import submission
 from stndt_jax.interpret.summary import Interpretation
 from stndt_jax.runs import directory
 
@@ -80,7 +80,7 @@ def run(
     ]
     (path / "run.json").write_text(json.dumps(record))
     rates = {key: x * 1.1 + 0.01 for key, x in _truth(data).items()}
-    scoring.write_submission(path / "submission.h5", data.name, rates, bin_ms=data.bin_ms)
+    submission.write(path / "submission.h5", data.name, rates, bin_ms=data.bin_ms)
     rows = [
         {
             "epoch": epoch,

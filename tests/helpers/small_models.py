@@ -13,8 +13,8 @@ from stndt_jax.configs import tiny
 
 from stndt_jax.config import schema
 from stndt_jax.data.trials import SpikeData, Trials
-from stndt_jax.evaluation.evaluate import TrainedModel, TrainedRun
 from stndt_jax.training import batches, population, step
+from stndt_jax.training.restore import TrainedModel, TrainedRun
 
 
 def recording(seed: int = 0, *, gaps: bool = False, forward: int = 2) -> SpikeData:

@@ -24,7 +24,7 @@ import jax
 import numpy as np
 
 from stndt_jax.data import hdf5, synthetic
-from stndt_jax.evaluation import evaluate
+from stndt_jax.training import restore
 
 STARTED = ("training from newly initialised", "continuing from")
 
@@ -106,7 +106,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 def compare(a: Path, b: Path) -> bool:
     """Prints what is the same of two finished runs; true if everything is."""
-    one, other = (evaluate.load(path) for path in (a, b))
+    one, other = (restore.load(path) for path in (a, b))
     parts = {
         "weights": (one.members.state.params, other.members.state.params),
         "optimizer state": (one.members.state.opt_state, other.members.state.opt_state),

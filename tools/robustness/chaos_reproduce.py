@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 from helpers import nwb_files
 
 from stndt_jax.data import hdf5
-from stndt_jax.evaluation import scoring
+from stndt_jax.evaluation import submission
 
 
 def start(folder: Path) -> subprocess.Popen:
@@ -79,8 +79,8 @@ def main() -> int:
             return 1
         print((folder / "work" / "report.md").read_text())
         data = hdf5.read(folder / "work" / "data" / "mc_maze_test.h5")
-        rates = scoring.read_submission(folder / "work" / "test" / "submission.h5", "mc_maze")
-        scoring.check_submission(rates, data)
+        rates = submission.read(folder / "work" / "test" / "submission.h5", "mc_maze")
+        submission.check(rates, data)
         print(f"the submission file fits the test phase: {len(data.eval)} evaluated trials")
         return 0
 

@@ -35,7 +35,7 @@ import numpy as np
 from chaos import command, environment
 from helpers.recordings import small_reach
 
-from stndt_jax.evaluation import evaluate
+from stndt_jax.training import restore
 
 CODES = (0, 2)
 TOLD = ("checkpoint", "damaged", "going on", "scratch", "stndt:", "lost", "left out")
@@ -194,7 +194,7 @@ DAMAGES = (
 
 def finished(run: Path) -> tuple[bytes, list[bytes]]:
     """Everything that a run has come to: all that is in its checkpoint, and its metrics."""
-    leaves = jax.tree.leaves(evaluate.load(run).members)
+    leaves = jax.tree.leaves(restore.load(run).members)
     state = b"".join(np.asarray(leaf).tobytes() for leaf in leaves)
     return state, (run / "metrics.jsonl").read_bytes().splitlines()
 

@@ -38,12 +38,13 @@ import numpy as np
 from fuzz_inputs import Place
 
 from stndt_jax.cli import main as cli
-from stndt_jax.config import loading
+from stndt_jax.config import loading, recording
 from stndt_jax.config import schema as configs
 from stndt_jax.data import hdf5, synthetic
 from stndt_jax.data.trials import SpikeData
-from stndt_jax.evaluation import evaluate, scoring
-from stndt_jax.plotting import recording, style
+from stndt_jax.evaluation import evaluate, submission
+from stndt_jax.plotting import recording as recording_figure
+from stndt_jax.plotting import style
 from stndt_jax.runs import checkpoint, directory
 from stndt_jax.runs.checkpoint import Checkpoints
 from stndt_jax.training import batches, loop, population, step
@@ -78,7 +79,7 @@ def make_place(folder: Path) -> Place:
     hdf5.write(data, place.source)
     hdf5.write_targets(data, place.targets)
     config = loading.load(place.settings(place.source, place.targets))
-    data = evaluate.read_data(config)
+    data = recording.read(config)
     directory.make(place.run)
     directory.open_run(place.run, config, data)
     members, _ = _fresh(config, data)
@@ -94,8 +95,8 @@ def make_place(folder: Path) -> Place:
         split: np.full(trials.counts(dims.bins_forward, dims.heldout).shape, 0.5, np.float32)
         for split, trials in (("train", data.train), ("eval", data.eval))
     }
-    scoring.write_submission(
-        place.submission, data.name, evaluate.submission(rates, dims), bin_ms=data.bin_ms
+    submission.write(
+        place.submission, data.name, submission.of_rates(rates, dims), bin_ms=data.bin_ms
     )
     return place
 
@@ -124,7 +125,7 @@ class _Portion:
 def stand_ins(place: Place) -> Iterator[None]:
     """Everything that is compiled, replaced; what is read, checked, told and written stays."""
     config = loading.load(place.settings(place.source, place.targets))
-    known, arch = _fresh(config, evaluate.read_data(config))
+    known, arch = _fresh(config, recording.read(config))
     real_init, real_make, real_load = population.make_init, synthetic.make, checkpoint.ocp.load
 
     def make_init(asked: step.Arch, *rest: Any) -> Callable:
@@ -155,7 +156,7 @@ def stand_ins(place: Place) -> Iterator[None]:
         mock.patch.object(evaluate, "rates", rates),
         mock.patch.object(synthetic, "make", make),
         mock.patch.object(directory, "_commit", lambda: None),
-        mock.patch.object(recording, "recording", lambda *_, **__: None),
+        mock.patch.object(recording_figure, "recording", lambda *_, **__: None),
         mock.patch.object(style, "save", lambda *_: []),
     ):
         yield
