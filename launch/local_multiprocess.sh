@@ -4,11 +4,11 @@
 #   launch/local_multiprocess.sh 2 stndt train --config=mc_maze --workdir=runs/maze ...
 #
 # Process i gets GPU i, unless CUDA_VISIBLE_DEVICES is set. On CPUs give each some devices with
-# XLA_FLAGS=--xla_force_host_platform_device_count=4. SIGTERM and SIGINT go to all of them: they
-# save, and the same command goes on. DRY_RUN=1 shows the commands.
+# XLA_FLAGS=--xla_force_host_platform_device_count=4. SIGTERM and SIGINT are passed on to all of them:
+# they save, and the same command resumes. DRY_RUN=1 prints the commands.
 set -euo pipefail
 
-processes=${1:?"how many processes?"}
+processes=${1:?"give the number of processes"}
 shift
 export STNDT_PROCESSES=$processes
 export STNDT_COORDINATOR=${STNDT_COORDINATOR:-localhost:$((20000 + RANDOM % 10000))}
@@ -27,7 +27,7 @@ for ((i = 0; i < processes; i++)); do
     pids+=($!)
 done
 
-# wait returns early when a signal comes, so each is waited for until it is gone.
+# A signal interrupts wait, so repeat it until the process has ended.
 code=0
 for pid in "${pids[@]}"; do
     one=0

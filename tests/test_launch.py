@@ -109,7 +109,7 @@ def test_a_failure_is_not_queued_again(record: Path) -> None:
 
 
 def test_tpu(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "name the TPU" in run("tpu_vm.sh").stderr
+    assert "name of the TPU" in run("tpu_vm.sh").stderr
     monkeypatch.setenv("TPU", "slice")
     monkeypatch.setenv("ZONE", "z")
     assert run("tpu_vm.sh", "--config=tiny", "--workdir=a b").returncode == 0
