@@ -67,12 +67,15 @@ def test_what_a_continuous_recording_must_be():
     x = np.zeros((100, 4), np.uint8)
     for options, message in (
         ({"window": 30}, "must hold a window of 30 bins"),
-        ({"window": 10, "overlap": 10}, "needs windows longer than 10 bins"),
+        (
+            {"window": 10, "overlap": 10},
+            "an overlap of 10 bins does not fit windows of 10 bins; choose 0 to 9",
+        ),
         ({"window": 10, "behavior": np.zeros((99, 2))}, r"behavior has shape \(99, 2\)"),
     ):
         with pytest.raises(UserError, match=message):
             arrays.from_continuous(x, bin_ms=5, **options)
-    with pytest.raises(UserError, match="a continuous recording has"):
+    with pytest.raises(UserError, match="for a continuous recording"):
         arrays.from_continuous(x[None], bin_ms=5, window=10)
 
 
@@ -124,8 +127,15 @@ def test_lfads_files_may_hold_less(tmp_path):
     ("changes", "message"),
     [
         ({"valid_data": None}, "valid_data missing"),
-        ({"valid_data": np.zeros((3, 5, 4))}, "alike but for trials"),
-        ({"valid_inds": np.arange(2)}, "valid_inds holds 2 places, but valid_data 3 trials"),
+        ({"valid_data": np.zeros((3, 5, 4))}, "with the same bins and neurons"),
+        (
+            {"valid_truth": np.zeros((3, 5, 4))},
+            r"train_truth has shape .* and valid_truth \(3, 5, 4",
+        ),
+        (
+            {"valid_inds": np.arange(2)},
+            "valid_inds holds 2 positions, but valid_data holds 3 trial",
+        ),
     ],
 )
 def test_broken_lfads_files(changes, message, tmp_path):

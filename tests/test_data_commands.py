@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import warnings
@@ -14,7 +15,8 @@ import pytest
 from stndt_jax.cli import main
 from stndt_jax.data import dandi, hdf5, nlb, synthetic
 
-nwb_files = pytest.importorskip("nwb_files", reason="needs pynwb")
+pytest.importorskip("pynwb", reason="needs pynwb")
+nwb_files = importlib.import_module("helpers.nwb_files")
 
 
 def stndt(*argv: object) -> int:
@@ -231,7 +233,7 @@ MISTAKES = {
         "mc_mase is nothing that can be prepared; choose",
     ),
     "flags missing": (["prepare", "custom", "--nwb=x"], "--out and --align and --window missing"),
-    "no folder": (["prepare", "mc_maze", "--nwb=nowhere", "--out=x"], "nowhere is no folder; give"),
+    "no folder": (["prepare", "mc_maze", "--nwb=nowhere", "--out=x"], "nowhere is not a folder; give"),
     "no file": (["inspect", "nowhere.nwb"], "nowhere.nwb: no such file"),
     "window": (
         ["prepare", "custom", "--nwb=x", "--align=y", "--window=-250", "--out=z"],

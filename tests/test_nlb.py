@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import warnings
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 from stndt_jax.data import hdf5, nlb
 from stndt_jax.errors import UserError
 
-nwb_files = pytest.importorskip("nwb_files", reason="needs pynwb")
+pytest.importorskip("pynwb", reason="needs pynwb")
+nwb_files = importlib.import_module("helpers.nwb_files")
 make_tensors = pytest.importorskip("nlb_tools.make_tensors", reason="needs nlb_tools")
 nwb_interface = pytest.importorskip("nlb_tools.nwb_interface", reason="needs nlb_tools")
 
@@ -212,7 +214,7 @@ BROKEN = {
     ),
     "two units of one id": (
         lambda f: _put(f, "units/id", np.array([0, 1, 2, 3, 4, 5, 6, 6])),
-        "units: id 6 stands in 2 rows",
+        "units: 2 rows have the id 6",
     ),
     "no such trials": (
         lambda f: _put(f, "intervals/trials/split", np.array([b"train"] * 24)),
@@ -272,5 +274,5 @@ def test_units_of_two_recordings_are_refused(folders, tmp_path):
 def test_what_the_benchmark_does_not_have(options, message, folders):
     with pytest.raises(UserError, match=message):
         nlb.prepare("mc_rtt", folders["mc_rtt"], **options)
-    with pytest.raises(UserError, match="mc_mace is no data set of the benchmark; it has mc_maze"):
+    with pytest.raises(UserError, match="mc_mace is no data set of the benchmark; choose one of mc_maze"):
         nlb.prepare("mc_mace", folders["mc_rtt"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from stndt_jax.data.nwb import open_nwb
 from stndt_jax.data.nwb_trials import Cut
 from stndt_jax.errors import UserError
 
-nwb_files = pytest.importorskip("nwb_files", reason="needs pynwb")
+pytest.importorskip("pynwb", reason="needs pynwb")
+nwb_files = importlib.import_module("helpers.nwb_files")
 
 CUT = Cut(align="cue_time", window_ms=(-250.0, 450.0), bin_ms=10.0, behavior="hand")
 
@@ -131,7 +133,7 @@ def test_warnings_tell_what_is_left_out(recording):
     path, _ = recording
     with pytest.warns(UserWarning) as caught:
         nwb_trials.prepare(path, CUT)
-    assert any("is unknown in" in str(w.message) for w in caught)
+    assert any("is missing in" in str(w.message) for w in caught)
 
 
 def _edit(path: Path, tmp_path: Path, edit) -> Path:
@@ -180,15 +182,15 @@ BROKEN = {
     "elsewhere": (_no_intervals, {}, "none of the .* spikes falls into a window"),
     "NaN spike": (_nan, {}, "the spike times of unit 10 hold nan at 5"),
     "unsorted": (_unsorted, {}, "the spike times of unit 10 are not in order"),
-    "NaN behaviour": (_nan_behavior, {}, "hand has no known value in any window"),
+    "NaN behaviour": (_nan_behavior, {}, "hand has no value in any window"),
     "series": (_nothing, {"behavior": "hand_vel"}, "no series hand_vel; series: behavior/Pos"),
     "empty split": (
         _nothing, {"split_column": "kind"},
         r"column kind has no trial to train, which is train; values: 0 \(7\), 1 \(7\), 2 \(6\)",
     ),
     "held-out column": (_nothing, {"heldout_column": "quality"}, "units has no column quality"),
-    "window": (_nothing, {"window_ms": (450.0, -250.0)}, "must end after it begins"),
-    "bins": (_nothing, {"bin_ms": 9.0}, "700 ms long, no whole number of bins of 9 ms"),
+    "window": (_nothing, {"window_ms": (450.0, -250.0)}, "its end must be after its begin"),
+    "bins": (_nothing, {"bin_ms": 9.0}, "700 ms long, which is not a whole number of bins of 9 ms"),
     "outside": (_nothing, {"window_ms": (-9e6, -8e6)}, "fits into the recording"),
 }  # fmt: skip
 
@@ -242,7 +244,7 @@ def test_series_are_read_piece_by_piece(tmp_path, monkeypatch):
     with pynwb.NWBHDF5IO(tmp_path / "x.nwb", "w") as io:
         io.write(file)
     for mark in (1, 7, 64, 1000):
-        monkeypatch.setattr(nwb, "MARK", mark)
+        monkeypatch.setattr(nwb, "INDEX_STRIDE", mark)
         with open_nwb(tmp_path / "x.nwb") as found:
             series = found.one_series("x")
             for low, high in (

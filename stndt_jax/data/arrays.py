@@ -1,12 +1,12 @@
-"""Arrays that are not yet trials: continuous recordings, `.npy` files, LFADS' HDF5.
+"""Recordings from arrays without trials, numpy files and the HDF5 files of LFADS.
 
-A continuous recording is chopped into windows that overlap; rates of the windows are merged
-into one array again.
+A continuous recording is chopped into overlapping windows, which take the role of trials; rates
+of the windows are merged into one array again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,31 @@ from stndt_jax.data.validation import Group, load_numpy, open_hdf5
 from stndt_jax.errors import UserError
 from stndt_jax.types import Float, Int, NDArray, Shaped
 
-# LFADS' words for the two splits, and for what it stores of each.
+# LFADS' names of the training and the evaluated trials.
 LFADS_SPLITS = ("train", "valid")
 
 
 def window_starts(bins: int, window: int, overlap: int) -> Int[NDArray, " R"]:
-    """First bins of the windows that cover a recording; the last one ends where it ends.
+    """First bins of the windows that cover a recording.
 
-    Neighbours share `overlap` bins, the last two as many more as it takes.
+    Neighbouring windows share ``overlap`` bins; the last one ends with the recording and may share
+    more.
+
+    Args:
+      bins: bins of the recording.
+      window: bins of a window.
+      overlap: bins that neighbouring windows share.
 
     Raises:
-        UserError: a window longer than the recording, or an overlap no shorter than a window.
+      UserError: the window is longer than the recording, or the overlap not shorter than a window.
     """
     if not 0 < window <= bins:
         raise UserError(f"a window of {window} bins does not fit into {bins}; choose 1 to {bins}")
     if not 0 <= overlap < window:
-        raise UserError(f"an overlap of {overlap} bins needs windows longer than {window} bins")
+        raise UserError(
+            f"an overlap of {overlap} bins does not fit windows of {window} bins; choose 0 to "
+            f"{window - 1}"
+        )
     starts = np.arange(0, bins - window + 1, window - overlap)
     return starts if starts[-1] + window == bins else np.append(starts, bins - window)
 
@@ -41,33 +50,39 @@ def window_starts(bins: int, window: int, overlap: int) -> Int[NDArray, " R"]:
 def chop(
     x_SD: Shaped[NDArray, "S D"], window: int, starts_R: Int[NDArray, " R"]
 ) -> Shaped[NDArray, "R T D"]:
-    """The windows of an array over time, S bins long."""
+    """The windows of an array over time.
+
+    Args:
+      x_SD: values in all bins of the recording.
+      window: T, bins of a window.
+      starts_R: first bin of every window.
+    """
     return np.stack([x_SD[first : first + window] for first in starts_R])
 
 
 def merge(
     x_RTD: Float[NDArray, "R T D"], starts_R: Int[NDArray, " R"], bins: int
 ) -> Float[NDArray, "S D"]:
-    """Windows merged into one array over time.
+    """Merges windows into one array over time.
 
-    Where windows overlap, a bin is a weighted mean; a window's weight falls linearly towards its
-    ends, where a model sees less of what surrounds a bin.
+    Where windows overlap, a bin is a weighted mean. A window's weight falls linearly towards its
+    ends, where a model sees less of a bin's context.
 
     Args:
-        x_RTD: values in the windows; NaN where there are none.
-        starts_R: first bin of every window.
-        bins: S, bins of the whole.
+      x_RTD: values in the windows; NaN where missing.
+      starts_R: first bin of every window.
+      bins: S, bins of the recording.
 
     Returns:
-        The values, NaN in bins that no window covers.
+      The values, NaN in bins that no window covers.
     """
     _, T, D = x_RTD.shape
     weight_TD = np.minimum(np.arange(1.0, T + 1), np.arange(T, 0.0, -1))[:, None]
     sums_SD, weights_SD = np.zeros((bins, D)), np.zeros((bins, D))
     for x_TD, first in zip(x_RTD, starts_R, strict=True):
-        known_TD = np.isfinite(x_TD)
-        sums_SD[first : first + T] += weight_TD * np.where(known_TD, x_TD, 0)
-        weights_SD[first : first + T] += weight_TD * known_TD
+        finite_TD = np.isfinite(x_TD)
+        sums_SD[first : first + T] += weight_TD * np.where(finite_TD, x_TD, 0)
+        weights_SD[first : first + T] += weight_TD * finite_TD
     return np.where(weights_SD > 0, sums_SD / np.maximum(weights_SD, 1), np.nan)
 
 
@@ -81,31 +96,33 @@ def from_continuous(
     behavior: NDArray | None = None,
     **options: Any,
 ) -> SpikeData:
-    """A recording without trials, chopped into windows.
+    """Makes a recording from continuous arrays, chopped into windows.
 
     The last part of the recording is evaluated. No window crosses into it, so that no bin is
     both trained on and evaluated.
 
     Args:
-        spikes: spike counts (bins, neurons); NaN where not recorded.
-        bin_ms: bin width, ms.
-        window: bins of a window.
-        overlap: bins that neighbouring windows share.
-        evaluated: fraction of the recording, at its end, to evaluate.
-        behavior: values (bins, dimensions).
-        options: of `SpikeData.from_arrays`.
+      spikes: spike counts (bins, neurons); NaN where not recorded.
+      bin_ms: bin width, ms.
+      window: bins of a window.
+      overlap: bins that neighbouring windows share.
+      evaluated: fraction of the recording, at its end, to evaluate.
+      behavior: values (bins, dimensions).
+      **options: options of ``SpikeData.from_arrays``.
 
     Raises:
-        UserError: a part of the recording is shorter than a window, or as `from_arrays`.
+      UserError: a part of the recording is shorter than a window; or see ``from_arrays``.
     """
     if spikes.ndim != 2:
-        raise UserError(f"spikes have shape {spikes.shape}; a continuous recording has (bins, N)")
+        raise UserError(
+            f"spikes have shape {spikes.shape}; give (bins, neurons) for a continuous recording"
+        )
     bins = len(spikes)
     edge = round(bins * (1 - evaluated))
     if not window <= min(edge, bins - edge):
         raise UserError(
             f"the recording's {bins} bins are split into {edge} to train on and {bins - edge} to "
-            f"evaluate, which must hold a window of {window} bins each; choose a shorter window "
+            f"evaluate, and each part must hold a window of {window} bins; choose a shorter window "
             "or another split"
         )
     first = window_starts(edge, window, overlap)
@@ -113,7 +130,9 @@ def from_continuous(
     starts_R = np.concatenate([first, last])
     if behavior is not None:
         if behavior.ndim != 2 or len(behavior) != bins:
-            raise UserError(f"behavior has shape {behavior.shape}; the spikes demand ({bins}, D)")
+            raise UserError(
+                f"behavior has shape {behavior.shape}, but the spikes require ({bins}, dimensions)"
+            )
         options["behavior"] = chop(behavior, window, starts_R)
     return SpikeData.from_arrays(
         chop(spikes, window, starts_R),
@@ -125,10 +144,10 @@ def from_continuous(
 
 
 def load(path: str | Path) -> NDArray | list[NDArray]:
-    """Reads an array from a `.npy` file, or one array a trial from an `.npz` file.
+    """Reads the array of a ``.npy`` file, or one array per trial of an ``.npz`` file.
 
     Raises:
-        UserError: no such file, or it is none of the two.
+      UserError: the file is missing, damaged, or of another format.
     """
     found = load_numpy(path)
     return list(found.values()) if isinstance(found, dict) else found
@@ -137,55 +156,35 @@ def load(path: str | Path) -> NDArray | list[NDArray]:
 def from_lfads(
     path: str | Path, *, bin_ms: float, name: str | None = None, **options: Any
 ) -> SpikeData:
-    """A recording from the HDF5 file that LFADS reads.
+    """Makes a recording from the HDF5 file that LFADS reads.
 
-    `train_data` and `valid_data` are counts (trials, bins, neurons); `train_truth` and
-    `valid_truth`, divided by `conversion_factor`, true rates in counts per bin; `train_inds`
-    and `valid_inds`, or `*_idx`, the place of each trial in the recording. Trials come in that
-    order where the file tells it, and the validation trials are evaluated.
+    ``train_data`` and ``valid_data`` are counts (trials, bins, neurons). ``train_truth`` and
+    ``valid_truth``, divided by ``conversion_factor``, are true rates, expected counts per bin.
+    ``train_inds`` and ``valid_inds``, or ``*_idx``, are the positions of the trials in the
+    recording; with them, trials come in that order. The validation trials are evaluated.
 
     Args:
-        path: HDF5 file.
-        bin_ms: bin width, ms, which the file does not tell.
-        name: name of the recording; default the file's own.
-        options: of `SpikeData.from_arrays`; not `evaluated`.
+      path: HDF5 file.
+      bin_ms: bin width, ms, which the file does not contain.
+      name: name of the recording; default the file's own.
+      **options: options of ``SpikeData.from_arrays``, except ``evaluated``.
 
     Raises:
-        UserError: a key is missing, or arrays do not fit together.
+      UserError: a key is missing, or arrays do not fit together.
     """
     path = Path(path)
     with open_hdf5(path) as file:
         group = Group(path, file, None)
         group.require([f"{split}_data" for split in LFADS_SPLITS], "LFADS' files hold both")
-        spikes = {split: group.numbers(f"{split}_data") for split in LFADS_SPLITS}
-        truth = {
-            split: group.numbers(f"{split}_truth")
-            for split in LFADS_SPLITS
-            if f"{split}_truth" in group.keys
-        }
-        places = {split: _place(group, split) for split in LFADS_SPLITS}
-        scale = group.numbers("conversion_factor") if "conversion_factor" in group.keys else 1.0
-    shapes = {split: x.shape[1:] for split, x in spikes.items()}
-    if len(set(shapes.values())) > 1 or any(x.ndim != 3 for x in spikes.values()):
-        raise UserError(
-            f"{path}: train_data has shape {spikes['train'].shape} and valid_data "
-            f"{spikes['valid'].shape}; both must be (trials, bins, neurons), alike but for trials"
-        )
-    number = len(spikes["train"])
-    order = np.arange(number + len(spikes["valid"]))
-    told = [places[split] for split in LFADS_SPLITS]
-    if all(place is not None for place in told):
-        order = np.argsort(_joined(path, spikes, told), kind="stable")
-    rates = None
-    if len(truth) == 2:
-        # The factor brings LFADS' truth to the scale of its counts.
-        rates = np.concatenate([truth[split] for split in LFADS_SPLITS])[order] / scale
+        spikes = _lfads_pair(group, "data")
+        rates = _lfads_rates(group)
+        order = _lfads_order(group, [len(x) for x in spikes])
     return SpikeData.from_arrays(
-        np.concatenate([spikes[split] for split in LFADS_SPLITS])[order],
+        np.concatenate(spikes)[order],
         bin_ms=bin_ms,
         name=name or path.stem,
-        evaluated=np.flatnonzero(order >= number),
-        rates=rates,
+        evaluated=np.flatnonzero(order >= len(spikes[0])),
+        rates=None if rates is None else rates[order],
         **options,
     )
 
@@ -198,19 +197,42 @@ def is_lfads(path: str | Path) -> bool:
         return all(f"{split}_data" in file for split in LFADS_SPLITS)
 
 
-def _place(group: Group, split: str) -> NDArray | None:
-    keys = (f"{split}_inds", f"{split}_idx")
-    return next((group.numbers(key) for key in keys if key in group.keys), None)
+def _lfads_pair(group: Group, what: str) -> list[NDArray]:
+    """Reads an array of the training and one of the validation trials."""
+    train, valid = (group.numbers(f"{split}_{what}") for split in LFADS_SPLITS)
+    if train.ndim != 3 or valid.ndim != 3 or train.shape[1:] != valid.shape[1:]:
+        raise UserError(
+            f"{group.path}: train_{what} has shape {train.shape} and valid_{what} {valid.shape}; "
+            "both must be (trials, bins, neurons) with the same bins and neurons"
+        )
+    return [train, valid]
 
 
-def _joined(
-    path: Path, spikes: Mapping[str, NDArray], told: Sequence[NDArray | None]
-) -> Int[NDArray, " R"]:
-    rows = [np.ravel(place) for place in told if place is not None]
-    for split, row in zip(LFADS_SPLITS, rows, strict=True):
-        if len(row) != len(spikes[split]):
+def _lfads_rates(group: Group) -> Float[NDArray, "R T N"] | None:
+    """True rates, expected counts per bin, training trials first; None unless both are there."""
+    if not all(f"{split}_truth" in group.keys for split in LFADS_SPLITS):
+        return None
+    # The factor scales counts to LFADS' truth.
+    scale = group.numbers("conversion_factor") if "conversion_factor" in group.keys else 1.0
+    return np.concatenate(_lfads_pair(group, "truth")) / scale
+
+
+def _lfads_order(group: Group, trials: Sequence[int]) -> Int[NDArray, " R"]:
+    """Indices of the training, then validation trials, in the order of the recording."""
+    keys = [
+        next((key for key in (f"{split}_inds", f"{split}_idx") if key in group.keys), None)
+        for split in LFADS_SPLITS
+    ]
+    present = [key for key in keys if key is not None]
+    if len(present) < len(keys):
+        return np.arange(sum(trials))
+    positions = []
+    for key, split, number in zip(present, LFADS_SPLITS, trials, strict=True):
+        position = np.ravel(group.numbers(key))
+        if len(position) != number:
             raise UserError(
-                f"{path}: {split}_inds holds {len(row)} places, but {split}_data "
-                f"{len(spikes[split])} trials; give one place a trial"
+                f"{group.where(key)} holds {len(position)} positions, but {split}_data holds "
+                f"{number} trials; give one position per trial"
             )
-    return np.concatenate(rows).astype(np.int64)
+        positions.append(position)
+    return np.argsort(np.concatenate(positions).astype(np.int64), kind="stable")

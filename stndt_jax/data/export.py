@@ -1,12 +1,12 @@
-"""Inferred rates in the formats of other tools: NWB, NetCDF through xarray, HDF5.
+"""Export of inferred rates to NWB, NetCDF (through xarray) and HDF5.
 
-Rates leave as they are, expected counts per bin, with the width of a bin beside them. Where the
-windows of a recording are known in time and overlap, as those of a chopped continuous recording,
-they are merged first.
+Rates are exported as expected counts per bin, together with the bin width. Windows that cover a
+continuous recording are merged first; this needs the times of the trials.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ import numpy as np
 
 from stndt_jax import __version__, files
 from stndt_jax.data.arrays import merge
-from stndt_jax.data.trials import SpikeData
+from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.data.validation import write_group
 from stndt_jax.errors import UserError
 from stndt_jax.types import Bool, Float, Int, NDArray
@@ -30,17 +30,17 @@ ENDINGS = (".nwb", ".nc", ".h5")
 
 @dataclass(frozen=True)
 class Rates:
-    """Rates of all trials, or of a whole recording.
+    """Rates of all trials, or of a continuous recording.
 
     Attributes:
-        rates: expected counts per bin (trials, bins, neurons), trials to train on first; of a
-            recording that was merged (1, bins, neurons), NaN where it was not inferred.
-        starts: time of the first bin of every trial, s; None where unknown.
-        evaluated: which of the trials were evaluated; None after merging.
-        units: identifier of every neuron.
-        heldout: which of the neurons were held out.
-        bin_ms: bin width, ms.
-        provenance: where the rates come from.
+      rates: expected counts per bin, training trials first; NaN in bins without rates. A
+        continuous recording is one trial.
+      starts: time of the first bin of every trial, s; None if unknown.
+      evaluated: which trials were evaluated; None for a continuous recording.
+      units: identifier of every neuron.
+      heldout: which neurons were held out.
+      bin_ms: bin width, ms.
+      provenance: where the rates come from, as text by key.
     """
 
     rates: Float[NDArray, "R T N"]
@@ -55,79 +55,103 @@ class Rates:
 def collect(
     submission: Mapping[str, NDArray], data: SpikeData, provenance: Mapping[str, str]
 ) -> Rates:
-    """The rates of a submission, with what the recording knows of them.
+    """Combines the rates of a submission with times, units and splits of the recording.
 
-    Padding of short trials becomes NaN.
+    Bins in which nothing was recorded (padding of short trials) become NaN.
 
     Args:
-        submission: rates under the benchmark's keys, as `evaluate` writes them.
-        data: the recording they were inferred from.
-        provenance: what to say about their origin, by key.
+      submission: rates under the benchmark's keys, as ``evaluate`` writes them.
+      data: the recording from which they were inferred.
+      provenance: where the rates come from, as text by key.
     """
-    blocks = []
-    for split, trials in (("train", data.train), ("eval", data.eval)):
-        # Forward rates of training trials may be missing, of all neurons or of some.
-        forward = [f"{split}_rates_{n}_forward" for n in ("heldin", "heldout")]
-        times = ["", "_forward"] if all(key in submission for key in forward) else [""]
-        rates_RTN = np.concatenate(
-            [
-                np.concatenate(
-                    [submission[f"{split}_rates_{n}{t}"] for n in ("heldin", "heldout")], -1
-                )
-                for t in times
-            ],
-            axis=1,
-        ).astype(np.float64)
-        if data.gaps and trials.recorded is not None:
-            T = rates_RTN.shape[1]
-            padded = ~trials.recorded[:, :T].any(axis=2)
-            rates_RTN[padded] = np.nan
-        blocks.append(rates_RTN)
-    bins = max(x.shape[1] for x in blocks)
-    whole = [_extended(x, bins) for x in blocks]
-    starts = [trials.starts for trials in (data.train, data.eval)]
+    splits = {"train": data.train, "eval": data.eval}
+    rates = [_split_rates(submission, split, trials, data) for split, trials in splits.items()]
+    bins = max(rates_RTN.shape[1] for rates_RTN in rates)
+    starts = [trials.starts for trials in splits.values() if trials.starts is not None]
     found = Rates(
-        np.concatenate(whole),
-        None if any(s is None for s in starts) else np.concatenate(starts),  # type: ignore[arg-type]
-        np.arange(sum(map(len, whole))) >= len(whole[0]),
-        np.arange(data.neurons) if data.units is None else data.units,
-        np.arange(data.neurons) >= data.heldin,
-        data.bin_ms,
-        {"software": f"stndt_jax {__version__}", "recording": data.name, **provenance},
+        rates=np.concatenate([_extended(rates_RTN, bins) for rates_RTN in rates]),
+        starts=np.concatenate(starts) if len(starts) == len(splits) else None,
+        evaluated=np.repeat([False, True], [len(rates_RTN) for rates_RTN in rates]),
+        units=np.arange(data.neurons) if data.units is None else data.units,
+        heldout=np.arange(data.neurons) >= data.heldin,
+        bin_ms=data.bin_ms,
+        provenance={"software": f"stndt_jax {__version__}", "recording": data.name, **provenance},
     )
-    return merged(found) if _overlap(found) else found
+    return merged(found) if _is_continuous(found) else found
 
 
 def merged(rates: Rates) -> Rates:
-    """Windows of one recording as one."""
+    """Merges windows of one continuous recording, which must have times, into one trial."""
     assert rates.starts is not None
     first = rates.starts.min()
     starts_R = np.round((rates.starts - first) * 1000.0 / rates.bin_ms).astype(int)
     bins = int(starts_R.max()) + rates.rates.shape[1]
-    whole = merge(rates.rates, starts_R, bins)[None]
-    return Rates(
-        whole, np.array([first]), None, rates.units, rates.heldout, rates.bin_ms, rates.provenance
+    return dataclasses.replace(
+        rates,
+        rates=merge(rates.rates, starts_R, bins)[None],
+        starts=np.array([first]),
+        evaluated=None,
     )
 
 
+def _split_rates(
+    submission: Mapping[str, NDArray], split: str, trials: Trials, data: SpikeData
+) -> Float[NDArray, "R T N"]:
+    """The rates of one split; without forward bins unless all neurons have them."""
+    groups = ("heldin", "heldout")
+    has_forward = all(f"{split}_rates_{group}_forward" in submission for group in groups)
+    blocks = [
+        [submission[f"{split}_rates_{group}{time}"] for group in groups]
+        for time in (("", "_forward") if has_forward else ("",))
+    ]
+    rates_RTN = np.concatenate(
+        [np.concatenate(neurons, axis=2) for neurons in blocks], axis=1
+    ).astype(np.float64)
+    if data.gaps and trials.recorded is not None:
+        padding_RT = ~trials.recorded[:, : rates_RTN.shape[1]].any(axis=2)
+        rates_RTN[padding_RT] = np.nan
+    return rates_RTN
+
+
+def _extended(x_RTN: Float[NDArray, "R T N"], bins: int) -> NDArray:
+    """Adds bins of NaN at the end."""
+    return np.pad(x_RTN, ((0, 0), (0, bins - x_RTN.shape[1]), (0, 0)), constant_values=np.nan)
+
+
+def _is_continuous(rates: Rates) -> bool:
+    """Whether the windows lie on one grid of bins and cover the time without a break."""
+    if rates.starts is None or len(rates.starts) < 2:
+        return False
+    steps = np.diff(np.sort(rates.starts)) / (rates.bin_ms / 1000.0)
+    on_grid = np.allclose(steps, np.round(steps), atol=1e-3)
+    return bool(on_grid and np.all(steps <= rates.rates.shape[1] + 1e-3))
+
+
 def write(rates: Rates, path: str | Path) -> None:
-    """Writes rates in the format of the path's ending: `.nwb`, `.nc` or `.h5`.
+    """Writes rates in the format of the path's ending: ``.nwb``, ``.nc`` or ``.h5``.
+
+    An existing NWB file gets the rates added; files of the other formats are replaced.
 
     Raises:
-        UserError: another ending, a package is missing, or it cannot be written there.
+      UserError: another ending, a package is missing, or the file cannot be written.
     """
     path = Path(path)
     writers = {".nwb": _write_nwb, ".nc": _write_netcdf, ".h5": _write_hdf5}
     if path.suffix not in writers:
-        raise UserError(f"{path} ends in none of {', '.join(ENDINGS)}, which tell the format")
+        raise UserError(
+            f"{path} ends in none of {', '.join(ENDINGS)}; choose one of these endings, which "
+            "select the format"
+        )
     writers[path.suffix](rates, path)
 
 
 def to_xarray(rates: Rates) -> Any:
-    """The rates as an `xarray.Dataset` with the dimensions trial, time and unit.
+    """The rates as an ``xarray.Dataset`` with the dimensions trial, time and unit.
+
+    Times are the centres of the bins within a trial, ms.
 
     Raises:
-        UserError: xarray is missing.
+      UserError: xarray is missing.
     """
     try:
         import xarray
@@ -174,10 +198,9 @@ def _write_hdf5(rates: Rates, path: Path) -> None:
 
 
 def _write_nwb(rates: Rates, path: Path) -> None:
-    """Into a processing module: of a file that is there already, or else of a new one."""
+    """Writes a processing module into an existing NWB file or a new one."""
     try:
         import pynwb
-        from hdmf.common import DynamicTable
     except ModuleNotFoundError as error:
         raise UserError(
             f"NWB needs pynwb ({error}); run: pip install 'stndt_jax[export]'"
@@ -185,67 +208,81 @@ def _write_nwb(rates: Rates, path: Path) -> None:
     if rates.starts is None:
         raise UserError(
             f"{path}: an NWB file needs the times of the trials, which the recording does not "
-            "tell; write .nc or .h5, or prepare it from an NWB file or a continuous recording"
+            "contain; write .nc or .h5, or prepare it from an NWB file or a continuous recording"
         )
-    R, T, N = rates.rates.shape
-    width = rates.bin_ms / 1000.0
-    starts_RT = rates.starts[:, None] + np.arange(T) * width
-    order = np.argsort(starts_RT.ravel(), kind="stable")
-    flat = rates.rates.reshape(-1, N)[order]
-    known = np.isfinite(flat).any(axis=1)
     provenance = json.dumps(dict(rates.provenance))
-    series = pynwb.TimeSeries(
-        name="rates",
-        data=flat[known],
-        timestamps=starts_RT.ravel()[order][known] + width / 2,
-        unit=UNIT,
-        description=f"inferred rates; a row a bin of {rates.bin_ms:g} ms, timed by its centre; a "
-        "column a row of the table units",
-        comments=provenance,
-    )
-    units = DynamicTable(name="units", description="the columns of rates")
-    units.add_column("unit_id", "id in the units table of the recording")
-    units.add_column("heldout", "whether the neuron's own spikes were kept from the model")
-    for unit, heldout in zip(rates.units, rates.heldout, strict=True):
-        units.add_row(unit_id=int(unit), heldout=bool(heldout))
-    bins = DynamicTable(name="bins", description=f"trials of rates, in bins of {rates.bin_ms:g} ms")
-    for column, about in (("start_time", "s"), ("stop_time", "s"), ("evaluated", "not trained on")):
-        bins.add_column(column, about)
-    evaluated = np.zeros(R, bool) if rates.evaluated is None else rates.evaluated
-    for start, flag in zip(rates.starts, evaluated, strict=True):
-        stop = float(start) + T * width
-        bins.add_row(start_time=float(start), stop_time=stop, evaluated=bool(flag))
-    there = path.exists()
+    exists = path.exists()
     try:
-        with pynwb.NWBHDF5IO(path, "a" if there else "w") as io:
-            file = io.read() if there else _new_file(pynwb, rates)
+        with pynwb.NWBHDF5IO(path, "a" if exists else "w") as io:
+            file = io.read() if exists else _new_nwb_file(rates)
             if MODULE in file.processing:
-                raise UserError(f"{path} has rates already, in {MODULE}; take a fresh copy")
+                raise UserError(
+                    f"{path} has rates already, in {MODULE}; write to a fresh copy of the file"
+                )
             module = file.create_processing_module(MODULE, f"inferred firing rates; {provenance}")
-            for item in (series, units, bins):
+            for item in (_nwb_series(rates, provenance), _nwb_units(rates), _nwb_trials(rates)):
                 module.add(item)
             io.write(file)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error}; check that it is NWB") from error
 
 
-def _new_file(pynwb: Any, rates: Rates) -> Any:
+def _nwb_series(rates: Rates, provenance: str) -> Any:
+    """The rates as one time series: all bins that have rates, in order of time."""
+    import pynwb
+
+    assert rates.starts is not None
+    _, T, N = rates.rates.shape
+    width = rates.bin_ms / 1000.0
+    times_S = (rates.starts[:, None] + np.arange(T) * width).ravel()
+    order_S = np.argsort(times_S, kind="stable")
+    rates_SN = rates.rates.reshape(-1, N)[order_S]
+    has_rates_S = np.isfinite(rates_SN).any(axis=1)
+    return pynwb.TimeSeries(
+        name="rates",
+        data=rates_SN[has_rates_S],
+        timestamps=times_S[order_S][has_rates_S] + width / 2,
+        unit=UNIT,
+        description=f"inferred rates; each row is a bin of {rates.bin_ms:g} ms, with the time of "
+        "its centre; each column is a row of the table units",
+        comments=provenance,
+    )
+
+
+def _nwb_units(rates: Rates) -> Any:
+    """The columns of the time series."""
+    from hdmf.common import DynamicTable
+
+    units = DynamicTable(name="units", description="the columns of rates")
+    units.add_column("unit_id", "id in the units table of the recording")
+    units.add_column("heldout", "whether the model did not see the neuron's own spikes")
+    for unit, heldout in zip(rates.units, rates.heldout, strict=True):
+        units.add_row(unit_id=int(unit), heldout=bool(heldout))
+    return units
+
+
+def _nwb_trials(rates: Rates) -> Any:
+    """The trials: from when to when, s, and whether they were evaluated."""
+    from hdmf.common import DynamicTable
+
+    assert rates.starts is not None
+    R, T, _ = rates.rates.shape
+    name = f"trials of rates, in bins of {rates.bin_ms:g} ms"
+    trials = DynamicTable(name="bins", description=name)
+    for column, about in (("start_time", "s"), ("stop_time", "s"), ("evaluated", "not trained on")):
+        trials.add_column(column, about)
+    evaluated = np.zeros(R, bool) if rates.evaluated is None else rates.evaluated
+    for start, flag in zip(rates.starts, evaluated, strict=True):
+        stop = float(start) + T * (rates.bin_ms / 1000.0)
+        trials.add_row(start_time=float(start), stop_time=stop, evaluated=bool(flag))
+    return trials
+
+
+def _new_nwb_file(rates: Rates) -> Any:
+    import pynwb
+
     return pynwb.NWBFile(
         session_description=f"firing rates inferred from {rates.provenance['recording']}",
         identifier=f"{rates.provenance['recording']} rates",
         session_start_time=datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC),
     )
-
-
-def _extended(x_RTN: NDArray, bins: int) -> NDArray:
-    return np.pad(x_RTN, ((0, 0), (0, bins - x_RTN.shape[1]), (0, 0)), constant_values=np.nan)
-
-
-def _overlap(rates: Rates) -> bool:
-    """Whether windows lie on one grid of bins and follow one another without a break."""
-    if rates.starts is None or len(rates.starts) < 2:
-        return False
-    width = rates.bin_ms / 1000.0
-    steps = np.diff(np.sort(rates.starts)) / width
-    on_grid = np.allclose(steps, np.round(steps), atol=1e-3)
-    return bool(on_grid and np.all(steps <= rates.rates.shape[1] + 1e-3))

@@ -1,8 +1,8 @@
-"""The seven data sets of the Neural Latents Benchmark, from their NWB files through nlb_tools.
+"""The seven data sets of the Neural Latents Benchmark, made from NWB files by nlb_tools.
 
-Windows, alignment, lags, jitter, decode masks and PSTHs are nlb_tools' own: what is written here
-is what its functions return, in the types in which it stores it. Before it is asked, the files are
-checked for what it would stumble over.
+Windows, alignment, lags, jitter, decode masks and PSTHs are those of nlb_tools: its arrays are
+written unchanged, in the types in which it stores them. The files are checked first, because
+nlb_tools does not explain what is wrong with a file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PHASES = ("val", "test")
 
 
 class Dandiset(NamedTuple):
-    """Where a data set is published."""
+    """Where a data set is published: number and version on the DANDI archive, and its folder."""
 
     number: str
     version: str
@@ -51,14 +51,14 @@ TRAIN_FILE, TEST_FILE = "desc-train", "desc-test"
 
 @dataclass(frozen=True)
 class Tensors:
-    """What nlb_tools makes of a data set.
+    """The arrays that nlb_tools makes from a data set, under its keys.
 
     Attributes:
-        name: of the data set.
-        bin_ms: bin width in ms.
-        inputs: training counts and behaviour, and held-in counts of the evaluated trials.
-        targets: what the evaluated trials are scored against; None in the test phase.
-        notes: what nlb_tools remarked.
+      name: name of the data set.
+      bin_ms: bin width, ms.
+      inputs: training counts and behaviour, and held-in counts of the evaluated trials.
+      targets: what the evaluated trials are scored against; None in the test phase.
+      notes: messages of nlb_tools.
     """
 
     name: str
@@ -68,10 +68,10 @@ class Tensors:
     notes: tuple[str, ...]
 
     def write(self, inputs: Path, targets: Path) -> None:
-        """Writes the input file, and the target file where the targets are known.
+        """Writes the input file and, if there are targets, the target file.
 
         Raises:
-            UserError: they cannot be written there.
+          UserError: a file cannot be written.
         """
         attributes: dict[str, str | float] = {"name": self.name, "bin_ms": float(self.bin_ms)}
         write_group(inputs, None, _stored(self.inputs), attributes)
@@ -81,83 +81,98 @@ class Tensors:
 
 
 def check_name(name: str) -> Dandiset:
-    """The publication of a data set.
+    """Where a data set is published.
 
     Raises:
-        UserError: the benchmark has no data set of this name.
+      UserError: the benchmark has no data set of this name.
     """
     if name not in DATA_SETS:
-        raise UserError(f"{name} is no data set of the benchmark; it has {', '.join(DATA_SETS)}")
+        raise UserError(
+            f"{name} is no data set of the benchmark; choose one of {', '.join(DATA_SETS)}"
+        )
     return DATA_SETS[name]
 
 
 def prepare(
     name: str, folder: str | Path, *, bin_ms: int = 5, phase: str = "val", seed: int = 0
 ) -> Tensors:
-    """Makes the tensors of a data set.
+    """Makes the arrays of a data set.
 
-    In the validation phase, trials of the split `train` train and those of `val` are evaluated,
-    with targets; in the test phase both train and those of `test` are evaluated, whose held-out
-    neurons nobody but the benchmark knows.
+    In the validation phase, the model trains on trials of the split ``train`` and is evaluated on
+    those of ``val``, with targets. In the test phase it trains on both and is evaluated on those
+    of ``test``, whose held-out counts only the benchmark has.
 
     Args:
-        name: of the data set.
-        folder: where its NWB files are, or a folder above.
-        bin_ms: bin width in ms, 5 or 20.
-        phase: "val" or "test".
-        seed: of nlb_tools' jitter, which DMFC_RSG has.
+      name: name of the data set.
+      folder: the folder of its NWB files, or one above it.
+      bin_ms: bin width, 5 or 20 ms.
+      phase: "val" or "test".
+      seed: seed of nlb_tools' jitter, which dmfc_rsg has.
 
     Raises:
-        UserError: nlb_tools or a file is missing, or a file is not as it should be.
+      UserError: nlb_tools or a file is missing, or a file does not hold what is needed.
     """
     check_name(name)
-    for option, value, known in (("bin_ms", bin_ms, BIN_MS), ("phase", phase, PHASES)):
-        if value not in known:
-            raise UserError(f"{option} is {value}; the benchmark has {known[0]} and {known[1]}")
+    for option, value, choices in (("bin_ms", bin_ms, BIN_MS), ("phase", phase, PHASES)):
+        if value not in choices:
+            raise UserError(f"{option} is {value}; choose {choices[0]} or {choices[1]}")
     tools, interface = _nlb_tools()
-    files = find(name, folder, phase)
+    paths = find(name, folder, phase)
     params = tools.PARAMS[name]
-    skip = [_skipped(path, params, test=TEST_FILE in path.name) for path in files]
-    _same_units(files)
-    train: Any = "train" if phase == "val" else ["train", "val"]
+    skipped = [_check_file(path, params, test=TEST_FILE in path.name) for path in paths]
+    _check_same_units(paths)
     notes: list[str] = []
-    with _quiet(interface, notes):
-        # Both files are there: the prefix keeps the test file out where it is not needed.
+    with _captured(interface, notes):
+        # The prefix excludes the test file where it is not needed.
         prefix = f"*{TRAIN_FILE}" if phase == "val" else ""
-        data = _sorted(interface.NWBDataset)(
-            str(files[0].parent), prefix, skip_fields=sorted(set().union(*skip))
+        data = _in_order(interface.NWBDataset)(
+            str(paths[0].parent), prefix, skip_fields=sorted(set().union(*skipped))
         )
         data.resample(bin_ms)
-        common = {"save_file": False, "seed": seed}
         try:
-            inputs = tools.make_train_input_tensors(
-                data, name, train, include_behavior=True, include_forward_pred=True, **common
-            )
-            evaluated = tools.make_eval_input_tensors(data, name, phase, **common)
-            targets = None
-            if phase == "val":
-                targets = tools.make_eval_target_tensors(
-                    data, name, train, phase, include_psth="psth_params" in params, **common
-                )[group_name(name, bin_ms)]
+            inputs, targets = _arrays(tools, data, name, bin_ms, phase, seed)
         except (ValueError, AssertionError) as error:
-            raise UserError(_why_uneven(data, params, files[0], error)) from error
-    inputs["eval_spikes_heldin"] = evaluated["eval_spikes_heldin"]
+            raise UserError(_why_uneven(data, params, paths[0], error)) from error
     return Tensors(name, bin_ms, inputs, targets, tuple(dict.fromkeys(notes)))
+
+
+def _arrays(
+    tools: Any, data: Any, name: str, bin_ms: int, phase: str, seed: int
+) -> tuple[dict[str, NDArray], dict[str, NDArray] | None]:
+    """The inputs and, in the validation phase, the targets, from nlb_tools' functions."""
+    train: Any = "train" if phase == "val" else ["train", "val"]
+    common = {"save_file": False, "seed": seed}
+    inputs = tools.make_train_input_tensors(
+        data, name, train, include_behavior=True, include_forward_pred=True, **common
+    )
+    evaluated = tools.make_eval_input_tensors(data, name, phase, **common)
+    inputs["eval_spikes_heldin"] = evaluated["eval_spikes_heldin"]
+    if phase != "val":
+        return inputs, None
+    targets = tools.make_eval_target_tensors(
+        data, name, train, phase, include_psth="psth_params" in tools.PARAMS[name], **common
+    )
+    return inputs, targets[group_name(name, bin_ms)]
 
 
 def find(name: str, folder: str | Path, phase: str) -> list[Path]:
     """The training file of a data set and, for the test phase, its test file.
 
-    They lie in one folder, the given one or one below it; where several have such files, the one
-    below a folder with the number of the dandiset is taken.
+    Both are in one folder, the given one or one below it. If several folders have such files, the
+    one whose path contains the number of the dandiset is chosen.
+
+    Args:
+      name: name of the data set.
+      folder: the folder of its NWB files, or one above it.
+      phase: "val" or "test".
 
     Raises:
-        UserError: they are not there, or nothing tells which to take.
+      UserError: the files are not there, or several folders have them.
     """
     folder, dandiset = Path(folder), check_name(name)
     layout = f"{dandiset.number}/{dandiset.subject}/*{TRAIN_FILE}*.nwb"
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder; give the one that holds {layout}")
+        raise UserError(f"{folder} is not a folder; give the one that holds {layout}")
     parents = sorted({path.parent for path in folder.rglob(f"*{TRAIN_FILE}*.nwb")})
     if len(parents) > 1:
         parents = [p for p in parents if dandiset.number in p.relative_to(folder).parts] or parents
@@ -165,26 +180,39 @@ def find(name: str, folder: str | Path, phase: str) -> list[Path]:
         what = "several folders with training files: " + ", ".join(map(str, parents))
         raise UserError(
             f"{folder} holds {what if parents else 'no training file'}; {name} is expected as "
-            f"{layout}: stndt download {name} brings it"
+            f"{layout}: download it with stndt download {name}"
         )
     found = []
     for kind in (TRAIN_FILE, TEST_FILE)[: 1 if phase == "val" else 2]:
         files = sorted(parents[0].glob(f"*{kind}*.nwb"))
         if len(files) != 1:
             raise UserError(
-                f"{parents[0]} holds {len(files)} files *{kind}*.nwb; it must hold one of {name}"
+                f"{parents[0]} holds {len(files)} files *{kind}*.nwb; it must hold exactly one, of "
+                f"{name}"
             )
         found += files
     return found
 
 
-def _skipped(path: Path, params: Mapping[str, Any], *, test: bool) -> set[str]:
-    """Checks a file; returns the names, as nlb_tools gives them, of series that nobody needs."""
+def _check_file(path: Path, params: Mapping[str, Any], *, test: bool) -> set[str]:
+    """Checks that a file holds what nlb_tools needs.
+
+    Args:
+      path: NWB file.
+      params: nlb_tools' parameters of the data set.
+      test: whether it is the test file.
+
+    Returns:
+      The time series that are not needed, under the names that nlb_tools gives them.
+
+    Raises:
+      UserError: something is missing or broken.
+    """
     with open_nwb(path) as file:
         _check_trials(file, params, test)
         _check_units(file, test)
         names = {s.name.rsplit("/", 1)[-1] for s in file.series.values()}
-        # A series within a container has the container's name before its own.
+        # The name of a series in a container starts with the name of the container.
         names |= {"_".join(s.name.split("/")[-2:]) for s in file.series.values()}
         field = params["behavior_field"]
         if params["behavior_source"] == "data" and not test:
@@ -215,7 +243,7 @@ def _check_trials(file: NWB, params: Mapping[str, Any], test: bool) -> None:
                 f"{trials.where}: no trial of split {wanted}; splits: {present or 'none'}"
             )
     if not np.isfinite(trials.times(align)).any():
-        raise UserError(f"{trials.where}: column {align} holds no time at all")
+        raise UserError(f"{trials.where}: column {align} has no time in any trial")
 
 
 def _check_units(file: NWB, test: bool) -> None:
@@ -226,11 +254,15 @@ def _check_units(file: NWB, test: bool) -> None:
             f"{units.where}: {int(heldout.sum())} of {len(heldout)} units are held out; "
             "co-smoothing needs some held-out and some held-in ones"
         )
-    ends = [units.observed(row) for row in range(len(units))]
-    if any(interval is None for interval in ends):
-        raise UserError(f"{units.where} have no obs_intervals, which tell when they were recorded")
+    recorded = [units.recorded_intervals(row) for row in range(len(units))]
+    ends = [intervals[-1, 1] for intervals in recorded if intervals is not None]
+    if len(ends) < len(recorded):
+        raise UserError(
+            f"{units.where} has units without obs_intervals, the times when they were recorded; "
+            "take another file"
+        )
     # nlb_tools rounds the end of its table to whole ms.
-    end = round(1e3 * max(interval[-1, 1] for interval in ends if interval is not None)) / 1e3
+    end = round(1e3 * max(ends)) / 1e3
     for row, number in enumerate(units.ids):
         for times in units.spikes(row):
             outside = times[(times < 0) | (times >= end)]
@@ -241,16 +273,16 @@ def _check_units(file: NWB, test: bool) -> None:
                 )
 
 
-def _same_units(files: list[Path]) -> None:
-    """Units of two files are told to be the same ones by their ids."""
+def _check_same_units(paths: list[Path]) -> None:
+    """Raises UserError unless the held-in units of all files have the same ids."""
     ids = []
-    for path in files:
+    for path in paths:
         with open_nwb(path) as file:
             ids.append(file.units.ids[~file.units.flags("heldout")].tolist())
     if ids[0] != ids[-1]:
         raise UserError(
-            f"{files[-1]}: its held-in units have the ids {_few(ids[-1])}, those of "
-            f"{files[0].name} {_few(ids[0])}; take two files of one recording"
+            f"{paths[-1]}: its held-in units have the ids {_few(ids[-1])}, those of "
+            f"{paths[0].name} {_few(ids[0])}; take two files of one recording"
         )
 
 
@@ -259,11 +291,12 @@ def _few(values: list[int]) -> str:
 
 
 def _check_behavior(file: NWB, field: str) -> None:
+    """Raises UserError if a time series is NaN in all trials."""
     series = next(s for s in file.series.values() if s.name.replace("/", "_").endswith(field))
     trials = file.trials
-    first, last = (np.nanmin, np.nanmax)
-    low, high = first(trials.times("start_time")), last(trials.times("stop_time"))
-    _, x_SD = series.between(float(low), float(high))
+    low = float(np.nanmin(trials.times("start_time")))
+    high = float(np.nanmax(trials.times("stop_time")))
+    _, x_SD = series.between(low, high)
     if not np.isfinite(x_SD).any():
         raise UserError(
             f"{file.path}: {series.name} is NaN in all trials, {low:g} to {high:g} s; there is no "
@@ -272,25 +305,25 @@ def _check_behavior(file: NWB, field: str) -> None:
 
 
 def _why_uneven(data: Any, params: Mapping[str, Any], path: Path, error: Exception) -> str:
-    """nlb_tools drops moments in which anything is NaN; trials then differ in length."""
-    holes = {
+    """Why nlb_tools failed: it drops times with any NaN, and trials then differ in length."""
+    missing = {
         str(field): float(data.data[field].isna().any(axis=1).mean())
         for field in data.data.columns.get_level_values(0).unique()
     }
-    found = ", ".join(f"{field} {share:.1%}" for field, share in holes.items() if share > 0)
+    found = ", ".join(f"{field} {part:.1%}" for field, part in missing.items() if part > 0)
     window = params["make_params"]["align_range"]
     return (
         f"{path}: nlb_tools cannot cut trials of one length, {window[0]} to {window[1]} ms around "
-        f"{params['make_params']['align_field']} ({error}); NaN in {found or 'no field'}: trials "
-        "that reach into a gap, or beyond the end of the recording, must have another split, none"
+        f"{params['make_params']['align_field']} ({error}); NaN in {found or 'no field'}: give "
+        "trials that reach into a gap, or beyond the end of the recording, the split none"
     )
 
 
 def _stored(tensors: Mapping[str, NDArray]) -> dict[str, NDArray]:
-    """Arrays in the types in which nlb_tools stores them."""
+    """The arrays in the types in which nlb_tools stores them."""
     short = {"f": np.float32, "i": np.int32}
     return {
-        # Rows of one length come as a two-dimensional array of objects.
+        # nlb_tools returns lists of equal length as a matrix of objects.
         key: ragged([np.asarray(row, np.int64) for row in x])
         if x.dtype == object
         else x.astype(short.get(x.dtype.kind, x.dtype), copy=False)
@@ -303,17 +336,17 @@ def _nlb_tools() -> tuple[ModuleType, ModuleType]:
         from nlb_tools import make_tensors, nwb_interface
     except ModuleNotFoundError as error:
         raise UserError(
-            f"the benchmark's data sets need nlb_tools and what it needs ({error}); run: pip "
+            f"the benchmark's data sets need nlb_tools and its requirements ({error}); run: pip "
             "install 'stndt_jax[nlb]' and then: pip install --no-deps nlb_tools==0.0.4"
         ) from error
     return make_tensors, nwb_interface
 
 
-def _sorted(dataset: type) -> type:
-    """nlb_tools' loader with moments in order.
+def _in_order(dataset: type) -> type:
+    """A loader of nlb_tools with its rows in order of time.
 
-    Behaviour that has gaps comes first in its table, and pandas, since version 2, puts the moments
-    in the gaps behind all others. Where nothing is out of order this changes nothing.
+    If behaviour has gaps, the table starts with it, and pandas 2 and later puts rows in the gaps
+    after all others. A table that is in order is not changed.
     """
 
     class InOrder(dataset):
@@ -325,6 +358,8 @@ def _sorted(dataset: type) -> type:
 
 
 class _Notes(logging.Handler):
+    """Appends log messages to a list."""
+
     def __init__(self, notes: list[str]) -> None:
         super().__init__(logging.WARNING)
         self._notes = notes
@@ -334,11 +369,15 @@ class _Notes(logging.Handler):
 
 
 @contextlib.contextmanager
-def _quiet(interface: Any, notes: list[str]) -> Iterator[None]:
-    """What nlb_tools says goes into notes, and its warnings of what pandas deprecates nowhere.
+def _captured(interface: Any, notes: list[str]) -> Iterator[None]:
+    """Collects what nlb_tools logs and prints, and ignores its warnings (pandas deprecations).
 
-    It smooths the neurons of a PSTH in processes of their own; forked from one that runs JAX they
-    may hang, so that here they take turns.
+    nlb_tools smooths the neurons of a PSTH in forked processes. They may hang if JAX runs in this
+    process, so that here the neurons are smoothed in turn.
+
+    Args:
+      interface: the module ``nlb_tools.nwb_interface``.
+      notes: the messages are appended to it.
     """
     handler, logger = _Notes(notes), logging.getLogger("nlb_tools")
     parallel, propagate = interface._poolmap, logger.propagate

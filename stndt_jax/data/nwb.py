@@ -1,8 +1,8 @@
-"""NWB files, read through HDF5 piece by piece: units, trials, time series.
+"""Reading of NWB files through HDF5: units, trials, time series.
 
-Nothing is read before it is asked for, and spike times come unit by unit, so that a file of many
-gigabytes needs the memory of its largest unit. Any file of NWB 2 will do: no schema beyond the
-standard's is assumed, and no extension has to be installed.
+Data are read lazily and spike times in blocks, so that a file of many gigabytes needs little
+memory. Any NWB 2 file can be read: only the schema of the standard is assumed, and no extension
+has to be installed.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from stndt_jax.data.validation import open_hdf5
 from stndt_jax.errors import UserError
 from stndt_jax.types import Float, Int, NDArray
 
-BLOCK = 1 << 20  # spike times read at once
-MARK = 1 << 14  # distance of the sample times that are kept of a series
+SPIKES_PER_BLOCK = 1 << 20  # spike times read at once
+INDEX_STRIDE = 1 << 14  # samples of a series between two timestamps that are kept in memory
 
 
 @dataclass(frozen=True)
 class Series:
-    """A time series: values at a rate of its own.
+    """A time series, with a sampling rate or a timestamp of every sample.
 
     Attributes:
-        name: its path in the file, without the leading folder of the standard.
-        shape: of its values, samples first.
-        rate: samples/s; None where every sample has its own time.
-        start: time of the first sample, s.
+      name: its path in the file, without the first folder: ``behavior/hand_vel`` for
+        ``processing/behavior/hand_vel``.
+      shape: shape of its values, samples first.
+      rate: samples/s; None if every sample has a timestamp.
+      start: time of the first sample, s.
     """
 
     name: str
@@ -44,29 +45,33 @@ class Series:
 
     @property
     def duration(self) -> float:
-        """Time from the first sample to the last, s."""
+        """Time from the first sample to the last, s; 0 without samples."""
         if self.rate is not None:
             return (self.shape[0] - 1) / self.rate
         return float(self._group["timestamps"][-1]) - self.start if self.shape[0] else 0.0
 
     @cached_property
-    def _marks(self) -> Float[NDArray, " M"]:
-        """Times of every MARK-th sample."""
-        return self._group["timestamps"][::MARK]
+    def _index(self) -> Float[NDArray, " M"]:
+        """The timestamp, s, of every INDEX_STRIDE-th sample."""
+        return self._group["timestamps"][::INDEX_STRIDE]
 
     def between(
         self, start: float, stop: float
     ) -> tuple[Float[NDArray, " S"], Float[NDArray, "S D"]]:
-        """Times (s) and values of the samples from `start` to `stop`, and one beyond either."""
+        """Reads the samples from ``start`` to ``stop``, s, and one more on either side.
+
+        Returns:
+          Times (s) and values of the samples, values with their scale and offset applied.
+        """
         if self.rate is not None:
             first = int(np.floor((start - self.start) * self.rate)) - 1
             last = int(np.ceil((stop - self.start) * self.rate)) + 2
             first, last = (min(max(n, 0), self.shape[0]) for n in (first, last))
             times_S = self.start + np.arange(first, last) / self.rate
         else:
-            # Every MARK-th time is known: only the times between two of them need be read.
-            first = max(int(np.searchsorted(self._marks, start)) - 1, 0) * MARK
-            last = int(np.searchsorted(self._marks, stop, side="right")) * MARK + 1
+            # Only the timestamps between two entries of the index have to be read.
+            first = max(int(np.searchsorted(self._index, start)) - 1, 0) * INDEX_STRIDE
+            last = int(np.searchsorted(self._index, stop, side="right")) * INDEX_STRIDE + 1
             last = min(last, self.shape[0])
             times_S = self._group["timestamps"][first:last]
             low = max(int(np.searchsorted(times_S, start)) - 1, 0)
@@ -79,7 +84,12 @@ class Series:
 
 
 class Table:
-    """The columns of a table of the file; `where` starts every message about it."""
+    """A table of the file.
+
+    Attributes:
+      where: file and name of the table, with which every error message starts.
+      columns: names of the columns.
+    """
 
     def __init__(self, where: str, group: h5py.Group) -> None:
         self.where = where
@@ -92,21 +102,25 @@ class Table:
 
     @property
     def ids(self) -> Int[NDArray, " n"]:
-        """Identifiers of the rows; no two are the same."""
+        """Identifiers of the rows.
+
+        Raises:
+          UserError: two rows have the same one.
+        """
         ids = np.asarray(self._group["id"][()], np.int64)
         values, counts = np.unique(ids, return_counts=True)
         if np.any(counts > 1):
             raise UserError(
-                f"{self.where}: id {values[counts > 1][0]} stands in {counts.max()} rows; give "
+                f"{self.where}: {counts.max()} rows have the id {values[counts > 1][0]}; give "
                 "every row an id of its own"
             )
         return ids
 
     def column(self, name: str) -> NDArray:
-        """A column with one value a row: numbers, booleans or text.
+        """Reads a column with one value per row: numbers, booleans or text.
 
         Raises:
-            UserError: no such column, listing those there are, or not one value a row.
+          UserError: there is no such column, or it holds lists or something else.
         """
         if name not in self.columns:
             plain = ", ".join(n for n in self.columns if f"{n}_index" not in self._group)
@@ -117,18 +131,28 @@ class Table:
         if h5py.check_string_dtype(data.dtype):
             return np.asarray([_text(value) for value in data[()]])
         if data.dtype.kind not in "buif":
-            raise UserError(f"{self.where}: column {name} holds {data.dtype}; name one with values")
+            raise UserError(
+                f"{self.where}: column {name} has type {data.dtype}; name one with numbers or text"
+            )
         return data[()]
 
     def flags(self, name: str) -> NDArray:
-        """A column of true and false, whether stored as booleans or as 0 and 1."""
+        """Reads a column of booleans, stored as such or as 0 and 1.
+
+        Raises:
+          UserError: there is no such column, or it holds other values.
+        """
         x = self.column(name)
         if x.dtype.kind not in "bui" or not np.isin(x, (0, 1)).all():
             raise UserError(f"{self.where}: column {name} must hold true or false in every row")
         return x.astype(bool)
 
     def times(self, name: str) -> Float[NDArray, " n"]:
-        """A column of times, s; NaN where a row has none."""
+        """Reads a column of times, s; NaN where a row has none.
+
+        Raises:
+          UserError: there is no such column, or it holds no numbers.
+        """
         x = self.column(name)
         if x.dtype.kind not in "uif":
             others = ", ".join(n for n in self.columns if n.endswith("_time"))
@@ -139,18 +163,19 @@ class Table:
 
 
 class Units(Table):
-    """The units table, whose rows have spike times and observation intervals."""
+    """The units table; its rows have spike times and observation intervals."""
 
     def spikes(self, row: int) -> Iterator[Float[NDArray, " s"]]:
-        """Spike times of a unit, s, in portions.
+        """Spike times of a unit, s, in blocks.
 
         Raises:
-            UserError: times that are not numbers, or not in order.
+          UserError: a time is not finite, or times are not in order.
         """
         first, last = self._range("spike_times", row)
         before = -np.inf
-        for start in range(first, last, BLOCK):
-            times = self._group["spike_times"][start : min(start + BLOCK, last)].astype(np.float64)
+        for start in range(first, last, SPIKES_PER_BLOCK):
+            stop = min(start + SPIKES_PER_BLOCK, last)
+            times = self._group["spike_times"][start:stop].astype(np.float64)
             what = f"{self.where}: the spike times of unit {self._group['id'][row]}"
             if not np.isfinite(times).all():
                 bad = int(np.argmin(np.isfinite(times)))
@@ -170,8 +195,8 @@ class Units(Table):
         first, last = self._range("spike_times", row)
         return last - first
 
-    def observed(self, row: int) -> Float[NDArray, "i 2"] | None:
-        """The intervals, s, in which a unit was recorded; None where the file tells none."""
+    def recorded_intervals(self, row: int) -> Float[NDArray, "i 2"] | None:
+        """The observation intervals of a unit, s: when it was recorded; None if there are none."""
         if "obs_intervals" not in self._group or "obs_intervals_index" not in self._group:
             return None
         first, last = self._range("obs_intervals", row)
@@ -182,6 +207,7 @@ class Units(Table):
         )
 
     def _range(self, column: str, row: int) -> tuple[int, int]:
+        """First and last index of a row's values in a column of lists."""
         index = self._group[f"{column}_index"]
         return int(index[row - 1]) if row else 0, int(index[row])
 
@@ -190,10 +216,8 @@ class NWB:
     """An open NWB file.
 
     Attributes:
-        path: the file.
-        units: its units table.
-        trials: its trials table.
-        series: its time series by name, `processing/behavior/hand_vel` as `behavior/hand_vel`.
+      path: the file.
+      series: its time series by name, see ``Series``.
     """
 
     def __init__(self, path: Path, file: h5py.File) -> None:
@@ -203,10 +227,10 @@ class NWB:
 
     @property
     def units(self) -> Units:
-        """The units.
+        """The units table.
 
         Raises:
-            UserError: the file holds no spike times.
+          UserError: the file holds no spike times.
         """
         group = self._file.get("units")
         if group is None or "spike_times" not in group or "spike_times_index" not in group:
@@ -218,10 +242,10 @@ class NWB:
 
     @property
     def trials(self) -> Table:
-        """The trials.
+        """The trials table.
 
         Raises:
-            UserError: the file holds none.
+          UserError: the file has none.
         """
         group = self._file.get("intervals/trials")
         if group is None:
@@ -233,10 +257,10 @@ class NWB:
         return Table(f"{self.path}: trials", group)
 
     def one_series(self, name: str) -> Series:
-        """A series by its name, or by the end of it where that is enough.
+        """A series by its name, or by the end of its name if that is unique.
 
         Raises:
-            UserError: no such series, or several.
+          UserError: there is no such series, or several.
         """
         found = [s for key, s in self.series.items() if key == name or key.endswith(f"/{name}")]
         if len(found) != 1:
@@ -250,7 +274,7 @@ class NWB:
     def _find_series(self) -> dict[str, Series]:
         found: dict[str, Series] = {}
 
-        def visit(name: str, item: Any) -> None:
+        def add_series(name: str, item: Any) -> None:
             timed = isinstance(item, h5py.Group) and "data" in item
             if not timed or not ("timestamps" in item or "starting_time" in item):
                 return
@@ -267,23 +291,25 @@ class NWB:
 
         for top in ("acquisition", "processing", "stimulus"):
             if top in self._file:
-                self._file[top].visititems(lambda name, item, top=top: visit(f"{top}/{name}", item))
+                self._file[top].visititems(
+                    lambda name, item, top=top: add_series(f"{top}/{name}", item)
+                )
         return found
 
 
 @contextmanager
 def open_nwb(path: str | Path) -> Iterator[NWB]:
-    """Opens an NWB file to read.
+    """Opens an NWB file for reading.
 
     Raises:
-        UserError: no such file, damaged, or not NWB 2.
+      UserError: the file is missing, damaged, or not NWB 2.
     """
     path = Path(path)
     with open_hdf5(path) as file:
         version = _text(file.attrs.get("nwb_version", ""))
         if not version.startswith("2"):
             kind = f"NWB {version}, but NWB 2 is needed" if version else "HDF5, but not NWB"
-            raise UserError(f"{path} is {kind}; see what it holds with: stndt inspect {path}")
+            raise UserError(f"{path} is {kind}; list its contents with: stndt inspect {path}")
         yield NWB(path, file)
 
 

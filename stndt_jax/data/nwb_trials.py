@@ -1,7 +1,7 @@
-"""Any NWB file to trials: windows around an event, spikes binned, behaviour resampled.
+"""Trials from any NWB file: windows around an event, binned spikes, resampled behaviour.
 
-Times are compared in whole nanoseconds, so that a spike on the edge of a bin belongs to the bin
-that begins there, whatever the last digit of a float says.
+Times are compared in whole nanoseconds, so that a spike on the edge of two bins belongs to the
+second one regardless of rounding errors.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from stndt_jax.data.nwb import Series, Table, Units, open_nwb
 from stndt_jax.data.trials import SpikeData
+from stndt_jax.data.validation import MAX_COUNT
 from stndt_jax.errors import UserError
 from stndt_jax.types import Bool, Float, Int, NDArray
 
+# Values of a split column.
 TRAIN, EVALUATED = ("train",), ("val", "valid", "validation", "eval", "test")
-# Neighbouring samples of behaviour further apart than this many periods have a gap between.
+# Samples of behaviour further apart than this many sampling periods have a gap between them.
 GAP_PERIODS = 1.5
 
 
@@ -28,14 +31,17 @@ class Cut:
     """How trials are cut out of a recording.
 
     Attributes:
-        align: column of the trials table with the time of an event.
-        window_ms: from where to where a trial reaches, relative to the event.
-        bin_ms: bin width.
-        until: column with the time to which the window's end is relative, for trials of unequal
-            length; empty for the event itself.
-        forward_ms: how much of the end of the window is forward bins.
-        behavior: name of a time series; empty for none.
-        lag_ms: how much later than the spikes behaviour is taken.
+      align: column of the trials table with the time of an event.
+      window_ms: begin and end of a trial relative to the event, ms.
+      bin_ms: bin width, ms.
+      until: column of another event, to which the end of the window is relative, for trials of
+        unequal length; empty for the same event.
+      forward_ms: length of the forward bins, at the end of the window, ms.
+      behavior: name of a time series; empty for none.
+      lag_ms: lag of behaviour behind spikes, ms: a bin's behaviour is taken that much later.
+
+    Raises:
+      UserError: a width is not positive, or a length is not a whole number of bins.
     """
 
     align: str
@@ -51,11 +57,12 @@ class Cut:
         if not self.bin_ms > 0:
             raise UserError(f"bin_ms is {self.bin_ms:g}; give the bin width in ms, above 0")
         if not low < high and not self.until:
-            raise UserError(f"window is {low:g} to {high:g} ms; it must end after it begins")
+            raise UserError(f"window is {low:g} to {high:g} ms; its end must be after its begin")
         for what, ms in (("window", high - low), ("forward_ms", self.forward_ms)):
             if not self.until and abs(ms / self.bin_ms - round(ms / self.bin_ms)) > 1e-6:
                 raise UserError(
-                    f"{what} is {ms:g} ms long, no whole number of bins of {self.bin_ms:g} ms"
+                    f"{what} is {ms:g} ms long, which is not a whole number of bins of "
+                    f"{self.bin_ms:g} ms; change one of them"
                 )
 
 
@@ -71,119 +78,125 @@ def prepare(
     condition_column: str = "",
     seed: int = 0,
 ) -> SpikeData:
-    """Trials of an NWB file.
+    """Reads a recording from an NWB file.
 
-    Bins that the units' observation intervals do not cover whole are not valid.
+    Bins that are not completely covered by a unit's observation intervals are not recorded.
 
     Args:
-        path: the NWB file.
-        cut: how trials are cut.
-        name: name of the recording; default the file's own.
-        heldout: fraction of the units to hold out, drawn by the seed.
-        heldout_column: column of the units table that tells them instead.
-        evaluated: fraction of the trials to evaluate, drawn by the seed.
-        split_column: column of the trials table that tells them instead: `train`, and `val` or
-            `test`; trials with any other value are left out.
-        condition_column: column of the trials table whose values are the conditions.
-        seed: of the draws.
+      path: the NWB file.
+      cut: how trials are cut out.
+      name: name of the recording; default the file's own.
+      heldout: fraction of the units to hold out, chosen at random.
+      heldout_column: column of the units table, true for held-out units, instead of ``heldout``.
+      evaluated: fraction of the trials to evaluate, chosen at random.
+      split_column: column of the trials table with ``train``, and ``val`` or ``test``, instead of
+        ``evaluated``; trials with any other value are left out.
+      condition_column: column of the trials table whose values are the conditions.
+      seed: seed of the random choices.
 
     Raises:
-        UserError: the file does not hold what is asked for, or holds it broken.
+      UserError: the file lacks what is needed, or holds values that cannot be right.
 
     Warns:
-        UserWarning: trials are left out, or spikes lie outside the observation intervals.
+      UserWarning: trials or spikes are left out, behaviour is missing, or windows of training and
+        evaluated trials overlap.
     """
     path = Path(path)
     with open_nwb(path) as file:
         units, trials = file.units, file.trials
-        ids = units.ids
-        out: float | NDArray = heldout
+        options: dict[str, Any] = {"heldout": heldout, "evaluated": evaluated, "units": units.ids}
         if heldout_column:
-            out = np.flatnonzero(units.flags(heldout_column))
-            if not 0 < len(out) < len(ids):
-                raise UserError(
-                    f"{units.where}: column {heldout_column} holds out {len(out)} of {len(ids)} "
-                    "units; some must be held out and some held in"
-                )
-        rows, start_R, bins_R = _windows(trials, cut)
-        rows, start_R, bins_R, chosen = _split(trials, split_column, rows, start_R, bins_R)
-        edges = [
-            start + np.round(np.arange(bins + 1) * (cut.bin_ms * 1e6)).astype(np.int64)
-            for start, bins in zip(start_R, bins_R, strict=True)
-        ]
-        counts, seen = _bin(units, edges)
-        kept = [r for r in range(len(rows)) if seen[r].any()]
-        if not kept:
+            options["heldout"] = _heldout(units, heldout_column)
+        windows = _windows(trials, cut)
+        if split_column:
+            windows = _split(trials, split_column, windows)
+        edges = windows.edges(cut.bin_ms)
+        counts, recorded = _bin(units, edges)
+        kept = np.array([r for r, block in enumerate(recorded) if block.any()], int)
+        if not kept.size:
             raise UserError(
-                f"{path}: no unit was recorded in any of the {len(rows)} windows; the observation "
-                f"intervals and {cut.align} must be times of one clock, in s"
+                f"{path}: no unit was recorded in any of the {len(edges)} windows; the observation "
+                f"intervals and {cut.align} must be times of the same clock, in s"
             )
-        _warn_left_out(path, len(rows) - len(kept), "lie outside the observation intervals")
-        behavior = None
+        _warn_left_out(path, len(edges) - kept.size, "lie outside the observation intervals")
+        windows = windows.take(kept)
+        if windows.evaluated is not None:
+            options["evaluated"] = _evaluated(trials, split_column, windows.evaluated)
         if cut.behavior:
             series = file.one_series(cut.behavior)
-            behavior = _behavior(series, [edges[r] for r in kept], cut, path)
-        conditions = None
+            options["behavior"] = _behavior(series, [edges[r] for r in kept], cut, path)
         if condition_column:
-            values = trials.column(condition_column)[rows[kept]]
-            conditions = np.unique(values, return_inverse=True)[1].astype(np.int32)
-    spikes = [
-        counts[r] if seen[r].all() else np.where(seen[r], counts[r], np.float32(np.nan))
-        for r in kept
-    ]
-    if chosen is not None:
-        evaluated_ix = np.flatnonzero(chosen[kept])
-        if not 0 < len(evaluated_ix) < len(kept):
-            raise UserError(
-                f"{trials.where}: of the {len(kept)} trials that can be cut, {len(evaluated_ix)} "
-                f"are to be evaluated by {split_column}; there must be some of either kind"
-            )
+            values = trials.column(condition_column)[windows.rows]
+            options["conditions"] = np.unique(values, return_inverse=True)[1].astype(np.int32)
     data = SpikeData.from_arrays(
-        spikes,
+        [_with_nan(counts[r], recorded[r]) for r in kept],
         bin_ms=cut.bin_ms,
         name=name or path.stem,
-        heldout=out,
-        evaluated=evaluated if chosen is None else evaluated_ix,
         bins_forward=round(cut.forward_ms / cut.bin_ms),
-        behavior=behavior,
-        conditions=conditions,
-        starts=start_R[kept] / 1e9,
-        units=ids,
+        starts=windows.starts_ns / 1e9,
         seed=seed,
+        **options,
     )
-    _warn_shared(path, data, cut)
+    _warn_shared(path, data)
     return data
 
 
-def _windows(trials: Table, cut: Cut) -> tuple[Int[NDArray, " R"], Int[NDArray, " R"], list[int]]:
-    """Row, start (ns) and number of bins of every trial that has its times."""
+class _Windows(NamedTuple):
+    """The windows of trials.
+
+    Attributes:
+      rows: row of every trial in the trials table.
+      starts_ns: begin of every window, ns.
+      bins: number of bins of every window.
+      evaluated: which trials are evaluated; None if that is not decided here.
+    """
+
+    rows: Int[NDArray, " R"]
+    starts_ns: Int[NDArray, " R"]
+    bins: Int[NDArray, " R"]
+    evaluated: Bool[NDArray, " R"] | None = None
+
+    def take(self, which: NDArray) -> _Windows:
+        """Some of the windows, by a mask or by indices."""
+        evaluated = None if self.evaluated is None else self.evaluated[which]
+        return _Windows(self.rows[which], self.starts_ns[which], self.bins[which], evaluated)
+
+    def edges(self, bin_ms: float) -> list[Int[NDArray, " E"]]:
+        """The edges of all bins of every window, ns."""
+        return [
+            start + np.round(np.arange(bins + 1) * (bin_ms * 1e6)).astype(np.int64)
+            for start, bins in zip(self.starts_ns, self.bins, strict=True)
+        ]
+
+
+def _windows(trials: Table, cut: Cut) -> _Windows:
+    """The windows of all trials that have their times."""
     event_R = trials.times(cut.align)
     end_R = trials.times(cut.until) if cut.until else event_R
     low, high = (ms / 1000.0 for ms in cut.window_ms)
     rows = np.flatnonzero(np.isfinite(event_R) & np.isfinite(end_R))
     if not rows.size:
-        raise UserError(f"{trials.where}: column {cut.align} has no time in any of {len(event_R)}")
-    start_R = np.round((event_R[rows] + low) * 1e9).astype(np.int64)
-    length_R = np.round((end_R[rows] + high) * 1e9).astype(np.int64) - start_R
-    bins_R = (length_R + 1000) // round(cut.bin_ms * 1e6)  # a microsecond's grace
-    good = (bins_R > cut.forward_ms / cut.bin_ms) & (start_R >= 0)
+        raise UserError(
+            f"{trials.where}: column {cut.align} has no time in any of {len(event_R)} trials"
+        )
+    starts = np.round((event_R[rows] + low) * 1e9).astype(np.int64)
+    lengths = np.round((end_R[rows] + high) * 1e9).astype(np.int64) - starts
+    bins = (lengths + 1000) // round(cut.bin_ms * 1e6)  # with a tolerance of a microsecond
+    usable = (bins > cut.forward_ms / cut.bin_ms) & (starts >= 0)
     _warn_left_out(trials.where, len(event_R) - len(rows), f"have no {cut.align}")
-    _warn_left_out(trials.where, int(np.sum(~good)), "begin before the recording or are too short")
-    if not good.any():
+    too_short = int(np.sum(~usable))
+    _warn_left_out(trials.where, too_short, "begin before the recording or are too short")
+    if not usable.any():
         raise UserError(
             f"{trials.where}: no window of {cut.window_ms[0]:g} to {cut.window_ms[1]:g} ms around "
             f"{cut.align} fits into the recording; choose another window"
         )
-    return rows[good], start_R[good], [int(n) for n in bins_R[good]]
+    return _Windows(rows, starts, bins).take(usable)
 
 
-def _split(
-    trials: Table, column: str, rows: NDArray, start_R: NDArray, bins_R: list[int]
-) -> tuple[NDArray, NDArray, list[int], Bool[NDArray, " R"] | None]:
-    """The trials that have a part to play, and which of them are evaluated."""
-    if not column:
-        return rows, start_R, bins_R, None
-    values = np.char.lower(trials.column(column).astype(str))[rows]
+def _split(trials: Table, column: str, windows: _Windows) -> _Windows:
+    """The windows of training and evaluated trials, by a column of the trials table."""
+    values = np.char.lower(trials.column(column).astype(str))[windows.rows]
     is_train, is_eval = np.isin(values, TRAIN), np.isin(values, EVALUATED)
     for kind, found, words in (("train", is_train, TRAIN), ("evaluate", is_eval, EVALUATED)):
         if not found.any():
@@ -194,79 +207,139 @@ def _split(
                 f"{trials.where}: column {column} has no trial to {kind}, which is "
                 f"{' or '.join(words)}; values: {present}"
             )
-    keep = is_train | is_eval
-    return (
-        rows[keep],
-        start_R[keep],
-        [n for n, k in zip(bins_R, keep, strict=True) if k],
-        is_eval[keep],
-    )
+    return windows._replace(evaluated=is_eval).take(is_train | is_eval)
+
+
+def _heldout(units: Units, column: str) -> Int[NDArray, " n"]:
+    """Indices of the held-out units, by a column of the units table."""
+    flags_N = units.flags(column)
+    heldout = np.flatnonzero(flags_N)
+    if not 0 < len(heldout) < len(flags_N):
+        raise UserError(
+            f"{units.where}: column {column} holds out {len(heldout)} of {len(flags_N)} units; "
+            "some must be held out and some held in"
+        )
+    return heldout
+
+
+def _evaluated(trials: Table, column: str, flags_R: Bool[NDArray, " R"]) -> Int[NDArray, " r"]:
+    """Indices of the evaluated trials among those that were recorded."""
+    evaluated = np.flatnonzero(flags_R)
+    if not 0 < len(evaluated) < len(flags_R):
+        raise UserError(
+            f"{trials.where}: of the {len(flags_R)} trials that can be cut, {len(evaluated)} "
+            f"are evaluated according to {column}; some must be, and some must not"
+        )
+    return evaluated
+
+
+def _with_nan(counts_TN: NDArray, recorded_TN: NDArray) -> NDArray:
+    """Counts, NaN where not recorded."""
+    return counts_TN if recorded_TN.all() else np.where(recorded_TN, counts_TN, np.float32(np.nan))
+
+
+@dataclass
+class _Tally:
+    """Numbers of spikes and the times between which they lie, s, for messages."""
+
+    total: int = 0
+    in_windows: int = 0
+    not_recorded: int = 0  # outside the observation intervals
+    first: float = np.inf
+    last: float = -np.inf
 
 
 def _bin(units: Units, edges: Sequence[NDArray]) -> tuple[list[NDArray], list[NDArray]]:
-    """Counts (bins, units) of every trial, and which bins were observed whole.
+    """Bins the spikes of all units.
 
-    A loop over units, in each a search for all edges in the spike times: memory for one portion of
-    one unit's spikes and for the counts.
+    Every unit's spike times are read in blocks, in which all edges are searched at once. This
+    needs memory for one block and for the counts.
+
+    Args:
+      units: the units.
+      edges: edges of the bins of every trial, ns.
+
+    Returns:
+      For every trial the counts (bins, units), and where the unit was recorded during the whole
+      bin.
     """
-    N = len(units)
-    sizes = [len(e) - 1 for e in edges]
+    sizes = [len(edges_E) - 1 for edges_E in edges]
     every_E = np.concatenate(list(edges))
-    bounds = np.cumsum([0, *(len(e) for e in edges)])
-    # Differences of the number of spikes before an edge: the one across two trials is no bin.
+    # The interval from the last edge of one trial to the first edge of the next is not a bin.
     is_bin = np.ones(len(every_E) - 1, bool)
-    is_bin[bounds[1:-1] - 1] = False
-    counts_SN = np.zeros((sum(sizes), N), np.uint16)
-    seen_SN = np.ones((sum(sizes), N), bool)
-    known: dict[bytes, NDArray] = {}
-    total = within = strays = 0
-    first, last = np.inf, -np.inf
-    for n in range(N):
-        before_E = np.zeros(len(every_E), np.int64)
-        intervals = units.observed(n)
-        inside = 0
-        for times in units.spikes(n):
-            spikes = np.round(times * 1e9).astype(np.int64)
-            before_E += np.searchsorted(spikes, every_E, side="left")
-            first, last = min(first, times[0]), max(last, times[-1])
-            if intervals is not None:
-                inside += _inside(times, intervals)
-        found_S = np.diff(before_E)[is_bin]
-        if np.any(found_S > np.iinfo(np.uint16).max):
-            raise UserError(f"{units.where}: a bin holds {found_S.max()} spikes; check the times")
-        counts_SN[:, n] = found_S
-        total, within = total + units.count(n), within + int(found_S.sum())
+    is_bin[np.cumsum([len(edges_E) for edges_E in edges])[:-1] - 1] = False
+    counts_SN = np.zeros((sum(sizes), len(units)), np.uint16)
+    recorded_SN = np.ones(counts_SN.shape, bool)
+    by_intervals: dict[bytes, NDArray] = {}  # units often share their intervals
+    tally = _Tally()
+    for n in range(len(units)):
+        intervals = units.recorded_intervals(n)
+        counts_S = _unit_counts(units, n, intervals, every_E, tally)[is_bin]
+        if np.any(counts_S > MAX_COUNT):
+            raise UserError(f"{units.where}: a bin holds {counts_S.max()} spikes; check the times")
+        counts_SN[:, n] = counts_S
+        tally.in_windows += int(counts_S.sum())
         if intervals is not None:
-            strays += units.count(n) - inside
-            if inside < units.count(n) / 2:
-                raise UserError(
-                    f"{units.where}: {units.count(n) - inside} of {units.count(n)} spikes of unit "
-                    f"{units.ids[n]} lie outside its observation intervals "
-                    f"({intervals.min():g} to {intervals.max():g} s); all times must be in s, of "
-                    "one clock"
-                )
             key = intervals.tobytes()
-            if key not in known:
-                known[key] = _observed(intervals, every_E)[is_bin]
-            seen_SN[:, n] = known[key]
-    if not within:
-        raise UserError(
-            f"{units.where}: none of the {total} spikes falls into a window: spikes are from "
-            f"{first:g} to {last:g} s, windows from {every_E.min() / 1e9:g} to "
-            f"{every_E.max() / 1e9:g} s; all times must be in s, of one clock"
-        )
-    if strays:
-        warnings.warn(
-            f"{units.where}: {strays} of {total} spikes lie outside the observation intervals and "
-            "are not counted",
-            UserWarning,
-            stacklevel=3,
-        )
+            if key not in by_intervals:
+                by_intervals[key] = _recorded(intervals, every_E)[is_bin]
+            recorded_SN[:, n] = by_intervals[key]
+    _check_tally(units, tally, every_E)
     stops = np.cumsum(sizes)[:-1]
-    return np.split(counts_SN, stops), np.split(seen_SN, stops)
+    return np.split(counts_SN, stops), np.split(recorded_SN, stops)
 
 
-def _inside(times: Float[NDArray, " s"], intervals: Float[NDArray, "i 2"]) -> int:
+def _unit_counts(
+    units: Units,
+    n: int,
+    intervals: Float[NDArray, "i 2"] | None,
+    edges_E: Int[NDArray, " E"],
+    tally: _Tally,
+) -> Int[NDArray, " bins"]:
+    """Spikes of a unit between each edge (ns) and the next; adds to the tally.
+
+    Raises:
+      UserError: most of the spikes lie outside the observation intervals.
+    """
+    before_E = np.zeros(len(edges_E), np.int64)  # number of spikes before each edge
+    inside, total = 0, units.count(n)
+    for times in units.spikes(n):
+        spikes_ns = np.round(times * 1e9).astype(np.int64)
+        before_E += np.searchsorted(spikes_ns, edges_E, side="left")
+        tally.first, tally.last = min(tally.first, times[0]), max(tally.last, times[-1])
+        if intervals is not None:
+            inside += _number_inside(times, intervals)
+    tally.total += total
+    if intervals is not None:
+        tally.not_recorded += total - inside
+        if inside < total / 2:
+            raise UserError(
+                f"{units.where}: {total - inside} of {total} spikes of unit {units.ids[n]} lie "
+                f"outside its observation intervals ({intervals.min():g} to {intervals.max():g} "
+                "s); all times must be in s, of the same clock"
+            )
+    return np.diff(before_E)
+
+
+def _check_tally(units: Units, tally: _Tally, edges_E: Int[NDArray, " E"]) -> None:
+    """Raises UserError if no spike lies in a window; warns of spikes that are not counted."""
+    if not tally.in_windows:
+        raise UserError(
+            f"{units.where}: none of the {tally.total} spikes falls into a window: spikes are from "
+            f"{tally.first:g} to {tally.last:g} s, windows from {edges_E.min() / 1e9:g} to "
+            f"{edges_E.max() / 1e9:g} s; all times must be in s, of the same clock"
+        )
+    if tally.not_recorded:
+        warnings.warn(
+            f"{units.where}: {tally.not_recorded} of {tally.total} spikes lie outside the "
+            "observation intervals and are not counted",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _number_inside(times: Float[NDArray, " s"], intervals: Float[NDArray, "i 2"]) -> int:
+    """How many of the times lie in the intervals."""
     low, high = (
         np.searchsorted(times, intervals[:, 0]),
         np.searchsorted(times, intervals[:, 1], side="right"),
@@ -274,36 +347,37 @@ def _inside(times: Float[NDArray, " s"], intervals: Float[NDArray, "i 2"]) -> in
     return int(np.sum(high - low))
 
 
-def _observed(
+def _recorded(
     intervals: Float[NDArray, "i 2"], edges_E: Int[NDArray, " E"]
 ) -> Bool[NDArray, " bins"]:
-    """Whether a bin, from one edge to the next, lies within one interval."""
+    """Whether a bin, from one edge (ns) to the next, lies in one of the intervals (s)."""
     begin, end = np.round(intervals[np.argsort(intervals[:, 0])].T * 1e9).astype(np.int64)
-    # Intervals that touch are one.
-    apart = np.append(True, begin[1:] > np.maximum.accumulate(end)[:-1])
-    end = np.maximum.reduceat(end, np.flatnonzero(apart))
-    begin = begin[apart]
+    # Intervals that touch or overlap are merged.
+    is_first = np.append(True, begin[1:] > np.maximum.accumulate(end)[:-1])
+    end = np.maximum.reduceat(end, np.flatnonzero(is_first))
+    begin = begin[is_first]
     which = np.searchsorted(begin, edges_E[:-1], side="right") - 1
     return (which >= 0) & (edges_E[1:] <= end[which])
 
 
 def _behavior(series: Series, edges: Sequence[NDArray], cut: Cut, path: Path) -> list[NDArray]:
+    """Behaviour in the bins of every trial, (bins, dimensions); NaN where missing."""
     found = []
     for edges_E in edges:
         edges_s = edges_E / 1e9 + cut.lag_ms / 1e3
         times_S, x_SD = series.between(edges_s[0], edges_s[-1])
         period = 1 / series.rate if series.rate else None
         found.append(resample(times_S, x_SD, edges_s, period))
-    known = np.concatenate([np.isfinite(x_TD).all(axis=1) for x_TD in found])
-    if not known.any():
+    present = np.concatenate([np.isfinite(x_TD).all(axis=1) for x_TD in found])
+    if not present.any():
         raise UserError(
-            f"{path}: {series.name} has no known value in any window: its samples, "
-            f"{series.start:g} to {series.start + series.duration:g} s, are NaN or elsewhere; name "
-            "another series or leave --behavior out"
+            f"{path}: {series.name} has no value in any window: its samples, {series.start:g} to "
+            f"{series.start + series.duration:g} s, are NaN or outside the windows; name another "
+            "series or leave --behavior out"
         )
-    if not known.all():
+    if not present.all():
         warnings.warn(
-            f"{path}: {series.name} is unknown in {np.mean(~known):.1%} of the bins, which have "
+            f"{path}: {series.name} is missing in {np.mean(~present):.1%} of the bins, which have "
             "no behaviour to decode",
             UserWarning,
             stacklevel=3,
@@ -319,18 +393,22 @@ def resample(
 ) -> Float[NDArray, "bins D"]:
     """The mean over every bin of the straight lines between samples.
 
-    Bins of many samples get their mean, bins between two samples the value between them. NaN
-    where a bin touches a gap: a NaN sample, or samples more than 1.5 periods apart.
+    A bin with many samples gets their mean, a bin between two samples the interpolated value. A
+    bin is NaN if it touches a gap: a NaN sample, samples more than 1.5 periods apart, or the time
+    before the first or after the last sample.
 
     Args:
-        times_S: times of the samples, s, in order.
-        x_SD: their values.
-        edges_E: edges of the bins, s.
-        period: usual time between samples, s; None takes their median distance.
+      times_S: times of the samples, s, in order.
+      x_SD: values of the samples.
+      edges_E: edges of the bins, s.
+      period: usual time between samples, s; None for their median distance.
+
+    Returns:
+      The means, in bins.
     """
     bins, D = len(edges_E) - 1, x_SD.shape[1]
-    good = np.isfinite(x_SD).all(axis=1)
-    times_S, x_SD = times_S[good], x_SD[good]
+    finite_S = np.isfinite(x_SD).all(axis=1)
+    times_S, x_SD = times_S[finite_S], x_SD[finite_S]
     if len(times_S) < 2:
         return np.full((bins, D), np.nan, np.float32)
     steps = np.diff(times_S)
@@ -342,36 +420,42 @@ def resample(
     slope = (x_SD[at + 1] - x_SD[at]) / steps[at][:, None]
     area_ED = areas[at] + x_SD[at] * part + slope * part**2 / 2
     mean = np.diff(area_ED, axis=0) / np.diff(edges_E)[:, None]
-    # A microsecond's grace for times that were rounded.
+    # With a tolerance of a microsecond, for times that were rounded.
     beyond = (edges_E < times_S[0] - 1e-6) | (edges_E > times_S[-1] + 1e-6)
     wide = np.append(0, np.cumsum(steps > GAP_PERIODS * (period or np.median(steps))))
-    # The segment a bin ends in is the one its last moment lies in.
+    # A bin that ends on a sample ends in the segment before that sample.
     last = np.clip(np.searchsorted(times_S, edges_E[1:], side="left") - 1, 0, len(steps) - 1)
     in_gap = wide[last + 1] > wide[at[:-1]]
     mean[in_gap | beyond[1:] | beyond[:-1]] = np.nan
     return mean.astype(np.float32)
 
 
-def _warn_shared(path: Path, data: SpikeData, cut: Cut) -> None:
-    """Moments that are trained on and evaluated as well flatter every score."""
+def _warn_shared(path: Path, data: SpikeData) -> None:
+    """Warns of evaluated trials that overlap in time with training trials."""
     spans = []
     for trials in (data.train, data.eval):
-        known_RT = np.any(trials.has_count(data.bins_forward, data.heldout), axis=2)
-        ends = np.argmax(known_RT, axis=1), data.bins - np.argmax(known_RT[:, ::-1], axis=1)
+        has_count_RT = np.any(trials.has_count(data.bins_forward, data.heldout), axis=2)
+        first_R = np.argmax(has_count_RT, axis=1)
+        stop_R = data.bins - np.argmax(has_count_RT[:, ::-1], axis=1)
         assert trials.starts is not None
-        spans.append([trials.starts + bins_R * (cut.bin_ms / 1e3) for bins_R in ends])
-    (begin, end), (first, last) = spans
-    shared = (begin[None] < last[:, None] - 1e-6) & (end[None] > first[:, None] + 1e-6)
+        spans.append([trials.starts + bins_R * (data.bin_ms / 1e3) for bins_R in (first_R, stop_R)])
+    (train_begin, train_end), (eval_begin, eval_end) = spans
+    # Evaluated trials in rows, training trials in columns; a microsecond may be rounding.
+    shared = (train_begin[None] < eval_end[:, None] - 1e-6) & (
+        train_end[None] > eval_begin[:, None] + 1e-6
+    )
     if shared.any():
         warnings.warn(
             f"{path}: the windows of {int(shared.any(axis=1).sum())} of {len(data.eval)} evaluated "
-            "trials overlap with those of training trials, which flatters scores; choose a shorter "
-            "window or split by a column",
+            "trials overlap with those of training trials, which makes scores too high; choose a "
+            "shorter window or split by a column",
             UserWarning,
             stacklevel=3,
         )
 
 
-def _warn_left_out(where: object, number: int, why: str) -> None:
+def _warn_left_out(where: object, number: int, reason: str) -> None:
     if number:
-        warnings.warn(f"{where}: {number} trials {why} and are left out", UserWarning, stacklevel=3)
+        warnings.warn(
+            f"{where}: {number} trials {reason} and are left out", UserWarning, stacklevel=3
+        )

@@ -1,4 +1,4 @@
-"""What a recording or a file holds, in words that a person can check."""
+"""Summaries of recordings and of files, as text for the reader of a terminal or a report."""
 
 from __future__ import annotations
 
@@ -14,52 +14,70 @@ from stndt_jax.data.validation import explaining_damage, open_hdf5
 from stndt_jax.errors import UserError
 from stndt_jax.types import Float, NDArray
 
+_LABEL = 13  # characters of a line before its text
+
 
 def of_recording(data: SpikeData) -> str:
-    """Trials, bins, neurons, mean rate, behaviour and conditions of a recording."""
-    width = data.bin_ms
-    rates_N = mean_rates_hz(data)
-    held = {"held-in": rates_N[: data.heldin], "held-out": rates_N[data.heldin :]}
-    lines = [
-        f"recording    {data.name}",
-        f"trials       {len(data.train)} to train on, {len(data.eval)} to evaluate",
-        f"bins         {data.bins_observed} observed + {data.bins_forward} forward, of "
-        f"{width:g} ms ({data.bins_observed * width:g} + {data.bins_forward * width:g} ms)",
-        f"neurons      {data.heldin} held-in + {data.heldout} held-out",
-        "mean rate    "
-        + ", ".join(f"{np.mean(x):.1f} spikes/s {name}" for name, x in held.items()),
-        f"             {np.min(rates_N):.1f} to {np.max(rates_N):.1f} spikes/s a neuron; "
-        f"{int(np.sum(rates_N == 0))} silent in training trials; "
-        f"at most {_most(data)} spikes in a bin",
-        f"recorded     {_known(data)}",
+    """Trials, bins, neurons, mean rates, behaviour and conditions of a recording.
+
+    Returns:
+      The lines of ``facts``, each with its label in front.
+    """
+    return "\n".join(f"{label:{_LABEL}}{text}" for label, text in facts(data))
+
+
+def facts(data: SpikeData) -> list[tuple[str, str]]:
+    """What a recording contains, as pairs of a label and a line of text.
+
+    The label is empty where a line continues the one before.
+    """
+    width, observed, forward = data.bin_ms, data.bins_observed, data.bins_forward
+    hz_N = mean_rates_hz(data)
+    means = {"held-in": hz_N[: data.heldin], "held-out": hz_N[data.heldin :]}
+    most = int(data.train.counts(forward, data.heldout).max())
+    has_targets = data.eval.heldout is not None
+    return [
+        ("recording", data.name),
+        ("trials", f"{len(data.train)} to train on, {len(data.eval)} to evaluate"),
+        (
+            "bins",
+            f"{observed} observed + {forward} forward, of {width:g} ms "
+            f"({observed * width:g} + {forward * width:g} ms)",
+        ),
+        ("neurons", f"{data.heldin} held-in + {data.heldout} held-out"),
+        (
+            "mean rate",
+            ", ".join(f"{np.mean(hz_n):.1f} spikes/s {name}" for name, hz_n in means.items()),
+        ),
+        (
+            "",
+            f"{np.min(hz_N):.1f} to {np.max(hz_N):.1f} spikes/s per neuron; "
+            f"{int(np.sum(hz_N == 0))} silent in training trials; at most {most} spikes in a bin",
+        ),
+        ("recorded", _recorded(data)),
+        ("behaviour", _behavior(data)),
+        ("conditions", _conditions(data)),
+        ("targets", "available" if has_targets else "withheld: there will be no scores"),
     ]
-    lines += [f"behaviour    {_behavior(data)}", f"conditions   {_conditions(data)}"]
-    targets = "known" if data.eval.heldout is not None else "not known: this recording has no score"
-    lines.append(f"targets      {targets}")
-    return "\n".join(lines)
 
 
 def mean_rates_hz(data: SpikeData) -> Float[NDArray, " N"]:
-    """Mean rate of every neuron over the training trials, spikes/s; held-in then held-out."""
+    """Mean rate of every neuron in the training trials, spikes/s; held-in then held-out."""
     sizes = (data.bins_forward, data.heldout)
-    counts, known = data.train.counts(*sizes), data.train.has_count(*sizes)
-    bins_N = np.maximum(known.sum(axis=(0, 1)), 1)
-    return counts.sum(axis=(0, 1), dtype=np.int64) / bins_N * (1000.0 / data.bin_ms)
+    bins_N = np.maximum(data.train.has_count(*sizes).sum(axis=(0, 1)), 1)
+    spikes_N = data.train.counts(*sizes).sum(axis=(0, 1), dtype=np.int64)
+    return spikes_N / bins_N * (1000.0 / data.bin_ms)
 
 
-def _most(data: SpikeData) -> int:
-    return int(data.train.counts(data.bins_forward, data.heldout).max())
-
-
-def _known(data: SpikeData) -> str:
+def _recorded(data: SpikeData) -> str:
     if data.train.recorded is None and data.eval.recorded is None:
         return "every bin of every trial"
-    shares = {
+    fractions = {
         split: 1.0 if trials.recorded is None else float(trials.recorded.mean())
         for split, trials in (("training", data.train), ("evaluated", data.eval))
     }
     return ", ".join(
-        f"{share:.1%} of the {split} trials' counts" for split, share in shares.items()
+        f"{fraction:.1%} of the {split} trials' counts" for split, fraction in fractions.items()
     )
 
 
@@ -67,11 +85,14 @@ def _behavior(data: SpikeData) -> str:
     found = [t.behavior for t in (data.train, data.eval) if t.behavior is not None]
     if not found:
         return "none"
-    every = np.concatenate([x.reshape(-1, x.shape[-1]) for x in found])
-    known = np.isfinite(every).all(axis=1)
+    every_SD = np.concatenate([x.reshape(-1, x.shape[-1]) for x in found])
+    present_S = np.isfinite(every_SD).all(axis=1)
     each = "in every bin" if found[0].ndim == 3 else "of every trial"
-    spread = ", ".join(f"{s:.3g}" for s in np.std(every[known], axis=0)) if known.any() else "-"
-    return f"{every.shape[1]} values {each}, {known.mean():.1%} known, standard deviation {spread}"
+    deviations = np.std(every_SD[present_S], axis=0) if present_S.any() else []
+    return (
+        f"{every_SD.shape[1]} values {each}, {present_S.mean():.1%} present, standard deviation "
+        f"{', '.join(f'{x:.3g}' for x in deviations) or '-'}"
+    )
 
 
 def _conditions(data: SpikeData) -> str:
@@ -92,10 +113,10 @@ def _conditions(data: SpikeData) -> str:
 
 
 def of_file(path: str | Path) -> str:
-    """What an NWB or HDF5 file offers.
+    """What an NWB file (units, columns of the trials, time series) or HDF5 file contains.
 
     Raises:
-        UserError: it is no such file, or damaged.
+      UserError: the file is missing, damaged, or of another format.
     """
     with open_hdf5(path) as file:
         is_nwb = "nwb_version" in file.attrs
@@ -125,13 +146,15 @@ def _units(nwb: NWB) -> list[str]:
     except UserError:
         return ["units: none with spike times"]
     counts = np.array([units.count(row) for row in range(len(units))])
-    lines = [f"units: {len(units)}, {counts.sum()} spikes, {counts.min()} to {counts.max()} a unit"]
-    intervals = units.observed(0)
+    lines = [
+        f"units: {len(units)}, {counts.sum()} spikes, {counts.min()} to {counts.max()} per unit"
+    ]
+    intervals = units.recorded_intervals(0)
     if intervals is not None and len(intervals):
         seconds = float(np.sum(intervals[:, 1] - intervals[:, 0]))
         lines.append(
-            f"  the first observed {intervals.min():g} to {intervals.max():g} s, {seconds:g} s in "
-            f"{len(intervals)} intervals"
+            f"  the first unit was recorded from {intervals.min():g} to {intervals.max():g} s, "
+            f"{seconds:g} s in {len(intervals)} intervals"
         )
     return [*lines, f"  columns: {', '.join(units.columns)}"]
 
@@ -151,11 +174,12 @@ def _trials(nwb: NWB) -> list[str]:
 
 
 def _values(values: NDArray) -> str:
-    """What a column of trials holds: the range of numbers, or the first values and their counts."""
+    """The range of a column of numbers, or the first values of another with their counts."""
     if values.dtype.kind == "f" and len(values):
-        known = values[np.isfinite(values)]
-        span = f"{known.min():g} to {known.max():g}" if known.size else "none"
-        return span + (f", {len(values) - known.size} NaN" if known.size < len(values) else "")
+        finite = values[np.isfinite(values)]
+        span = f"{finite.min():g} to {finite.max():g}" if finite.size else "none"
+        missing = len(values) - finite.size
+        return span + (f", {missing} NaN" if missing else "")
     kinds, counts = np.unique(values, return_counts=True)
     shown = ", ".join(f"{k} ({n})" for k, n in list(zip(kinds, counts, strict=True))[:8])
     return f"{shown}{' ...' if len(kinds) > 8 else ''}"
@@ -164,7 +188,7 @@ def _values(values: NDArray) -> str:
 def _series(nwb: NWB) -> list[str]:
     rows = []
     for series in nwb.series.values():
-        rate = "own times" if series.rate is None else f"{series.rate:g} samples/s"
+        rate = "timestamps" if series.rate is None else f"{series.rate:g} samples/s"
         shape = " x ".join(map(str, series.shape))
         end = series.start + series.duration
         rows.append([series.name, shape, rate, f"{series.start:g} to {end:g} s"])

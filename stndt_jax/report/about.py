@@ -136,7 +136,7 @@ def data(run: Run) -> list[Child]:
     silent = int(np.sum(hz_N == 0))
     if silent:
         facts.append(("silent", f"{silent} neurons never spike in the training trials"))
-    for name, line in _told(summary.of_recording(found)):
+    for name, line in summary.facts(found):
         if name in ("recorded", "behaviour", "conditions"):
             facts.append((name, line))
     true = "known, for the spikes are simulated" if found.eval.rates is not None else "not known"
@@ -195,11 +195,6 @@ def _facts(rows: Sequence[tuple[str, Child]]) -> Html:
 
 def _folded(title: str, *children: Child) -> Html:
     return tag("details", tag("summary", title), *children)
-
-
-def _told(text: str) -> list[tuple[str, str]]:
-    """Lines of ``name   what`` as pairs."""
-    return [(line.split(" ", 1)[0], line[13:].strip()) for line in text.splitlines()]
 
 
 def _middle(hz: Any) -> str:
