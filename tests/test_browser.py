@@ -12,7 +12,7 @@ from helpers.report_runs import HOSTILE, METHOD, interpretation, png, run
 
 from stndt_jax import files, load_run
 from stndt_jax.evaluation import method_scores
-from stndt_jax.plotting.run_figures import Figure
+from stndt_jax.plotting.figures import SavedFigure
 from stndt_jax.report import page as room
 from stndt_jax.report import pictures
 
@@ -59,7 +59,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     loaded = load_run(path)
     room._score_others(loaded, len)
     file = png(path / "a.png", 1600)
-    drawn = [Figure(name, file, "Read it so.", HOSTILE) for name in ("rates", "attention")]
+    drawn = [SavedFigure(name, file, "Read it so.", HOSTILE) for name in ("rates", "attention")]
     shown = pictures.Pictures(drawn, interpretation(), None)
     files.write_text(path / "report.html", room.build(load_run(path), shown))
     return path / "report.html"

@@ -1,13 +1,10 @@
-"""Figures of attention, importance and dropping by what stands in them."""
+"""Attention maps and lags by what is drawn."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from test_plot_style import texts_apart
+from helpers.figures import texts_apart
 
-from stndt_jax.interpret import ablation
 from stndt_jax.plotting import attention
 
 RNG = np.random.default_rng(0)
@@ -18,7 +15,7 @@ def softmax(*shape: int) -> np.ndarray:
     return x / x.sum(axis=-1, keepdims=True)
 
 
-def test_attention_maps_are_relative_to_even_attention():
+def test_attention_maps_are_relative_to_uniform_attention():
     spatial, temporal = softmax(2, 6, 6), softmax(2, 10, 10)
     fig = attention.attention_maps(spatial, temporal, heldin=4, bins_observed=8, bin_ms=20.0)
     maps = [ax for ax in fig.axes if ax.images and ax.get_xlabel()]
@@ -43,71 +40,4 @@ def test_lag_profiles_are_means_over_members():
     np.testing.assert_allclose(named["layer 1"].get_ydata(), 5 * profiles[:, 0].mean(axis=0))
     np.testing.assert_allclose(named["layer 2"].get_ydata(), 5 * profiles[:2, 1].mean(axis=0))
     assert ax.get_xlim() == (-80.0, 100.0)
-    texts_apart(fig)
-
-
-def test_importances_stand_in_order_and_against_rate():
-    by_member = softmax(2, 8)
-    mean, rate = by_member.mean(axis=0), RNG.random(8) * 20
-    gradient = np.where(np.arange(8) < 5, RNG.random(8), np.nan)
-    fig = attention.importances(
-        mean, by_member, gradient, rate, heldin=5, correlations={"attention and rate": -0.25}
-    )
-    ordered, against = fig.axes[0], fig.axes[1]
-    points = np.concatenate(
-        [x.get_xydata() for x in ordered.lines if x.get_label() in ("held-in", "held-out")]
-    )
-    points = points[np.argsort(points[:, 0])]
-    np.testing.assert_allclose(points[:, 1], np.sort(mean)[::-1] * 8)
-    np.testing.assert_allclose(against.lines[0].get_xydata()[:, 0], rate[:5])
-    np.testing.assert_allclose(against.lines[1].get_xydata()[:, 1], mean[5:] * 8)
-    assert against.get_title() == "Spearman \N{MINUS SIGN}0.25"
-    assert len(fig.axes) == 4
-    texts_apart(fig)
-    ndt = attention.importances(None, None, gradient, rate, heldin=5, correlations={})
-    assert len(ndt.axes) == 1
-
-
-def test_condition_importances_show_the_most_important():
-    rows = softmax(3, 8)
-    fig = attention.condition_importances(rows, np.array([0, 2, 5]), most=4)
-    order = np.argsort(-rows.mean(axis=0))[:4]
-    np.testing.assert_allclose(fig.axes[0].images[0].get_array(), rows[:, order] * 8)
-    assert [x.get_text() for x in fig.axes[0].get_yticklabels()] == ["0", "2", "5"]
-    assert [x.get_text() for x in fig.axes[0].get_xticklabels()] == [str(n) for n in order]
-
-
-def test_agreements_leave_out_what_is_not_known():
-    rows = {
-        "trials": {"spearman": 0.5, "overlap": 0.3, "chance": 0.1},
-        "members": {"spearman": None, "overlap": None, "chance": 0.1},
-    }
-    fig = attention.agreements(rows)
-    assert [x.get_text() for x in fig.axes[0].get_yticklabels()] == ["trials"]
-    assert fig.axes[0].lines[0].get_xdata() == [0.5]
-    assert [line.get_xdata()[0] for line in fig.axes[1].lines[:2]] == [0.3, 0.1]
-    texts_apart(fig)
-
-
-def test_dropping_curves_hold_scores_and_their_change():
-    def orders(shift: float) -> dict[str, Any]:
-        random = [[0.4, 0.3 + shift, 0.2], [0.4, 0.2, None]]
-        return {
-            ablation.MOST_FIRST: {"co-bps": [[0.4, 0.1, 0.0]]},
-            ablation.RANDOM: {"co-bps": [random[0], [0.4, 0.2, 0.1], random[1]]},
-            ablation.LEAST_FIRST: {"co-bps": [[0.4, 0.4, 0.3]]},
-        }
-
-    found = {"fractions": [0, 0.1, 0.5], "models": {"stndt": orders(0), "ndt": orders(0.1)}}
-    fig = attention.dropping_curves(found)
-    above, below = fig.axes
-    lines = {line.get_label(): line for line in above.lines}
-    np.testing.assert_allclose(lines["stndt, random"].get_ydata(), [0.4, 0.25, 0.15])
-    np.testing.assert_allclose(lines["ndt, random"].get_ydata(), [0.4, 0.3, 0.15])
-    assert [lines[f"{x}, random"].get_linestyle() for x in ("stndt", "ndt")] == ["-", "--"]
-    changes = {line.get_label(): line for line in below.lines}
-    np.testing.assert_allclose(
-        changes[f"stndt, {ablation.MOST_FIRST}"].get_ydata(), [0, -0.75, -1.0]
-    )
-    assert len(above.collections) == 2
     texts_apart(fig)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_plot_style import texts_apart
+from helpers.figures import texts_apart
 
 from stndt_jax.plotting import recording
 

@@ -18,7 +18,7 @@ from helpers.report_runs import HOSTILE, METHOD, N, R, interpretation, png, reco
 from stndt_jax import files, load_run
 from stndt_jax.cli import main
 from stndt_jax.evaluation import method_scores
-from stndt_jax.plotting.run_figures import Figure
+from stndt_jax.plotting.figures import SavedFigure
 from stndt_jax.report import about, charts, explorer, markup, page, pictures, published, tables
 from stndt_jax.runs import directory
 
@@ -170,9 +170,9 @@ def test_numbers_travel_whole(path: Path) -> None:
 def test_figures_and_attention_are_shown(path: Path, tmp_path: Path) -> None:
     files = [png(tmp_path / f"{name}.png", 900 + i) for i, name in enumerate("ab")]
     drawn = [
-        Figure("rates", files[0], f"Read it {HOSTILE}.", f"Rates {HOSTILE}"),
-        Figure("attention", files[1], "Read that.", "Attention"),
-        Figure("training", files[1], "Not this one.", "Training, again"),
+        SavedFigure("rates", files[0], f"Read it {HOSTILE}.", f"Rates {HOSTILE}"),
+        SavedFigure("attention", files[1], "Read that.", "Attention"),
+        SavedFigure("training", files[1], "Not this one.", "Training, again"),
     ]
     found = interpretation()
     dropped = {

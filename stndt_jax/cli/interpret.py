@@ -141,5 +141,5 @@ def figures(argv: list[str]) -> int:
     out = Path(flag["out"] or Path(path) / "figures")
     drawn = room.draw_all(Path(path), out, data_path=flag["data"], targets_path=flag["targets"])
     for figure in drawn:
-        print(f"{figure.file}\n    {figure.sentence}")
+        print(f"{figure.file}\n    {figure.caption}")
     return 0

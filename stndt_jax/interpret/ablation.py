@@ -216,12 +216,10 @@ def separation(
 
 
 def text(found: Mapping[str, Any]) -> str:
-    """Scores at a few fractions as lines of text."""
+    """Scores at a few fractions as tables, and what the orders cost as sentences."""
     fractions = found["fractions"]
-    shown = [
-        i for i, fraction in enumerate(fractions) if round(10 * fraction) in (0, 1, 3, 5, 7, 9)
-    ]
-    lines = []
+    shown = [i for i, fraction in enumerate(fractions) if round(10 * fraction) in (0, 1, 3, 5, 9)]
+    parts = []
     for name, orders in found["models"].items():
         for score in orders[MOST_FIRST]:
             heads = [f"{score} of {name}, silenced", *(f"{fractions[i]:.0%}" for i in shown)]
@@ -229,14 +227,15 @@ def text(found: Mapping[str, Any]) -> str:
             for order, scores in orders.items():
                 mean = np.nanmean(np.array(scores[score], float), axis=0)
                 rows.append([order, *(tables.number(float(mean[i])) for i in shown)])
-            lines.append(tables.table(heads, rows))
+            parts.append(tables.table(heads, rows))
         for order in (MOST_FIRST, BY_GRADIENTS):
             if "co-bps" in orders.get(order, {}):
-                lines.append(
-                    f"silencing the {order} costs {name} {separation(found, name, order=order):.1%}"
-                    f" of its co-bps more than silencing at random, on average"
+                parts.append(
+                    f"silencing held-in neurons, {order}, costs {name} "
+                    f"{separation(found, name, order=order):.1%} more of its co-bps\n"
+                    f"than in random order, on average"
                 )
-    return "\n".join(lines)
+    return "\n\n".join(parts)
 
 
 def write(found: Mapping[str, Any], folder: Path) -> Path:

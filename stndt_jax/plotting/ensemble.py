@@ -1,7 +1,4 @@
-"""Many models as a picture: how the score of their mean rate grows with their number.
-
-Like `plots.py`: arrays to a `matplotlib.figure.Figure`, which `plots.save` writes.
-"""
+"""Choosing an ensemble: how the score of a mean rate grows with the number of models."""
 
 from __future__ import annotations
 
@@ -18,11 +15,11 @@ from stndt_jax.plotting.style import BEST, OTHERS, SMOOTHED, TRUE, styled
 def ensemble_curve(
     curve: Mapping[str, Any], chosen: tuple[int, float], each: Sequence[float]
 ) -> Figure:
-    """Validation co-bps of the mean rate against the number of models.
+    """Validation co-bps of the mean rate against the number of models in it.
 
-    The best n models, the way of greedy selection where it was asked for, and random sets with
-    their mean and 95% range; what was chosen is marked. A strip on the left shows every model by
-    itself.
+    Drawn are the best n models, greedy selection if it was computed, random sets with their mean
+    and 95% range, and the chosen set. Small dots on the left are single models; those far below
+    the others lie outside the axis.
 
     Args:
         curve: `curve` of `ensemble.json`.
@@ -34,23 +31,22 @@ def ensemble_curve(
     size, random = np.asarray(curve["size"]), curve["random"]
     ax.fill_between(
         size, random["2.5%"], random["97.5%"], color=OTHERS, alpha=0.35, linewidth=0,
-        label="random sets, 95%",
+        label="random sets, 95% range",
     )  # fmt: skip
     ax.plot(size, random["mean"], color=OTHERS, label="random sets, mean")
-    ax.plot(size, curve["top"], color=TRUE, linewidth=1.0, label="best n")
+    ax.plot(size, curve["top"], color=TRUE, linewidth=1.0, label="best n models")
     if curve["greedy"] is not None:
         path = curve["greedy"]
-        ax.plot(np.arange(1, len(path) + 1), path, color=SMOOTHED, label="greedy")
-    ax.plot(*chosen, "o", color=BEST, markersize=5, label="chosen", zorder=4)
+        ax.plot(np.arange(1, len(path) + 1), path, color=SMOOTHED, label="greedy selection")
+    ax.plot(*chosen, "o", color=BEST, markersize=5, label="chosen set", zorder=4)
     jitter = np.random.default_rng(0).uniform(0.35, 0.65, len(each))
-    ax.plot(jitter, each, ".", color=OTHERS, markersize=2.5, zorder=1)
-    # Models far below the others would flatten everything else.
+    ax.plot(jitter, each, ".", color=OTHERS, markersize=2.5, zorder=1, label="single models")
     lowest = min(random["2.5%"][0], min(curve["top"]))
     highest = max([chosen[1], *curve["top"], *random["97.5%"]])
     margin = 0.08 * max(highest - lowest, 1e-4)
     ax.set_ylim(lowest - margin, highest + margin)
     ax.set_xlim(0, None)
-    ax.set_xlabel("models in the mean")
+    ax.set_xlabel("number of models")
     ax.set_ylabel("validation co-bps (bits/spike)")
     ax.legend(loc="lower right")
     return fig

@@ -1,222 +1,251 @@
-"""Figures of inferred rates: models to pictures, each with a sentence on how to read it."""
+"""Figures of inferred rates, with captions: from trained models to drawings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from stndt_jax.data.trials import SpikeData, Trials, evenly_spaced
 from stndt_jax.evaluation import baselines, inference, scoring
-from stndt_jax.plotting import rates, style
+from stndt_jax.plotting import behavior, calibration, correlations, latents, rates
+from stndt_jax.plotting.figures import Drawing
 from stndt_jax.training.restore import TrainedModel
-from stndt_jax.types import NDArray
+from stndt_jax.types import Bool, Float, NDArray
 
 SMOOTHING_MS = 50.0
-# Trials that a decoder is fitted to, for the picture: more change it little and take long.
+# Training trials that the decoder of behaviour is fitted to: more change it little and take long.
 _DECODED = 300
 
-Drawn = tuple[str, str, str, Figure]
-"""A figure's name, title, sentence and picture."""
+
+class _Inferred(NamedTuple):
+    """Rates of the evaluated trials, and which trials and neurons to show.
+
+    Attributes:
+        models: the models.
+        data: the recording.
+        rates: mean rate of the models, counts per bin.
+        has_count: where counts are known.
+        counts: spike counts, NaN where unknown.
+        smoothed: every neuron's own spikes, smoothed by a Gaussian; NaN where unknown.
+        trials: indices of four trials, of different conditions if these are known.
+        neurons: indices of four neurons whose single trials differ most.
+    """
+
+    models: Sequence[TrainedModel]
+    data: SpikeData
+    rates: Float[NDArray, "R T N"]
+    has_count: Bool[NDArray, "R T N"]
+    counts: Float[NDArray, "R T N"]
+    smoothed: Float[NDArray, "R T N"]
+    trials: list[int]
+    neurons: list[int]
+
+    @property
+    def true(self) -> Float[NDArray, "R T N"] | None:
+        """True rates of simulated spikes."""
+        return self.data.eval.rates
 
 
-def of_rates(models: list[TrainedModel]) -> Iterator[Drawn]:
+def of_rates(models: Sequence[TrainedModel]) -> Iterator[Drawing]:
     """Figures of the inferred rates of the evaluated trials."""
+    inferred = _infer(models)
+    draws = (_single_trials, _populations, _psths, _velocity, _latents, _correlations, _calibration)
+    for draw in draws:
+        if (drawing := draw(inferred)) is not None:
+            yield drawing
+
+
+def _infer(models: Sequence[TrainedModel]) -> _Inferred:
     data = models[0].trained.data
-    trials, T, n = data.eval, data.bins_observed, data.heldin
-    inferred_RTN = inference.mean_rates(models, trials)
-    counts_RTN = _counts(data, trials)
-    observed = {"spikes": counts_RTN[:, :T], "inferred": inferred_RTN[:, :T]}
-    smoothed_RTN = _smoothed(data, trials)
-    shown, neurons = _shown(data, trials), _neurons(data, inferred_RTN)
-    true_note = ", black its true rate" if trials.rates is not None else ""
-    yield (
+    counts_RTN = data.eval.counts(data.bins_forward, data.heldout)
+    has_count_RTN = data.eval.has_count(data.bins_forward, data.heldout)
+    smoothed_RTN = baselines.smooth(counts_RTN, SMOOTHING_MS / data.bin_ms, has_count_RTN)
+    rates_RTN = inference.mean_rates(models, data.eval)
+    return _Inferred(
+        models=models,
+        data=data,
+        rates=rates_RTN,
+        has_count=has_count_RTN,
+        counts=np.where(has_count_RTN, counts_RTN.astype(np.float32), np.nan),
+        smoothed=np.where(has_count_RTN, smoothed_RTN, np.nan),
+        trials=_shown_trials(data.eval),
+        neurons=_shown_neurons(data, rates_RTN),
+    )
+
+
+def _shown_trials(trials: Trials) -> list[int]:
+    """Four trials: of conditions evenly spaced in their order, else the first ones."""
+    if trials.conditions is None or not np.any(trials.conditions >= 0):
+        return list(range(min(4, len(trials))))
+    conditions = np.unique(trials.conditions[trials.conditions >= 0])
+    firsts = [int(np.flatnonzero(trials.conditions == c)[0]) for c in conditions]
+    rest = [r for r in range(len(trials)) if r not in firsts]
+    spread = evenly_spaced(len(firsts), 4)
+    return ([firsts[i] for i in spread] + rest)[:4]
+
+
+def _shown_neurons(data: SpikeData, rates_RTN: NDArray) -> list[int]:
+    """Four held-out neurons (held-in, if there are none) whose rates vary most against noise."""
+    first = data.heldin if data.heldout else 0
+    observed_RTN = rates_RTN[:, : data.bins_observed, first:]
+    # Variance of the rate over that of Poisson counts: where it is large, single trials can be
+    # compared with their spikes.
+    ratio_N = observed_RTN.var(axis=(0, 1)) / np.maximum(observed_RTN.mean(axis=(0, 1)), 1e-9)
+    return [int(first + i) for i in np.argsort(-ratio_N, kind="stable")[:4]]
+
+
+def _single_trials(inferred: _Inferred) -> Drawing:
+    true = "" if inferred.true is None else "; black is its true rate"
+    return Drawing(
         "single_trials",
         "Single trials",
         "Spikes of one neuron in one trial (ticks) and its rate: orange is inferred, blue its own "
-        f"spikes smoothed{true_note}. Held-out neurons are inferred from other neurons alone; "
-        "forward bins are shaded.",
-        style.single_trials(
-            counts_RTN,
-            inferred_RTN,
-            bin_ms=data.bin_ms,
-            trials=shown[:4],
-            neurons=neurons[:3],
-            true_RTN=trials.rates,
-            smoothed_RTN=smoothed_RTN,
-            bins_observed=T,
+        f"spikes smoothed{true}. Held-out neurons are inferred from other neurons alone. Forward "
+        "bins, which the model does not see, are shaded.",
+        rates.single_trials(
+            inferred.counts,
+            inferred.rates,
+            bin_ms=inferred.data.bin_ms,
+            trials=inferred.trials,
+            neurons=inferred.neurons[:3],
+            true_RTN=inferred.true,
+            smoothed_RTN=inferred.smoothed,
+            bins_observed=inferred.data.bins_observed,
         ),
     )
-    yield (
+
+
+def _populations(inferred: _Inferred) -> Drawing:
+    true = "" if inferred.true is None else ", and their true rates"
+    return Drawing(
         "populations",
         "All neurons in single trials",
-        "Above, the spikes of all neurons of a trial (orange: held-out ones); below, their "
-        "inferred rates"
-        + (", and the true ones" if true_note else "")
-        + ". Rates that follow the spikes "
-        "of their own trial, and not only of the mean trial, differ between columns.",
+        "Top: spikes of all neurons in one trial (orange: held-out neurons). Below: their inferred "
+        f"rates{true}. Rates that follow the spikes of their own trial, and not only the mean over "
+        "trials, differ between columns. The dashed line is the beginning of the forward bins.",
         rates.populations(
-            counts_RTN,
-            inferred_RTN,
-            bin_ms=data.bin_ms,
-            trials=shown[:4],
-            true_RTN=trials.rates,
-            bins_observed=T,
-            heldin=n,
+            inferred.counts,
+            inferred.rates,
+            bin_ms=inferred.data.bin_ms,
+            trials=inferred.trials,
+            true_RTN=inferred.true,
+            bins_observed=inferred.data.bins_observed,
+            heldin=inferred.data.heldin,
         ),
-    )
-    yield from _of_conditions(data, trials, inferred_RTN, neurons)
-    yield from _of_behavior(models, inferred_RTN, shown)
-    yield (
-        "latents",
-        "Latent paths",
-        "The inferred population activity in its first principal components: thick lines are means "
-        "of conditions, thin lines single trials. Paths of alike trials that run together, and "
-        "apart from the others, are a code of few dimensions.",
-        rates.latents(
-            rates.components(np.where(_seen(data, trials), observed["inferred"], np.nan),
-                                   data.bin_ms),
-            trials.conditions,
-            bin_ms=data.bin_ms,
-        ),
-    )  # fmt: skip
-    matrices = {
-        "spikes": rates.correlation(observed["spikes"]),
-        f"smoothed, {SMOOTHING_MS:g} ms": rates.correlation(smoothed_RTN[:, :T]),
-        "inferred": rates.correlation(observed["inferred"]),
-    }
-    if trials.rates is not None:
-        matrices["true rates"] = rates.correlation(trials.rates[:, :T])
-    yield (
-        "correlations",
-        "Correlations among neurons",
-        "How alike every two neurons fire, from blue (opposite) to red (alike), all panels in one "
-        "order: structure that noise hides in the spikes shows in the inferred rates"
-        + (", and is right where it is like that of the true rates." if true_note else "."),
-        rates.correlations(matrices, order_by="inferred", compare_with="true rates"),
-    )
-    yield (
-        "calibration",
-        "Calibration",
-        "Mean observed against mean predicted rate in ten groups of bins, from the lowest to the "
-        "highest prediction, with 95% intervals of Poisson counts: on the dashed line, predictions "
-        "are right on average.",
-        rates.calibration(_calibrations(data, trials, inferred_RTN), bin_ms=data.bin_ms),
     )
 
 
-def _of_conditions(
-    data: SpikeData, trials: Trials, inferred_RTN: NDArray, neurons: list[int]
-) -> Iterator[Drawn]:
-    if trials.conditions is None or not np.any(trials.conditions >= 0):
-        return
+def _psths(inferred: _Inferred) -> Drawing | None:
+    data, conditions = inferred.data, inferred.data.eval.conditions
+    if conditions is None or not np.any(conditions >= 0):
+        return None
     T = data.bins_observed
-    number = int(trials.conditions.max()) + 1
-    if trials.rates is not None:
-        means_CTN, label = (
-            style.condition_means(trials.rates[:, :T], trials.conditions, number), "true rates"
-        )  # fmt: skip
+    if inferred.true is not None:
+        label, true_RTN = "true rates", inferred.true[:, :T]
+        means_CTN = rates.condition_means(true_RTN, conditions, int(conditions.max()) + 1)
     elif data.psth is not None:
-        means_CTN, label = data.psth, "recorded"
+        label, means_CTN = "recorded", data.psth
     else:
-        return
-    yield (
+        return None
+    return Drawing(
         "psths",
-        "Means of conditions",
-        f"Mean rate of a neuron in every condition (a colour each): above, {label}; below, "
-        "inferred from single trials, whose condition no model is told. Both should look alike.",
-        style.psths(
+        "Condition averages",
+        f"Mean rate of a neuron in every condition (one colour each). Top: {label}; bottom: "
+        "inferred from single trials, whose condition the model does not know. Both should look "
+        "alike.",
+        rates.psths(
             means_CTN,
-            inferred_RTN[:, :T],
-            trials.conditions,
+            inferred.rates[:, :T],
+            conditions,
             bin_ms=data.bin_ms,
-            neurons=neurons[:4],
+            neurons=inferred.neurons,
             true_label=label,
         ),
     )
 
 
-def _of_behavior(
-    models: list[TrainedModel], inferred_RTN: NDArray, shown: list[int]
-) -> Iterator[Drawn]:
-    data = models[0].trained.data
-    train, trials, T = data.train, data.eval, data.bins_observed
+def _velocity(inferred: _Inferred) -> Drawing | None:
+    data, T = inferred.data, inferred.data.bins_observed
+    train, trials = data.train, data.eval
     if train.behavior is None or trials.behavior is None or train.behavior.ndim != 3:
-        return
+        return None
     if train.behavior.shape[2] < 2:
-        return
+        return None
     fitted = train.subset(evenly_spaced(len(train), _DECODED))
     assert fitted.behavior is not None
-    rates_RTN = inference.mean_rates(models, fitted)[:, :T]
-    decoded_RTD = scoring.decode(rates_RTN, fitted.behavior, inferred_RTN[:, :T])
-    yield (
+    fitted_RTN = inference.mean_rates(inferred.models, fitted)[:, :T]
+    decoded_RTD = scoring.decode(fitted_RTN, fitted.behavior, inferred.rates[:, :T])
+    return Drawing(
         "velocity",
         "Decoded behaviour",
-        "Hand velocity (black) and what a linear decoder reads from the inferred rates (orange) "
-        "in single trials; right, the paths that both lead along, coloured by condition.",
-        style.velocity(
+        "Left: hand velocity (black) and what a linear decoder predicts from the inferred rates "
+        "(orange) in single trials. Right: the hand paths of all trials, from these velocities, "
+        "coloured by condition.",
+        behavior.velocity(
             trials.behavior[..., :2],
             decoded_RTD[..., :2],
             trials.conditions,
             bin_ms=data.bin_ms,
-            trials=shown[:4],
+            trials=inferred.trials,
         ),
     )
 
 
-def _counts(data: SpikeData, trials: Trials) -> NDArray:
-    """Spike counts, NaN where they are not known."""
-    counts_RTN = trials.counts(data.bins_forward, data.heldout).astype(np.float32)
-    return np.where(trials.has_count(data.bins_forward, data.heldout), counts_RTN, np.nan)
+def _latents(inferred: _Inferred) -> Drawing:
+    data, T = inferred.data, inferred.data.bins_observed
+    recorded_RT = np.any(inferred.has_count[:, :T, : data.heldin], axis=-1)
+    rates_RTN = np.where(recorded_RT[..., None], inferred.rates[:, :T], np.nan)
+    return Drawing(
+        "latents",
+        "Latent trajectories",
+        "The inferred population activity in its first principal components: thick lines are "
+        "condition means, thin lines single trials. If trials of one condition stay together and "
+        "apart from the others, few dimensions tell the conditions apart.",
+        latents.latents(
+            latents.components(rates_RTN, data.bin_ms), data.eval.conditions, bin_ms=data.bin_ms
+        ),
+    )
 
 
-def _smoothed(data: SpikeData, trials: Trials) -> NDArray:
-    """A neuron's own spikes under a Gaussian kernel; NaN where it has none that are known."""
-    counts_RTN = trials.counts(data.bins_forward, data.heldout)
-    known_RTN = trials.has_count(data.bins_forward, data.heldout)
-    rates_RTN = baselines.smooth(counts_RTN, SMOOTHING_MS / data.bin_ms, known_RTN)
-    return np.where(known_RTN, rates_RTN, np.nan)
+def _correlations(inferred: _Inferred) -> Drawing:
+    T, true_RTN = inferred.data.bins_observed, inferred.true
+    shown = {
+        "spikes": inferred.counts,
+        f"smoothed spikes, {SMOOTHING_MS:g} ms": inferred.smoothed,
+        "inferred rates": inferred.rates,
+    }
+    shown |= {} if true_RTN is None else {"true rates": true_RTN}
+    true = "" if true_RTN is None else " It is right where it resembles that of the true rates."
+    return Drawing(
+        "correlations",
+        "Correlations among neurons",
+        "Correlation of every two neurons, from blue (negative) to red (positive), with one order "
+        "of the neurons in all panels. Noise hides structure in the spikes that is visible in the "
+        f"inferred rates.{true}",
+        correlations.correlations(
+            {name: correlations.correlation(x_RTN[:, :T]) for name, x_RTN in shown.items()},
+            order_by="inferred rates",
+            compare_with="true rates",
+        ),
+    )
 
 
-def _seen(data: SpikeData, trials: Trials) -> NDArray:
-    """(R, T_obs, 1): bins in which some held-in neuron was recorded."""
-    known_RTN = trials.has_count(data.bins_forward, data.heldout)
-    return np.any(known_RTN[:, : data.bins_observed, : data.heldin], axis=-1)[..., None]
-
-
-def _shown(data: SpikeData, trials: Trials) -> list[int]:
-    """A trial of every condition, or the first trials: those with most recorded bins."""
-    if trials.conditions is None or not np.any(trials.conditions >= 0):
-        return list(range(min(4, len(trials))))
-    groups = np.unique(trials.conditions[trials.conditions >= 0])
-    firsts = [int(np.flatnonzero(trials.conditions == c)[0]) for c in groups]
-    rest = [r for r in range(len(trials)) if r not in firsts]
-    # Four that are far from each other in the order of the conditions.
-    spread = evenly_spaced(len(firsts), 4)
-    return ([firsts[i] for i in spread] + rest)[:4]
-
-
-def _neurons(data: SpikeData, rates_RTN: NDArray) -> list[int]:
-    """Held-out neurons (held-in, if there are none) whose rates vary most against noise."""
-    first = data.heldin if data.heldout else 0
-    observed_RTN = rates_RTN[:, : data.bins_observed, first:]
-    # The variance of a rate over that of Poisson counts: where single trials can be judged.
-    fano_N = observed_RTN.var(axis=(0, 1)) / np.maximum(observed_RTN.mean(axis=(0, 1)), 1e-9)
-    return [int(first + i) for i in np.argsort(-fano_N, kind="stable")[:4]]
-
-
-def _calibrations(
-    data: SpikeData, trials: Trials, rates_RTN: NDArray
-) -> dict[str, rates.Calibration]:
-    """Of held-in and of held-out neurons in observed bins, where some count is known."""
-    T, n = data.bins_observed, data.heldin
-    counts_RTN = trials.counts(data.bins_forward, data.heldout)
-    known_RTN = trials.has_count(data.bins_forward, data.heldout)
+def _calibration(inferred: _Inferred) -> Drawing:
+    T, n = inferred.data.bins_observed, inferred.data.heldin
     found = {}
-    for name, place in (("held-in", np.s_[:, :T, :n]), ("held-out", np.s_[:, :T, n:])):
-        if known_RTN[place].any():
-            found[name] = rates.calibration_of(
-                rates_RTN[place], counts_RTN[place], known_RTN[place]
+    for name, block in (("held-in", np.s_[:, :T, :n]), ("held-out", np.s_[:, :T, n:])):
+        has_count = inferred.has_count[block]
+        if has_count.any():
+            found[name] = calibration.calibration_of(
+                inferred.rates[block], inferred.counts[block], has_count
             )
-    return found
+    return Drawing(
+        "calibration",
+        "Calibration",
+        "Mean observed against mean predicted rate in ten groups of bins, from the lowest to the "
+        "highest prediction, with 95% intervals for Poisson counts. On the dashed line, "
+        "predictions are right on average.",
+        calibration.calibration(found, bin_ms=inferred.data.bin_ms),
+    )

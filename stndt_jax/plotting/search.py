@@ -1,7 +1,4 @@
-"""A search as pictures: how the score grew, and what it depended on.
-
-Like `plots.py`: arrays to a `matplotlib.figure.Figure`, which `plots.save` writes.
-"""
+"""A hyperparameter search: the score of every trial, and which parameters it depends on."""
 
 from __future__ import annotations
 
@@ -20,15 +17,18 @@ def history(
     scores_R: Float[NDArray, " R"],
     pruned_R: Bool[NDArray, " R"],
     *,
-    score: str = "validation co-bps",
+    score: str = "validation co-bps (bits/spike)",
 ) -> Figure:
-    """Every trial's score by its number, and the best so far as a step.
+    """Score of every trial of the search by its number, and the best so far as steps.
+
+    The axis begins near the 10% quantile of the unpruned trials: trials that learned nothing would
+    flatten all others.
 
     Args:
         numbers_R: of the trials, ascending.
-        scores_R: their scores; NaN for one that failed.
-        pruned_R: which ended early.
-        score: what it is.
+        scores_R: their scores; NaN for a failed trial.
+        pruned_R: which were stopped early by the pruner.
+        score: label of the score's axis.
     """
     fig = Figure(figsize=(4.2, 2.8), layout="constrained")
     ax = fig.subplots()
@@ -46,22 +46,21 @@ def history(
         ax.step(numbers_R[known_R], best_R, where="post", color=BEST, label="best so far")
         top = best_R[-1]
         whole = scores_R[known_R & ~pruned_R]
-        # Trials that never learned would press all others into a line.
         low = np.quantile(whole if whole.size else scores_R[known_R], 0.1)
         ax.set_ylim(low - 0.1 * (top - low) - 1e-3, top + 0.1 * (top - low) + 1e-3)
         ax.legend(loc="lower right")
-    ax.set(xlabel="trial", ylabel=score)
+    ax.set(xlabel="trial of the search", ylabel=score)
     return fig
 
 
 @styled
-def importance(shares: Mapping[str, float]) -> Figure:
-    """Bars of the share of the score's variance that each parameter explains, largest on top."""
-    names: Sequence[str] = sorted(shares, key=lambda name: shares[name])
+def importance(fractions: Mapping[str, float]) -> Figure:
+    """Bars of the fraction of the score's variance that each parameter explains, largest on top."""
+    names: Sequence[str] = sorted(fractions, key=lambda name: fractions[name])
     fig = Figure(figsize=(4.2, 0.6 + 0.2 * max(len(names), 3)), layout="constrained")
     ax = fig.subplots()
-    places = np.arange(len(names))
-    ax.barh(places, [shares[name] for name in names], color=BEST, height=0.7)
-    ax.set_yticks(places, [name.replace("_", " ") for name in names])
-    ax.set(xlabel="share of the variance of the score", xlim=(0, None))
+    positions = np.arange(len(names))
+    ax.barh(positions, [fractions[name] for name in names], color=BEST, height=0.7)
+    ax.set_yticks(positions, [name.replace("_", " ") for name in names])
+    ax.set(xlabel="fraction of the variance of the score", xlim=(0, None))
     return fig

@@ -16,7 +16,7 @@ from stndt_jax.report.markup import Child, Html, join, tag
 from stndt_jax.run import Run
 
 if TYPE_CHECKING:
-    from stndt_jax.plotting.run_figures import Figure
+    from stndt_jax.plotting.figures import SavedFigure
 
 # The page draws these by itself.
 _OWN = ("training",)
@@ -36,7 +36,7 @@ class Pictures(NamedTuple):
         missing: why there are no figures, one sentence; empty where there are.
     """
 
-    figures: Sequence[Figure]
+    figures: Sequence[SavedFigure]
     found: Interpretation | None
     dropped: Mapping[str, Any] | None
     missing: str = ""
@@ -113,10 +113,10 @@ def picture(file: Path, title: str, sentence: str) -> Html:
     )
 
 
-def _gallery(figures: Sequence[Figure]) -> Html | None:
+def _gallery(figures: Sequence[SavedFigure]) -> Html | None:
     if not figures:
         return None
-    shown = (picture(f.file.with_suffix(".png"), f.title, f.sentence) for f in figures)
+    shown = (picture(f.file.with_suffix(".png"), f.title, f.caption) for f in figures)
     return tag("div", *shown, class_="figures")
 
 

@@ -7,15 +7,17 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stndt_jax import files
 from stndt_jax.errors import UserError
+from stndt_jax.types import Float, NDArray
 
 logger = logging.getLogger("stndt_jax")
 
@@ -147,6 +149,27 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if lost:
         logger.warning("%s: %d damaged line(s) were left out", path, lost)
     return rows
+
+
+def values_by_epoch(
+    rows: Sequence[Mapping[str, Any]], key: str
+) -> tuple[Float[NDArray, " E"], Float[NDArray, "E K"]]:
+    """Epochs and values of the members, from the rows that hold a key.
+
+    Args:
+      rows: as :func:`read_metrics` returns them: a value is one number, or one per member, None
+        where it is unknown.
+      key: name of the value.
+
+    Returns:
+      The epochs and, for each, the values of all members; NaN where unknown.
+    """
+    held = [row for row in rows if key in row and "epoch" in row]
+    epochs = np.array([row["epoch"] for row in held], float)
+    values = [np.atleast_1d(np.array(row[key], float)) for row in held]
+    members = max((len(row) for row in values), default=0)
+    padded = [np.pad(row, (0, members - len(row)), constant_values=np.nan) for row in values]
+    return epochs, np.stack(padded) if padded else np.zeros((0, 0))
 
 
 def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:

@@ -11,7 +11,9 @@ from stndt_jax.config import loading, recording
 from stndt_jax.console import tables
 from stndt_jax.data import hdf5, synthetic
 from stndt_jax.evaluation import baselines, evaluate, scoring
-from stndt_jax.plotting import run_figures, style
+from stndt_jax.plotting import figures, run_figures
+from stndt_jax.plotting.rate_figures import of_rates
+from stndt_jax.plotting.scores import score_bars
 from stndt_jax.runs import directory
 from stndt_jax.training import loop, restore
 
@@ -65,19 +67,19 @@ def demo(out: Path, *, seed: int = 0, settings: Sequence[str] = ()) -> dict[str,
 
 
 def _draw(folder: Path, scores: Mapping[str, Mapping[str, Any]], run: Path) -> list[Path]:
-    """What is drawn of any run, with the scores of the other methods."""
-    bars = style.score_bars(
+    """Figures of the rates and the training, and the scores of all methods."""
+    bars = score_bars(
         scores,
         metrics=("co-bps", "fp-bps", "vel R2", "psth R2"),
         highlight=next(name for name in scores if name.startswith("ensemble")),
     )
     others = {name: scores[name]["co-bps"] for name in ("smoothing", "true rates")}
-    drawn = (
-        *run_figures.of_rates(restore.models(run)),
+    drawings = (
+        *of_rates(restore.models(run)),
         *run_figures.of_training(run, others),
-        ("scores", "Scores", "Every method's scores.", bars),
+        figures.Drawing("scores", "Scores", "Scores of all methods.", bars),
     )
-    return [figure.file for figure in run_figures.save(drawn, folder)]
+    return [saved.file for saved in figures.save(drawings, folder)]
 
 
 def _table(scores: Mapping[str, Mapping[str, Any]]) -> str:

@@ -1,0 +1,245 @@
+"""Importance of neurons: how it is distributed, how reliable it is, and what silencing them costs.
+
+Importance by attention is drawn relative to uniform attention, in which every neuron receives the
+same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
+
+from stndt_jax.evaluation import score_names
+from stndt_jax.interpret import ablation
+from stndt_jax.plotting import style
+from stndt_jax.plotting.style import BEST, HELDIN, HELDOUT, OTHERS, SEQUENTIAL, TRUE, styled
+from stndt_jax.types import Bool, Float, Int, NDArray
+
+RECEIVED = "attention received / uniform"
+ORDER_COLORS = {
+    ablation.MOST_FIRST: BEST,
+    ablation.RANDOM: "#666666",
+    ablation.LEAST_FIRST: "#0072B2",
+    ablation.BY_GRADIENTS: "#009E73",
+}
+ORDER_MARKERS = dict(zip(ORDER_COLORS, "os^D", strict=True))
+MODEL_LINES: tuple[Any, ...] = ("-", "--")
+
+
+class _Measure(NamedTuple):
+    """A quantity of every neuron, and the label of its axis."""
+
+    label: str
+    values: Float[NDArray, " N"]
+
+
+@styled
+def importances(
+    importance_N: Float[NDArray, " N"] | None,
+    by_member_KN: Float[NDArray, "K N"] | None,
+    gradient_N: Float[NDArray, " N"] | None,
+    rate_hz_N: Float[NDArray, " N"],
+    *,
+    heldin: int,
+    correlations: Mapping[str, float],
+) -> Figure:
+    """Importance of the neurons: sorted, against their mean rate, against integrated gradients.
+
+    Args:
+        importance_N: by attention, adding up to 1; None if there is none.
+        by_member_KN: of every member.
+        gradient_N: by integrated gradients, nats, NaN for held-out neurons; None if unknown.
+        rate_hz_N: mean rates, spikes/s.
+        heldin: number of held-in neurons.
+        correlations: Spearman's, over held-in neurons, for the titles: "attention and rate",
+            "gradients and rate", "attention and gradients".
+    """
+    N = len(rate_hz_N)
+    rate = _Measure("mean rate (spikes/s)", rate_hz_N)
+    received = None if importance_N is None else _Measure(RECEIVED, importance_N * N)
+    gradient = None if gradient_N is None else _Measure("integrated gradients (nats)", gradient_N)
+    pairs = {
+        "attention and rate": (rate, received),
+        "gradients and rate": (rate, gradient),
+        "attention and gradients": (gradient, received),
+    }
+    known = {name: (x, y) for name, (x, y) in pairs.items() if x is not None and y is not None}
+    heldin_N = np.arange(N) < heldin
+    count = len(known) + (received is not None)
+    fig = Figure(figsize=(2.15 * count + 0.5, 2.4), layout="constrained")
+    axes = fig.subplots(1, count, squeeze=False)[0]
+    if received is not None:
+        assert by_member_KN is not None
+        _sorted(axes[0], received.values, by_member_KN * N, heldin_N)
+    for ax, (name, (x, y)) in zip(axes[count - len(known) :], known.items(), strict=True):
+        _scatter(ax, x, y, heldin_N)
+        r = correlations.get(name, float("nan"))
+        if np.isfinite(r):
+            ax.set_title(f"Spearman {style.signed(r, 2)}")
+    return fig
+
+
+def _sorted(
+    ax: Axes,
+    received_N: Float[NDArray, " N"],
+    by_member_KN: Float[NDArray, "K N"],
+    heldin_N: Bool[NDArray, " N"],
+) -> None:
+    """Neurons from the most to the least important."""
+    order_N = np.argsort(-received_N, kind="stable")
+    rank_N = np.arange(1, len(received_N) + 1)
+    if len(by_member_KN) > 1:
+        for rows_N in by_member_KN[:, order_N]:
+            ax.plot(rank_N, rows_N, ".", color=OTHERS, markersize=2, zorder=1)
+        ax.plot([], [], ".", color=OTHERS, label="one member")
+    for chosen_N, color, name in ((heldin_N, HELDIN, "held-in"), (~heldin_N, HELDOUT, "held-out")):
+        at = chosen_N[order_N]
+        ax.plot(rank_N[at], received_N[order_N][at], "o", color=color, markersize=2.5, label=name)
+    ax.axhline(1, color=OTHERS, linewidth=0.7, linestyle=":", zorder=0)
+    ax.set(xlabel="neuron, by importance", ylabel=RECEIVED)
+    ax.set_ylim(0, None)
+    ax.legend(handletextpad=0.1)
+
+
+def _scatter(ax: Axes, x: _Measure, y: _Measure, heldin_N: Bool[NDArray, " N"]) -> None:
+    for chosen_N, color in ((heldin_N, HELDIN), (~heldin_N, HELDOUT)):
+        look: dict[str, Any] = {"color": color, "markersize": 2.5, "alpha": 0.8}
+        ax.plot(x.values[chosen_N], y.values[chosen_N], "o", **look)
+    ax.set(xlabel=x.label, ylabel=y.label)
+    ax.set_ylim(0, None)
+
+
+@styled
+def condition_importances(
+    importance_CN: Float[NDArray, "C N"], conditions: Int[NDArray, " C"], *, most: int = 30
+) -> Figure:
+    """Attention that the most important neurons receive in every condition.
+
+    Args:
+        importance_CN: importance in every condition, adding up to 1 over neurons.
+        conditions: the conditions.
+        most: how many neurons to show, by their mean over conditions.
+    """
+    C, N = importance_CN.shape
+    order = np.argsort(-importance_CN.mean(axis=0), kind="stable")[:most]
+    size = (0.14 * len(order) + 1.6, min(0.16 * C + 0.9, 6.0))
+    fig = Figure(figsize=size, layout="constrained")
+    ax = fig.subplots()
+    shown = importance_CN[:, order] * N
+    image = ax.imshow(shown, aspect="auto", cmap=SEQUENTIAL, vmin=0, interpolation="nearest")
+    step = max(1, C // 12)
+    ax.set_yticks(range(0, C, step), [str(c) for c in conditions[::step]])
+    ax.set_xticks(range(len(order)), [str(n) for n in order], rotation=90, fontsize=5)
+    ax.set(xlabel="neuron, by importance", ylabel="condition")
+    fig.colorbar(image, ax=ax, label=RECEIVED, pad=0.02)
+    return fig
+
+
+@styled
+def agreements(rows: Mapping[str, Mapping[str, float | None]]) -> Figure:
+    """How far rankings of neurons agree: rank correlation, and the top tenth they share.
+
+    Args:
+        rows: by what the rankings differ in: "spearman", "overlap", "chance", as of
+            `rankings.Agreement`. Rows whose correlation is not known are left out.
+    """
+    known = {name: row for name, row in rows.items() if _is_finite(row["spearman"])}
+    fig = Figure(figsize=(5.6, 0.26 * len(known) + 0.8), layout="constrained")
+    left, right = fig.subplots(1, 2, sharey=True)
+    at = range(len(known))
+    spearman, overlap, chance = (
+        np.array([row[name] for row in known.values()], float)
+        for name in ("spearman", "overlap", "chance")
+    )
+    left.plot(spearman, at, "o", color=BEST, markersize=5)
+    left.axvline(0, color=TRUE, linewidth=0.7)
+    lowest = min([0.0, *spearman])
+    left.set(xlabel="Spearman's correlation", xlim=(1.1 * lowest - 0.05, 1.05))
+    left.set_yticks(at, list(known))
+    left.set_ylim(len(known) - 0.5, -0.5)
+    right.plot(overlap, at, "o", color=BEST, markersize=5)
+    right.plot(chance, at, "|", color=TRUE, markersize=9, label="chance")
+    right.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
+    right.set(xlabel="fraction of the top tenth shared", xlim=(-0.05, 1.05))
+    for ax in (left, right):
+        ax.grid(axis="y", color="#E5E5E5", linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.tick_params(axis="y", length=0)
+    return fig
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and bool(np.isfinite(value))
+
+
+@styled
+def dropping_curves(found: Mapping[str, Any], *, scores: Sequence[str] | None = None) -> Figure:
+    """Scores, and their relative change, against the fraction of held-in neurons silenced.
+
+    Solid lines are the first run, dashed ones the second. Around random orders, the band is their
+    range. The relative change is cut off at -250%.
+
+    Args:
+        found: result of `ablation.drop`.
+        scores: which to draw; all by default.
+    """
+    runs = found["models"]
+    orders = next(iter(runs.values()))
+    shown = list(scores or orders[ablation.MOST_FIRST])
+    fig = Figure(figsize=(2.4 * len(shown) + 0.5, 4.1), layout="constrained")
+    axes = fig.subplots(2, len(shown), sharex=True, squeeze=False)
+    fractions = np.array(found["fractions"], float)
+    for (above, below), score in zip(axes.T, shown, strict=True):
+        for label, look, rows in _curves(runs, score):
+            _curve(above, fractions, rows, label, look)
+            _curve(below, fractions, ablation.relative_change(rows.tolist()), label, look)
+        name = score_names.of(score)
+        above.set_ylabel(name.axis)
+        below.set_ylabel(f"change of {name.title}")
+        below.set_ylim(max(-2.5, below.get_ylim()[0]), None)
+        below.yaxis.set_major_formatter(PercentFormatter(1.0))
+        for ax in (above, below):
+            ax.axhline(0, color=OTHERS, linewidth=0.7, zorder=0)
+    axes[1, 0].xaxis.set_major_formatter(PercentFormatter(1.0))
+    fig.supxlabel("held-in neurons silenced", fontsize=8)
+    fig.align_ylabels(axes)
+    key = [
+        Line2D([], [], color=color, marker=ORDER_MARKERS[order], markersize=3.5, label=order)
+        for order, color in ORDER_COLORS.items()
+        if order in orders
+    ]
+    if len(runs) > 1:
+        lines = zip(runs, MODEL_LINES, strict=False)
+        key += [Line2D([], [], color=TRUE, linestyle=line, label=name) for name, line in lines]
+    columns = len(shown) if len(shown) < 3 else 4 if len(key) == 4 else 3
+    fig.legend(handles=key, loc="outside upper center", ncols=columns)
+    return fig
+
+
+def _curves(
+    runs: Mapping[str, Any], score: str
+) -> Iterator[tuple[str, dict[str, Any], Float[NDArray, "repeats F"]]]:
+    """Label, look and values of a score's curves, of every run and order."""
+    for (name, orders), line in zip(runs.items(), MODEL_LINES, strict=False):
+        for order, by_score in orders.items():
+            rows = np.array(by_score[score], float)
+            rows = rows[np.isfinite(rows).all(axis=1)]
+            look = {"color": ORDER_COLORS[order], "marker": ORDER_MARKERS[order], "linestyle": line}
+            if len(rows):
+                yield f"{name}, {order}", look, rows
+
+
+def _curve(
+    ax: Axes, x_F: NDArray, rows: Float[NDArray, "repeats F"], label: str, look: Mapping[str, Any]
+) -> None:
+    """The mean over repeats, and their range as a band."""
+    ax.plot(x_F, rows.mean(axis=0), label=label, markersize=2.5, linewidth=1.0, **look)
+    if len(rows) > 1:
+        low, high = rows.min(axis=0), rows.max(axis=0)
+        ax.fill_between(x_F, low, high, color=look["color"], alpha=0.15, linewidth=0)

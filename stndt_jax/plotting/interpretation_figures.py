@@ -1,0 +1,125 @@
+"""Figures of attention and importance, with captions: from an interpretation to drawings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from stndt_jax.interpret.summary import Interpretation
+from stndt_jax.plotting import attention, importance
+from stndt_jax.plotting.figures import Drawing
+
+
+def of_interpretation(
+    found: Interpretation, dropped: dict[str, Any] | None = None
+) -> Iterator[Drawing]:
+    """Figures of attention and importance, and of the scores with neurons dropped if known."""
+    yield _attention(found)
+    yield _lags(found)
+    for draw in (_importance, _agreement, _conditions):
+        if (drawing := draw(found)) is not None:
+            yield drawing
+    if dropped is not None:
+        yield _dropping(dropped)
+
+
+def _attention(found: Interpretation) -> Drawing:
+    spatial = found.spatial_by_layer
+    panels = "among bins" if spatial is None else "among neurons (above) and among bins (below)"
+    return Drawing(
+        "attention",
+        "Attention",
+        f"Attention {panels}, by layer, mean over trials and members: a row attends, a column is "
+        "attended to. A bright column is a neuron, or a time, that all others attend to. Dotted "
+        "lines separate held-in from held-out neurons and observed from forward bins.",
+        attention.attention_maps(
+            None if spatial is None else np.nanmean(spatial, axis=0),
+            np.nanmean(found.temporal_by_layer, axis=0),
+            heldin=found.heldin,
+            bins_observed=found.bins_observed,
+            bin_ms=found.bin_ms,
+        ),
+    )
+
+
+def _lags(found: Interpretation) -> Drawing:
+    return Drawing(
+        "lags",
+        "Attention over time lags",
+        "How much a bin attends to earlier (left) and to later bins (right). A line is a layer, "
+        "thin lines are single members. 1 is attention spread evenly over the trial; outside the "
+        "context window it is 0.",
+        attention.lag_profiles(
+            found.by_lag_and_layer, found.lags_ms, bins=found.temporal_by_layer.shape[-1]
+        ),
+    )
+
+
+def _importance(found: Interpretation) -> Drawing | None:
+    if found.importance is None and found.gradient_importance is None:
+        return None
+    gradient = found.summary.get("gradients", {})
+    return Drawing(
+        "importance",
+        "Importance of neurons",
+        "Importance of every neuron (orange: held-out), by attention received and, if computed, by "
+        "integrated gradients; grey dots are single members. Where members disagree, or the two "
+        "measures do, the importance of a neuron is not established.",
+        importance.importances(
+            found.importance,
+            found.importance_by_member,
+            found.gradient_importance,
+            found.rate_hz,
+            heldin=found.heldin,
+            correlations={
+                "attention and rate": found.summary.get("importance and rate", np.nan),
+                "gradients and rate": gradient.get("and rate", np.nan),
+                "attention and gradients": gradient.get("and attention", np.nan),
+            },
+        ),
+    )
+
+
+def _agreement(found: Interpretation) -> Drawing | None:
+    rows = dict(found.summary.get("agreement", {}))
+    if "gradients" in found.summary:
+        rows["members, by gradients"] = found.summary["gradients"]["members"]
+    # NaN is null in a file, so None when it is read.
+    if not any(
+        row["spearman"] is not None and np.isfinite(row["spearman"]) for row in rows.values()
+    ):
+        return None
+    return Drawing(
+        "agreement",
+        "Reliability of importance",
+        "How far rankings of the held-in neurons agree across single trials, layers, members: 1 is "
+        "the same ranking, 0 is chance. Right: the fraction of the top tenth that two rankings "
+        "share; bars mark what is expected by chance.",
+        importance.agreements(rows),
+    )
+
+
+def _conditions(found: Interpretation) -> Drawing | None:
+    if found.importance_by_condition is None or found.conditions is None:
+        return None
+    return Drawing(
+        "conditions",
+        "Importance by condition",
+        "Attention that the most important neurons receive in every condition. A column of one "
+        "colour is a neuron that is equally important in all.",
+        importance.condition_importances(found.importance_by_condition, found.conditions),
+    )
+
+
+def _dropping(dropped: dict[str, Any]) -> Drawing:
+    return Drawing(
+        "dropping",
+        "Dropping neurons",
+        "Scores with more and more held-in neurons silenced, and their relative change. If "
+        "importance is real, silencing the most important neurons first (circles; by gradients: "
+        "diamonds) costs more than silencing random ones (squares; band: range), and silencing "
+        "the least important first (triangles) costs less.",
+        importance.dropping_curves(dropped),
+    )
