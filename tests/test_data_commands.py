@@ -233,7 +233,10 @@ MISTAKES = {
         "mc_mase is nothing that can be prepared; choose",
     ),
     "flags missing": (["prepare", "custom", "--nwb=x"], "--out and --align and --window missing"),
-    "no folder": (["prepare", "mc_maze", "--nwb=nowhere", "--out=x"], "nowhere is not a folder; give"),
+    "no folder": (
+        ["prepare", "mc_maze", "--nwb=nowhere", "--out=x"],
+        "nowhere is not a folder; give",
+    ),
     "no file": (["inspect", "nowhere.nwb"], "nowhere.nwb: no such file"),
     "window": (
         ["prepare", "custom", "--nwb=x", "--align=y", "--window=-250", "--out=z"],

@@ -274,5 +274,7 @@ def test_units_of_two_recordings_are_refused(folders, tmp_path):
 def test_what_the_benchmark_does_not_have(options, message, folders):
     with pytest.raises(UserError, match=message):
         nlb.prepare("mc_rtt", folders["mc_rtt"], **options)
-    with pytest.raises(UserError, match="mc_mace is no data set of the benchmark; choose one of mc_maze"):
+    with pytest.raises(
+        UserError, match="mc_mace is no data set of the benchmark; choose one of mc_maze"
+    ):
         nlb.prepare("mc_mace", folders["mc_rtt"])

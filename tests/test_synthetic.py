@@ -408,7 +408,7 @@ def test_options_that_make_no_recording(kind, options, message):
         ("reach", {"directions": 0}, "reach: conditions is 0"),
         ("reach", {"variability": -1}, "reach: variability is -1"),
         ("reach", {"modulation": float("inf")}, "reach: modulation is inf"),
-        ("maze", {}, "no simulation is called 'maze'; take one of lorenz, rnn, reach"),
+        ("maze", {}, "no simulation is called 'maze'; choose one of lorenz, rnn, reach"),
     ],
 )
 def test_options_of_one_simulation(kind, options, message):

@@ -1,8 +1,8 @@
-"""Simulated recordings: a seed in, spikes with their true rates out.
+"""Simulated recordings: spikes with their true rates, from a seed.
 
-Every simulation draws latents, turns them into rates and the rates into Poisson counts.
-Rates are expected counts per bin: of a differential equation, the mean over its bin. Neurons are
-held-in first, then held-out; bins are observed first, then forward.
+Every simulation draws latent states, turns them into rates, and draws Poisson counts. Rates are
+expected counts per bin; for a differential equation, the mean over the bin. Neurons are held-in
+first, then held-out; bins are observed first, then forward.
 """
 
 from __future__ import annotations
@@ -10,25 +10,34 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from stndt_jax.data.trials import SpikeData, Trials
+from stndt_jax.data.trials import BLOCKS, SpikeData, Trials, block_slices
 from stndt_jax.data.validation import as_counts
 from stndt_jax.errors import UserError
 from stndt_jax.types import Float, Int, NDArray
 
 LORENZ_STEPS = 10  # Runge-Kutta steps in a bin
 RNN_STEP_MS = 1.0  # Euler step
-SPREAD = 0.4  # neurons' mean rates lie within this fraction of the asked mean
+RATE_SPREAD = 0.4  # a neuron's mean rate differs by at most this fraction from the overall mean
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """The shape of a recording, as every simulation is asked for it."""
+class Shape(TypedDict, total=False):
+    """The shape of a recording: options that all simulations have.
 
-    kind: str
+    Attributes:
+      trials: training trials.
+      eval_trials: evaluated trials.
+      bins: observed bins.
+      bins_forward: forward bins.
+      heldin: held-in neurons.
+      heldout: held-out neurons.
+      bin_ms: bin width, ms.
+      rate_hz: mean rate over neurons, bins and trials; of ``rnn``, the rate of a unit at rest.
+    """
+
     trials: int
     eval_trials: int
     bins: int
@@ -36,19 +45,34 @@ class _Layout:
     heldin: int
     heldout: int
     bin_ms: float
-    conditions: int
     rate_hz: float
 
+
+@dataclass(frozen=True)
+class _Layout:
+    """The shape and the conditions of a recording of one kind, checked."""
+
+    kind: str
+    conditions: int
+    heldin: int
+    heldout: int
+    trials: int = 320
+    eval_trials: int = 80
+    bins: int = 50
+    bins_forward: int = 10
+    bin_ms: float = 20.0
+    rate_hz: float = 15.0
+
     def __post_init__(self) -> None:
-        least = {"trials": 1, "eval_trials": 1, "bins": 1, "bins_forward": 0, "heldin": 1}
-        for option, smallest in (least | {"heldout": 1, "conditions": 1}).items():
+        at_least_1 = ("trials", "eval_trials", "bins", "heldin", "heldout", "conditions")
+        for option, smallest in {**dict.fromkeys(at_least_1, 1), "bins_forward": 0}.items():
             value = getattr(self, option)
             if value < smallest:
                 raise UserError(
                     f"{self.kind}: {option} is {value!r}; give a whole number from {smallest}"
                 )
         for option in ("bin_ms", "rate_hz"):
-            _positive(self.kind, option, getattr(self, option))
+            _check_positive(self.kind, option, getattr(self, option))
         if self.conditions > self.trials:
             raise UserError(
                 f"{self.kind}: {self.conditions} conditions do not fit into {self.trials} training "
@@ -56,11 +80,11 @@ class _Layout:
             )
 
     @property
-    def every(self) -> int:
+    def all_trials(self) -> int:
         return self.trials + self.eval_trials
 
     @property
-    def total_bins(self) -> int:
+    def all_bins(self) -> int:
         return self.bins + self.bins_forward
 
     @property
@@ -72,212 +96,174 @@ def make(kind: str, seed: int = 0, **options: Any) -> SpikeData:
     """Simulates a recording.
 
     Args:
-        kind: `lorenz`, `rnn` or `reach`.
-        seed: the same seed and options give the same recording, bit for bit.
-        **options: keyword options of the function of that name.
+      kind: ``lorenz``, ``rnn`` or ``reach``.
+      seed: the same seed and options give the same recording, bit for bit.
+      **options: keyword options of the function of that name, and of ``Shape``.
 
     Raises:
-        UserError: no such kind or option, or a value that makes no recording.
+      UserError: there is no such kind or option, or a value is not possible.
     """
     if kind not in KINDS:
-        raise UserError(f"no simulation is called {kind!r}; take one of {', '.join(KINDS)}")
-    known = [name for name in inspect.signature(KINDS[kind]).parameters if name != "seed"]
-    unknown = [name for name in options if name not in known]
+        raise UserError(f"no simulation is called {kind!r}; choose one of {', '.join(KINDS)}")
+    own = inspect.signature(KINDS[kind]).parameters
+    names = [*Shape.__annotations__, *(name for name in own if name not in ("seed", "shape"))]
+    unknown = [name for name in options if name not in names]
     if unknown:
-        raise UserError(f"{kind}: no option {', '.join(unknown)}; there are {', '.join(known)}")
+        raise UserError(f"{kind}: no option {', '.join(unknown)}; there are {', '.join(names)}")
     return KINDS[kind](seed=seed, **options)
 
 
 def lorenz(
     *,
     seed: int = 0,
-    trials: int = 320,
-    eval_trials: int = 80,
-    bins: int = 50,
-    bins_forward: int = 10,
-    heldin: int = 24,
-    heldout: int = 8,
-    bin_ms: float = 20.0,
     conditions: int = 40,
-    rate_hz: float = 15.0,
     modulation: float = 0.7,
     speed: float = 2.0,
+    **shape: Unpack[Shape],
 ) -> SpikeData:
     """A Lorenz system that drives neurons through a random linear readout and an exponential.
 
         dx = 10 (y - x),   dy = x (28 - z) - y,   dz = x y - (8/3) z      per unit of time
 
-    A condition is an initial state on the attractor; its trials differ in their spikes only.
+    A condition is an initial state on the attractor; its trials differ only in their spikes.
     Source: Sussillo et al. 2016 (LFADS); Ye and Pandarinath 2021 (NDT).
 
     Args:
-        seed: of everything that is random.
-        trials: training trials.
-        eval_trials: evaluated trials.
-        bins: observed bins.
-        bins_forward: forward bins.
-        heldin: held-in neurons.
-        heldout: held-out neurons.
-        bin_ms: bin width in ms.
-        conditions: initial states.
-        rate_hz: mean rate over neurons, bins and trials.
-        modulation: standard deviation of a neuron's log-rate over time and trials.
-        speed: units of the system's time in a second.
+      seed: seed of everything random.
+      conditions: number of initial states.
+      modulation: standard deviation of a neuron's log-rate over time and trials.
+      speed: units of the system's time per second.
+      **shape: shape of the recording; 24 held-in and 8 held-out neurons by default.
 
     Returns:
-        The recording; its behavior is the three latents, each of zero mean and unit variance.
+      The recording; its behaviour is the three latents, each of zero mean and unit variance.
 
     Raises:
-        UserError: a value that makes no recording.
+      UserError: a value is not possible.
     """
-    layout = _Layout("lorenz", trials, eval_trials, bins, bins_forward, heldin, heldout, bin_ms,
-                     conditions, rate_hz)  # fmt: skip
-    _positive("lorenz", "modulation", modulation)
-    _positive("lorenz", "speed", speed)
+    layout = _Layout("lorenz", conditions, **(Shape(heldin=24, heldout=8) | shape))
+    _check_positive("lorenz", "modulation", modulation)
+    _check_positive("lorenz", "speed", speed)
     rng = np.random.default_rng(seed)
-    # Five units of time from any start lead onto the attractor.
+    # Within five units of time, any state reaches the attractor.
     start_CD = rng.normal(size=(conditions, 3)) + np.array([0.0, 0.0, 25.0])
     start_CD = lorenz_path(start_CD, 500, 0.01)[:, -1]
-    step = speed * bin_ms / 1000 / LORENZ_STEPS
-    path = lorenz_path(start_CD, layout.total_bins * LORENZ_STEPS, step)
-    latents_CTSD = path.reshape(conditions, layout.total_bins, LORENZ_STEPS, 3)
-    latents_CTSD = (latents_CTSD - path.mean(axis=(0, 1))) / path.std(axis=(0, 1))
-    rates_CTN = _exponential_rates(rng, latents_CTSD, layout, modulation)
+    step = speed * layout.bin_ms / 1000 / LORENZ_STEPS
+    path_CsD = lorenz_path(start_CD, layout.all_bins * LORENZ_STEPS, step)
+    latents_CTsD = path_CsD.reshape(conditions, layout.all_bins, LORENZ_STEPS, 3)
+    latents_CTsD = (latents_CTsD - path_CsD.mean(axis=(0, 1))) / path_CsD.std(axis=(0, 1))
+    rates_CTN = _exponential_rates(rng, latents_CTsD, layout, modulation)
     condition_R = _conditions(rng, layout)
-    behavior_RTD = latents_CTSD.mean(axis=2)[condition_R]
-    return _record(rng, layout, rates_CTN[condition_R], behavior_RTD, condition_R)
+    behavior_RTD = latents_CTsD.mean(axis=2)[condition_R]
+    return _recording(rng, layout, rates_CTN[condition_R], behavior_RTD, condition_R)
 
 
 def rnn(
     *,
     seed: int = 0,
-    trials: int = 320,
-    eval_trials: int = 80,
-    bins: int = 50,
-    bins_forward: int = 10,
-    heldin: int = 36,
-    heldout: int = 12,
-    bin_ms: float = 20.0,
     conditions: int = 40,
-    rate_hz: float = 15.0,
     gain: float = 2.0,
     units: int = 50,
     tau_ms: float = 25.0,
+    **shape: Unpack[Shape],
 ) -> SpikeData:
     """A chaotic network of rate units, some of which are observed as Poisson neurons.
 
         tau dx/dt = -x + gain W tanh(x),   W normal with variance 1 / units
         rate of a neuron = rate_hz (1 + tanh(x))
 
-    A condition is an initial state; its trials differ in their spikes only. Chaos begins at
-    a gain of 1 and makes for faster changes with more of it.
+    A condition is an initial state; its trials differ only in their spikes. The network is chaotic
+    for a gain above 1, and changes faster for a larger gain.
     Source: Sussillo et al. 2016 (LFADS), with gains of 1.5 and 2.5.
 
     Args:
-        seed: of everything that is random.
-        trials: training trials.
-        eval_trials: evaluated trials.
-        bins: observed bins.
-        bins_forward: forward bins.
-        heldin: held-in neurons.
-        heldout: held-out neurons.
-        bin_ms: bin width in ms, in whole ms.
-        conditions: initial states.
-        rate_hz: rate of a unit at rest; its rate lies between 0 and twice that.
-        gain: scale of the connections.
-        units: units of the network, of which the neurons are a random choice.
-        tau_ms: time constant of a unit in ms.
+      seed: seed of everything random.
+      conditions: number of initial states.
+      gain: scale of the connections.
+      units: units of the network; the neurons are a random choice of them.
+      tau_ms: time constant of a unit, ms.
+      **shape: shape of the recording; 36 held-in and 12 held-out neurons by default. ``bin_ms``
+        must be a whole number, and the rate of a unit lies between 0 and twice ``rate_hz``.
 
     Returns:
-        The recording; its behavior is the first three principal components of tanh(x).
+      The recording; its behaviour is the first three principal components of tanh(x).
 
     Raises:
-        UserError: a value that makes no recording.
+      UserError: a value is not possible.
     """
-    layout = _Layout("rnn", trials, eval_trials, bins, bins_forward, heldin, heldout, bin_ms,
-                     conditions, rate_hz)  # fmt: skip
-    _positive("rnn", "gain", gain)
+    layout = _Layout("rnn", conditions, **(Shape(heldin=36, heldout=12) | shape))
+    _check_positive("rnn", "gain", gain)
     if not tau_ms >= 5 * RNN_STEP_MS:
         raise UserError(f"rnn: tau_ms is {tau_ms}; give 5 ms or more, the step is {RNN_STEP_MS} ms")
-    if bin_ms != round(bin_ms):
-        raise UserError(f"rnn: bin_ms is {bin_ms}; give whole ms, the step is {RNN_STEP_MS} ms")
+    if layout.bin_ms != round(layout.bin_ms):
+        raise UserError(
+            f"rnn: bin_ms is {layout.bin_ms}; give whole ms, the step is {RNN_STEP_MS} ms"
+        )
     if units < layout.neurons:
         raise UserError(
             f"rnn: {layout.neurons} neurons cannot be observed in units = {units}; raise units"
         )
     rng = np.random.default_rng(seed)
     weights_UU = rng.normal(size=(units, units)) * gain / np.sqrt(units)
-    steps = round(bin_ms / RNN_STEP_MS)
+    steps, step = round(layout.bin_ms / RNN_STEP_MS), RNN_STEP_MS / tau_ms
     start_CU = rng.normal(size=(conditions, units))
-    start_CU = rnn_path(weights_UU, start_CU, 20 * steps, RNN_STEP_MS / tau_ms)[:, -1]
-    path = rnn_path(weights_UU, start_CU, layout.total_bins * steps, RNN_STEP_MS / tau_ms)
-    activity_CTU = np.tanh(path).reshape(conditions, -1, steps, units).mean(axis=2)
+    start_CU = rnn_path(weights_UU, start_CU, 20 * steps, step)[:, -1]
+    path_CsU = rnn_path(weights_UU, start_CU, layout.all_bins * steps, step)
+    activity_CTU = np.tanh(path_CsU).reshape(conditions, -1, steps, units).mean(axis=2)
     observed_N = rng.permutation(units)[: layout.neurons]
-    rates_CTN = rate_hz * bin_ms / 1000 * (1 + activity_CTU[..., observed_N])
-    centred = activity_CTU - activity_CTU.mean(axis=(0, 1))
-    components = np.linalg.svd(centred.reshape(-1, units), full_matrices=False)[2][:3]
+    rest = layout.rate_hz * layout.bin_ms / 1000
+    rates_CTN = rest * (1 + activity_CTU[..., observed_N])
+    centred_CTU = activity_CTU - activity_CTU.mean(axis=(0, 1))
+    components = np.linalg.svd(centred_CTU.reshape(-1, units), full_matrices=False)[2][:3]
     condition_R = _conditions(rng, layout)
-    behavior_RTD = (centred @ components.T)[condition_R]
-    return _record(rng, layout, rates_CTN[condition_R], behavior_RTD, condition_R)
+    behavior_RTD = (centred_CTU @ components.T)[condition_R]
+    return _recording(rng, layout, rates_CTN[condition_R], behavior_RTD, condition_R)
 
 
 def reach(
     *,
     seed: int = 0,
-    trials: int = 300,
-    eval_trials: int = 80,
-    bins: int = 50,
-    bins_forward: int = 10,
-    heldin: int = 32,
-    heldout: int = 16,
-    bin_ms: float = 20.0,
     directions: int = 8,
     curved: bool = True,
-    rate_hz: float = 12.0,
     modulation: float = 1.0,
     variability: float = 1.0,
+    **shape: Unpack[Shape],
 ) -> SpikeData:
-    """Delayed reaches: a preparatory state that movement turns into rotations.
+    """Delayed reaches: a preparatory state, followed by rotations during movement.
 
     With the target at angle theta, u = (cos theta, sin theta), time s since movement onset in
-    units of the movement's duration, R the rotation matrix, b a bell over the movement and p a
-    plateau that ends with its onset, the latents are
+    units of the movement's duration, R the rotation matrix, b a bell-shaped curve over the
+    movement, and p a plateau that ends with its onset, the latents are
 
-        p(s) u,  p(s) k          preparation: where to, and how curved
+        p(s) u,  p(s) k          preparation: direction and curvature
         a b(s) R((k + w) s') u   two planes that rotate in opposite senses, s' = s - 1/2;
         a b(s) R((k - w) s') u   their mean is a b(s) cos(w s') R(k s') u, the hand's velocity
-        b(s)                     movement, wherever it goes
+        b(s)                     movement in any direction
 
-    with k = 0 for a straight reach. Every trial has its own onset, duration, vigour a,
-    direction theta and slow noise on all latents. The condition does not determine these; the
-    spikes of other neurons tell.
-    Source of the picture: Churchland et al. 2012; Kaufman et al. 2016.
+    with k = 0 for a straight reach. Onset, duration, vigour a, direction theta and slow noise on
+    all latents vary between trials: they cannot be inferred from the condition, but from the
+    spikes of other neurons.
+    Source of the model: Churchland et al. 2012; Kaufman et al. 2016.
 
     Args:
-        seed: of everything that is random.
-        trials: training trials.
-        eval_trials: evaluated trials.
-        bins: observed bins.
-        bins_forward: forward bins.
-        heldin: held-in neurons.
-        heldout: held-out neurons.
-        bin_ms: bin width in ms.
-        directions: targets on a circle.
-        curved: reach every target also along a curve, which doubles the conditions.
-        rate_hz: mean rate over neurons, bins and trials.
-        modulation: standard deviation of a neuron's log-rate over time and trials.
-        variability: scale of all that differs between trials of a condition; 0 for none.
+      seed: seed of everything random.
+      directions: number of targets on a circle.
+      curved: reach every target also along a curve, which doubles the number of conditions.
+      modulation: standard deviation of a neuron's log-rate over time and trials.
+      variability: scale of all differences between trials of a condition; 0 for none.
+      **shape: shape of the recording; 300 training trials, 32 held-in and 16 held-out neurons and
+        a mean rate of 12 Hz by default.
 
     Returns:
-        The recording; its behavior is the hand's velocity in mm/s.
+      The recording; its behaviour is the hand's velocity in mm/s.
 
     Raises:
-        UserError: a value that makes no recording.
+      UserError: a value is not possible.
     """
     conditions = directions * (2 if curved else 1)
-    layout = _Layout("reach", trials, eval_trials, bins, bins_forward, heldin, heldout, bin_ms,
-                     conditions, rate_hz)  # fmt: skip
-    _positive("reach", "modulation", modulation)
+    defaults = Shape(trials=300, heldin=32, heldout=16, rate_hz=12.0)
+    layout = _Layout("reach", conditions, **(defaults | shape))
+    _check_positive("reach", "modulation", modulation)
     if not variability >= 0:
         raise UserError(f"reach: variability is {variability}; give 0 or more")
     rng = np.random.default_rng(seed)
@@ -285,12 +271,12 @@ def reach(
     direction_R, curve_R = condition_R % directions, condition_R // directions
     latents_RTD = _reach_latents(rng, layout, direction_R / directions, curve_R, variability)
     velocity_RTD = 600.0 * (latents_RTD[..., 3:5] + latents_RTD[..., 5:7]) / 2
-    # Equal shares of the log-rate, but nothing for a latent that does not move, as k may not.
+    # All latents contribute equally to log-rates, except constant ones (k, without curves).
     scaled_RTD = latents_RTD / np.maximum(latents_RTD.std(axis=(0, 1)), 1e-3)
     rates_RTN = _exponential_rates(
         rng, scaled_RTD[:, :, None], layout, modulation, limit=2 * modulation
     )
-    return _record(rng, layout, rates_RTN, velocity_RTD, condition_R)
+    return _recording(rng, layout, rates_RTN, velocity_RTD, condition_R)
 
 
 KINDS: dict[str, Callable[..., SpikeData]] = {"lorenz": lorenz, "rnn": rnn, "reach": reach}
@@ -299,7 +285,16 @@ KINDS: dict[str, Callable[..., SpikeData]] = {"lorenz": lorenz, "rnn": rnn, "rea
 def lorenz_path(
     start_CD: Float[NDArray, "C 3"], steps: int, step: float
 ) -> Float[NDArray, "C steps 3"]:
-    """Lorenz states after each step of the classical fourth-order Runge-Kutta method."""
+    """Integrates the Lorenz system by the classical fourth-order Runge-Kutta method.
+
+    Args:
+      start_CD: initial states.
+      steps: number of steps.
+      step: length of a step, in units of the system's time.
+
+    Returns:
+      The states after each step.
+    """
     x = start_CD
     path = np.empty((len(x), steps, 3))
     for i in range(steps):
@@ -315,9 +310,16 @@ def lorenz_path(
 def rnn_path(
     weights_UU: Float[NDArray, "U U"], start_CU: Float[NDArray, "C U"], steps: int, step: float
 ) -> Float[NDArray, "C steps U"]:
-    """States of the network after each Euler step, whose length is in time constants.
+    """Integrates the network by the Euler method.
 
-    The weights, gain included, lead to a unit (row) from every unit.
+    Args:
+      weights_UU: weights, gain included, to each unit (row) from each unit (column).
+      start_CU: initial states.
+      steps: number of steps.
+      step: length of a step, in time constants.
+
+    Returns:
+      The states after each step.
     """
     x = start_CU
     path = np.empty((len(x), steps, x.shape[1]))
@@ -339,13 +341,21 @@ def _reach_latents(
     curved_R: NDArray,
     variability: float,
 ) -> Float[NDArray, "R T 8"]:
-    """The latents of `reach`: 3 of preparation, two planes, 1 of movement as such."""
+    """The latents of ``reach``: three of preparation, two planes, one of movement.
+
+    Args:
+      rng: source of random numbers.
+      layout: shape of the recording.
+      turn_R: direction of every trial as a fraction of a full turn.
+      curved_R: 1 for a curved reach, else 0.
+      variability: scale of the differences between trials.
+    """
 
     def varied(spread: float) -> NDArray:
-        return variability * spread * rng.normal(size=(layout.every, 1))
+        return variability * spread * rng.normal(size=(layout.all_trials, 1))
 
     span = layout.bins * layout.bin_ms  # observed time; the movement's times scale with it
-    time_T = (np.arange(layout.total_bins) + 0.5) * layout.bin_ms / span
+    time_T = (np.arange(layout.all_bins) + 0.5) * layout.bin_ms / span
     onset_R1 = 0.6 + varied(0.08)
     duration_R1 = 0.5 * np.exp(varied(0.2))
     vigour_R1 = np.exp(varied(0.25))
@@ -353,7 +363,7 @@ def _reach_latents(
     bend_R1 = 2.5 * curved_R[:, None] + varied(0.4)
     s_RT = (time_T - onset_R1) / duration_R1
     bell_RT = np.exp(-0.5 * ((s_RT - 0.5) / 0.22) ** 2)
-    # Preparation starts with the target at a tenth of the time and ends with the movement.
+    # Preparation starts when the target appears, at a tenth of the time, and ends at onset.
     plateau_RT = _sigmoid((time_T - 0.1) / 0.03) * _sigmoid(-s_RT / 0.08)
     rotation = 2.0  # w
     angles_RT = [theta_R1 + (bend_R1 + w) * (s_RT - 0.5) for w in (rotation, -rotation)]
@@ -364,14 +374,20 @@ def _reach_latents(
         + [bell_RT],
         axis=-1,
     )
-    # Noise that stays for a tenth of the observed time, an autoregression of first order.
-    keep = np.exp(-1 / (0.1 * layout.bins))
-    drive_RTD = rng.normal(size=latents_RTD.shape)
+    return latents_RTD + 0.05 * variability * _slow_noise(rng, latents_RTD.shape, layout.bins)
+
+
+def _slow_noise(
+    rng: np.random.Generator, shape: tuple[int, ...], bins: int
+) -> Float[NDArray, "R T D"]:
+    """First-order autoregressive noise of unit variance, correlated over a tenth of the bins."""
+    keep = np.exp(-1 / (0.1 * bins))
+    drive_RTD = rng.normal(size=shape)
     noise_RTD = np.empty_like(drive_RTD)
     noise_RTD[:, 0] = drive_RTD[:, 0]
-    for t in range(1, layout.total_bins):
+    for t in range(1, shape[1]):
         noise_RTD[:, t] = keep * noise_RTD[:, t - 1] + np.sqrt(1 - keep**2) * drive_RTD[:, t]
-    return latents_RTD + 0.05 * variability * noise_RTD
+    return noise_RTD
 
 
 def _sigmoid(x: NDArray) -> NDArray:
@@ -380,61 +396,61 @@ def _sigmoid(x: NDArray) -> NDArray:
 
 def _exponential_rates(
     rng: np.random.Generator,
-    latents_RTSD: Float[NDArray, "R T S D"],
+    latents_RTsD: Float[NDArray, "R T s D"],
     layout: _Layout,
     modulation: float,
     limit: float = np.inf,
 ) -> Float[NDArray, "R T N"]:
     """Expected counts per bin from a random linear readout of latents and an exponential.
 
-    The latents are given at instants S within every bin, over which the rate is averaged.
-    `modulation` is the standard deviation of every neuron's log-rate; `limit` is how far it
-    may come from its mean, approached smoothly.
+    Args:
+      rng: source of random numbers.
+      latents_RTsD: latents at ``s`` times within every bin; the rate is their mean.
+      layout: shape of the recording.
+      modulation: standard deviation of every neuron's log-rate.
+      limit: largest deviation of a log-rate from its mean, approached smoothly.
     """
-    weights_DN = rng.normal(size=(latents_RTSD.shape[-1], layout.neurons))
-    drive_RTSN = latents_RTSD @ weights_DN
-    drive_RTSN -= drive_RTSN.mean(axis=(0, 1, 2))
-    drive_RTSN *= modulation / drive_RTSN.std(axis=(0, 1, 2))
+    weights_DN = rng.normal(size=(latents_RTsD.shape[-1], layout.neurons))
+    drive_RTsN = latents_RTsD @ weights_DN
+    drive_RTsN -= drive_RTsN.mean(axis=(0, 1, 2))
+    drive_RTsN *= modulation / drive_RTsN.std(axis=(0, 1, 2))
     if limit < np.inf:
-        drive_RTSN = limit * np.tanh(drive_RTSN / limit)
-    shape_RTN = np.exp(drive_RTSN).mean(axis=2)
-    share_N = rng.uniform(1 - SPREAD, 1 + SPREAD, layout.neurons)
-    mean_N = layout.rate_hz * layout.bin_ms / 1000 * share_N / share_N.mean()
+        drive_RTsN = limit * np.tanh(drive_RTsN / limit)
+    shape_RTN = np.exp(drive_RTsN).mean(axis=2)
+    relative_N = rng.uniform(1 - RATE_SPREAD, 1 + RATE_SPREAD, layout.neurons)
+    mean_N = layout.rate_hz * layout.bin_ms / 1000 * relative_N / relative_N.mean()
     return shape_RTN / shape_RTN.mean(axis=(0, 1)) * mean_N
 
 
 def _conditions(rng: np.random.Generator, layout: _Layout) -> Int[NDArray, " R"]:
-    """A condition for every trial, training trials first; all about equally often in both."""
+    """A condition for every trial, training trials first, balanced in both splits."""
     parts = [np.arange(n) % layout.conditions for n in (layout.trials, layout.eval_trials)]
     return np.concatenate([rng.permutation(part) for part in parts]).astype(np.int32)
 
 
-def _record(
+def _recording(
     rng: np.random.Generator,
     layout: _Layout,
     rates_RTN: Float[NDArray, "R T N"],
     behavior_RTD: Float[NDArray, "R T D"],
     condition_R: Int[NDArray, " R"],
 ) -> SpikeData:
-    """Draws the spikes and cuts everything into splits, blocks and conditions."""
+    """Draws the spikes, and divides everything into splits and blocks."""
     rates_RTN = rates_RTN.astype(np.float32)
     counts_RTN = rng.poisson(rates_RTN)
-    seen, n = layout.bins, layout.heldin
+    T_obs = layout.bins
 
     def split(rows: slice) -> Trials:
-        counts = counts_RTN[rows]
+        slices = {name: block_slices(name, T_obs, layout.heldin) for name in BLOCKS}
         return Trials(
-            heldin=as_counts(counts[:, :seen, :n]),
-            heldout=as_counts(counts[:, :seen, n:]),
-            heldin_forward=as_counts(counts[:, seen:, :n]),
-            heldout_forward=as_counts(counts[:, seen:, n:]),
-            behavior=behavior_RTD[rows, :seen].astype(np.float32),
+            **{name: as_counts(counts_RTN[rows][slices[name]]) for name in BLOCKS},
+            behavior=behavior_RTD[rows, :T_obs].astype(np.float32),
             conditions=condition_R[rows],
             rates=rates_RTN[rows],
             recorded=None,
         )
 
-    psth_CTN = [rates_RTN[condition_R == c, :seen].mean(axis=0) for c in range(layout.conditions)]
+    psth_CTN = [rates_RTN[condition_R == c, :T_obs].mean(axis=0) for c in range(layout.conditions)]
     return SpikeData(
         train=split(slice(layout.trials)),
         eval=split(slice(layout.trials, None)),
@@ -444,6 +460,6 @@ def _record(
     )
 
 
-def _positive(kind: str, option: str, value: float) -> None:
+def _check_positive(kind: str, option: str, value: float) -> None:
     if not 0 < value < np.inf:
         raise UserError(f"{kind}: {option} is {value}; give a positive number")
