@@ -210,7 +210,7 @@ def test_why_there_are_no_figures(path: Path) -> None:
 
 def test_counts_that_are_not_known_are_told_from_none() -> None:
     counts = np.array([[[0.0], [np.nan], [300.0]]])
-    assert explorer._counted(counts).ravel().tolist() == [0, explorer.UNKNOWN, 254]
+    assert explorer._count_bytes(counts).ravel().tolist() == [0, explorer.UNKNOWN, 254]
 
 
 @pytest.mark.parametrize(("trials", "shown"), [(1, 1), (10, 10), (574, 91), (5000, 91)])

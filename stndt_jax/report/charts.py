@@ -1,13 +1,13 @@
-"""Small charts as inline SVG, drawn in the page's own colours, light or dark.
+"""Small charts as inline SVG in the page's colours, light or dark.
 
-Lines carry classes that the page's style colours: ``main`` for what this page is about, ``other``
-for what stands beside it, ``reference`` for straight lines, ``s0`` to ``s7`` for runs compared.
+Lines have classes that the page's style sheet colours: ``main`` for the run of this page, ``other``
+for what it is compared with, ``reference`` for straight lines, ``s0`` to ``s7`` for several runs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,13 +18,12 @@ from stndt_jax.types import NDArray
 
 WIDTH, HEIGHT = 460, 280
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 40
-MOST_POINTS = 250  # of a line; more cannot be seen
+MOST_POINTS = 250  # of a line; more would not be visible
 STRIP = (96, 12)
-Scale = Callable[[float], float]
 
 
 class Line(NamedTuple):
-    """A curve: values that are not finite interrupt it."""
+    """A curve, interrupted at values that are not finite; ``look`` is its class."""
 
     name: str
     x: NDArray
@@ -33,10 +32,27 @@ class Line(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """A level to compare with."""
+    """A value to compare with, drawn as a horizontal line."""
 
     name: str
     value: float
+
+
+class _Axes(NamedTuple):
+    """The ranges of both axes, and where values lie in the picture."""
+
+    x_low: float
+    x_high: float
+    low: float
+    high: float
+
+    def across(self, x: float) -> float:
+        """Horizontal position of a value."""
+        return LEFT + (x - self.x_low) / (self.x_high - self.x_low) * (WIDTH - LEFT - RIGHT)
+
+    def up(self, y: float) -> float:
+        """Vertical position of a value."""
+        return TOP + (self.high - y) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
 
 
 def lines(
@@ -48,60 +64,35 @@ def lines(
     references: Sequence[Reference] = (),
     robust: bool = False,
 ) -> Html:
-    """Curves over a common axis.
+    """Curves with a common x axis.
 
     Args:
         curves: at least one; drawn in this order, the last on top.
-        label: what the chart shows, for those who do not see it.
+        label: what the chart shows, for screen readers.
         x_label: with its unit.
         y_label: with its unit.
-        references: levels, drawn dotted and named.
-        robust: whether the first few values may lie outside, as those of an untrained model do.
+        references: values, drawn dotted and labelled.
+        robust: whether extreme values may lie outside, as the first ones of an untrained model do.
     """
     x = np.concatenate([curve.x for curve in curves])
     y = np.concatenate([curve.y[np.isfinite(curve.y)] for curve in curves])
-    levels = [r.value for r in references if math.isfinite(r.value)]
-    low, high = _span(y, levels, robust)
+    low, high = _range(y, [r.value for r in references if math.isfinite(r.value)], robust)
     x_low, x_high = (float(x.min()), float(x.max())) if x.size else (0.0, 1.0)
-    x_high = x_high if x_high > x_low else x_low + 1
-
-    def across(value: float) -> float:
-        return LEFT + (value - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
-
-    def up(value: float) -> float:
-        return TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM)
-
-    parts: list[Html] = []
-    paths: list[Html] = []
-    for value in ticks(low, high, 5):
-        at = up(value)
-        parts.append(tag("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at))
-        parts.append(tag("text", number(value), x=LEFT - 7, y=at + 4, text_anchor="end"))
-    for value in ticks(x_low, x_high, 5):
-        place = {"x": across(value), "y": HEIGHT - BOTTOM + 17, "text_anchor": "middle"}
-        parts.append(tag("text", number(value), **place))
-    for curve in curves:
-        d = _path(*_thinned(curve.x, curve.y), across, up)
-        paths.append(tag("path", tag("title", curve.name), class_=f"line {curve.look}", d=d))
-    for reference in references:
-        if not low <= reference.value <= high:
-            continue
-        at = up(reference.value)
-        ends = {"x1": LEFT, "x2": WIDTH - RIGHT, "y1": at, "y2": at}
-        parts.append(tag("line", class_="reference", **ends))
-        where = {"x": WIDTH - RIGHT, "y": at - 4, "text_anchor": "end", "class_": "named"}
-        parts.append(tag("text", f"{reference.name} {reference.value:.3f}", **where))
-    middle = (TOP + HEIGHT - BOTTOM) / 2
-    parts.append(tag("text", x_label, x=(LEFT + WIDTH) / 2, y=HEIGHT - 4, text_anchor="middle"))
-    turned = f"rotate(-90 12 {middle:g})"
-    parts.append(tag("text", y_label, x=12, y=middle, transform=turned, text_anchor="middle"))
-    clip = f"clip{_number_of(label, low, high)}"
+    axes = _Axes(x_low, x_high if x_high > x_low else x_low + 1, low, high)
+    paths = [
+        tag("path", tag("title", curve.name), class_=f"line {curve.look}", d=_path(curve, axes))
+        for curve in curves
+    ]
+    # Extreme values are clipped at the edges of the chart.
+    clip = f"clip{_hash(label, low, high)}"
     size = {"width": WIDTH - LEFT - RIGHT, "height": HEIGHT - TOP - BOTTOM + 8}
     area = tag("clipPath", tag("rect", x=LEFT, y=TOP - 4, **size), id=clip)
+    shown = [reference for reference in references if low <= reference.value <= high]
     return tag(
         "svg",
         area,
-        *parts,
+        *_grid(axes, x_label, y_label),
+        *(part for reference in shown for part in _reference(reference, axes)),
         tag("g", *paths, clip_path=f"url(#{clip})"),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         class_="chart",
@@ -110,10 +101,46 @@ def lines(
     )
 
 
+def _grid(axes: _Axes, x_label: str, y_label: str) -> list[Html]:
+    """Horizontal lines, numbers at the ticks and the labels of the axes."""
+    parts = []
+    for value in ticks(axes.low, axes.high, 5):
+        at = axes.up(value)
+        parts.append(tag("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at))
+        parts.append(tag("text", number(value), x=LEFT - 7, y=at + 4, text_anchor="end"))
+    for value in ticks(axes.x_low, axes.x_high, 5):
+        position = {"x": axes.across(value), "y": HEIGHT - BOTTOM + 17, "text_anchor": "middle"}
+        parts.append(tag("text", number(value), **position))
+    middle = (TOP + HEIGHT - BOTTOM) / 2
+    turned = f"rotate(-90 12 {middle:g})"
+    return [
+        *parts,
+        tag("text", x_label, x=(LEFT + WIDTH) / 2, y=HEIGHT - 4, text_anchor="middle"),
+        tag("text", y_label, x=12, y=middle, transform=turned, text_anchor="middle"),
+    ]
+
+
+def _reference(reference: Reference, axes: _Axes) -> tuple[Html, Html]:
+    """A dotted line and its name."""
+    at = axes.up(reference.value)
+    ends = {"x1": LEFT, "x2": WIDTH - RIGHT, "y1": at, "y2": at}
+    position = {"x": WIDTH - RIGHT, "y": at - 4, "text_anchor": "end"}
+    text = f"{reference.name} {reference.value:.3f}"
+    return tag("line", class_="reference", **ends), tag("text", text, class_="named", **position)
+
+
 def strip(
     value: float, low: float, high: float, interval: tuple[float, float] | None, *, ours: bool
 ) -> Html:
-    """A dot, and its interval as a bar, on the common scale of a column of a table."""
+    """A dot, and its interval as a bar, on a scale from ``low`` to ``high``.
+
+    Args:
+        value: where the dot is.
+        low: left end of the scale.
+        high: right end of the scale.
+        interval: ends of the bar; None for no bar.
+        ours: whether it belongs to the run of this page, which has another colour.
+    """
     width, height = STRIP
     span = high - low if high > low else 1.0
 
@@ -133,7 +160,7 @@ def strip(
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
-    """Round numbers between two ends, about so many."""
+    """About ``about`` round numbers between two ends."""
     step = (high - low) / max(about, 1)
     scale = 10.0 ** math.floor(math.log10(step))
     step = next(m * scale for m in (1, 2, 5, 10) if m * scale >= step * 0.75)
@@ -142,42 +169,39 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def number(value: float) -> str:
-    """A number as an axis or a sentence shows it, with a minus sign."""
+    """A number for an axis, with a minus sign."""
     return f"{value:,.6g}".replace("-", "\N{MINUS SIGN}")
 
 
-def _span(y: NDArray, levels: list[float], robust: bool) -> tuple[float, float]:
+def _range(y: NDArray, references: list[float], robust: bool) -> tuple[float, float]:
+    """The range of an axis: all values, or with ``robust`` most of them, and all references."""
     if not y.size:
-        y = np.array(levels or [0.0, 1.0])
+        y = np.array(references or [0.0, 1.0])
     low, high = float(y.min()), float(y.max())
     if robust and y.size > 20:
-        # The bulk decides; what lies far outside it would flatten the rest.
-        quarter = np.quantile(y, (0.05, 0.5, 0.95))
-        room = 3 * float(quarter[2] - quarter[0])
-        low, high = max(low, float(quarter[1]) - room), min(high, float(quarter[1]) + room)
-    low, high = min([low, *levels]), max([high, *levels])
+        low_quantile, median, high_quantile = map(float, np.quantile(y, (0.05, 0.5, 0.95)))
+        reach = 3 * (high_quantile - low_quantile)
+        low, high = max(low, median - reach), min(high, median + reach)
+    low, high = min([low, *references]), max([high, *references])
     margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
     return low - margin, high + margin
 
 
-def _thinned(x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
-    kept = evenly_spaced(len(x), MOST_POINTS)
-    return x[kept], y[kept]
-
-
-def _path(x: NDArray, y: NDArray, across: Scale, up: Scale) -> str:
+def _path(curve: Line, axes: _Axes) -> str:
+    """The ``d`` of an SVG path through at most `MOST_POINTS` points."""
+    kept = evenly_spaced(len(curve.x), MOST_POINTS)
     words, pen = [], "M"
-    for a, b in zip(x.tolist(), y.tolist(), strict=True):
-        if not (math.isfinite(a) and math.isfinite(b)):
+    for x, y in zip(curve.x[kept].tolist(), curve.y[kept].tolist(), strict=True):
+        if not (math.isfinite(x) and math.isfinite(y)):
             pen = "M"
             continue
-        words.append(f"{pen}{across(a):.1f} {up(b):.1f}")
+        words.append(f"{pen}{axes.across(x):.1f} {axes.up(y):.1f}")
         pen = "L"
     return "".join(words)
 
 
-def _number_of(*parts: object) -> int:
-    """A short name for a part of a page, the same in every process."""
+def _hash(*parts: object) -> int:
+    """A short identifier that is the same in every process, unlike Python's hash."""
     value = 7
     for character in repr(parts):
         value = (value * 31 + ord(character)) % 1_000_003

@@ -1,7 +1,7 @@
-"""The part of a report to look closer with: one trial, one neuron, all neurons of a trial.
+"""The interactive part of a report: one trial, one neuron, all neurons of a trial.
 
-Arrays travel as one byte a value, each neuron on a scale of its own, written as differences along
-time and compressed; the page's script undoes that and draws.
+The page holds the arrays as one byte per value, each neuron on its own scale, stored as differences
+along time and compressed. The page's script (`page.js`) undoes that and draws.
 """
 
 from __future__ import annotations
@@ -17,49 +17,52 @@ from stndt_jax.report.markup import Html, data_script, tag
 from stndt_jax.run import Run
 from stndt_jax.types import Float, NDArray, Shaped, UInt
 
-# Values of one array that travel; recordings with more show some of their trials.
+# Values of one array in a page; of larger recordings, only some trials are included.
 MOST_VALUES = 3_000_000
 UNKNOWN = 255  # in place of a count
+SMOOTHING_MS = 40  # standard deviation of the Gaussian in page.js
+
+# Values and labels of the menu that sorts the neurons; page.js knows the values.
+_ORDERS = {"index": "as recorded", "rate": "by mean rate", "peak": "by time of peak"}
 
 
 def shown_trials(trials: int, bins: int, neurons: int) -> NDArray:
-    """Which trials travel: all, or as many as there is room for, evenly spread."""
-    most = max(4, MOST_VALUES // (bins * neurons))
-    return evenly_spaced(trials, most)
+    """Which trials a page includes: all, or as many evenly spaced ones as there is room for."""
+    return evenly_spaced(trials, max(4, MOST_VALUES // (bins * neurons)))
 
 
 def packed(x_RTN: UInt[NDArray, "R T N"]) -> str:
     """Bytes as text: (trials, neurons, bins), differences along time modulo 256, gzip, base64."""
     x_RNT = np.ascontiguousarray(x_RTN.swapaxes(1, 2))
     x_RNT[..., 1:] -= x_RNT[..., :-1].copy()
-    # No time stamp, so that the same arrays give the same page.
+    # Without a time stamp, so that the same arrays give the same page.
     return base64.b64encode(gzip.compress(x_RNT.tobytes(), 9, mtime=0)).decode()
 
 
 def quantised(
     rates_RTN: Float[NDArray, "R T N"], highest_N: Float[NDArray, " N"]
 ) -> UInt[NDArray, "R T N"]:
-    """Rates as bytes, 255 for a neuron's highest."""
-    shares = np.nan_to_num(rates_RTN) / np.maximum(highest_N, 1e-12)
-    return np.clip(np.round(255 * shares), 0, 255).astype(np.uint8)
+    """Rates as bytes, 255 for a neuron's highest rate."""
+    relative_RTN = np.nan_to_num(rates_RTN) / np.maximum(highest_N, 1e-12)
+    return np.clip(np.round(255 * relative_RTN), 0, 255).astype(np.uint8)
 
 
 def payload(run: Run) -> dict[str, Any]:
-    """What the page's script draws of the evaluated trials."""
+    """The data of the evaluated trials that the page's script draws."""
     data, trials = run.data, run.trials("eval")
     rates_RTN = run.rates("eval")
     R, T, N = rates_RTN.shape
     rows = shown_trials(R, T, N)
     inferred_RTN, counts_RTN = rates_RTN[rows], run.counts("eval")[rows, :T]
     true_RTN = None if trials.rates is None else trials.rates[rows, :T]
-    tops = [np.nan_to_num(x).max(axis=(0, 1)) for x in (inferred_RTN, true_RTN) if x is not None]
-    highest_N = np.max(tops, axis=0)
-    found = {
+    highest = [np.nan_to_num(x).max(axis=(0, 1)) for x in (inferred_RTN, true_RTN) if x is not None]
+    highest_N = np.max(highest, axis=0)
+    arrays = {
         "rates": packed(quantised(inferred_RTN, highest_N)),
-        "counts": packed(_counted(counts_RTN)),
+        "counts": packed(_count_bytes(counts_RTN)),
     }
     if true_RTN is not None:
-        found["truth"] = packed(quantised(true_RTN, highest_N))
+        arrays["truth"] = packed(quantised(true_RTN, highest_N))
     hz = 1000.0 / data.bin_ms
     mean_N = rates_RTN.mean(axis=(0, 1)) * hz
     return {
@@ -73,118 +76,116 @@ def payload(run: Run) -> dict[str, Any]:
         "highest": [round(float(x), 4) for x in highest_N * hz],
         "means": [round(float(x), 3) for x in mean_N],
         "peaks": rates_RTN.mean(axis=0).argmax(axis=0).tolist(),
-        "arrays": found,
+        "arrays": arrays,
     }
 
 
 def section(found: dict[str, Any], trials: int) -> list[Html]:
-    """Controls and empty panels; the script fills them."""
+    """Controls and empty panels, which the page's script fills.
+
+    Args:
+        found: result of `payload`.
+        trials: number of evaluated trials.
+    """
     some = len(found["trials"])
-    of = f"{some} of the {trials}" if some < trials else f"all {trials}"
-    truth = "truth" in found["arrays"]
-    controls = tag(
-        "div",
-        _choice("trial", "Trial"),
-        _choice("neuron", "Neuron"),
-        tag(
-            "label",
-            "Order of neurons",
-            tag(
-                "select",
-                *(
-                    tag("option", words, value=key)
-                    for key, words in (
-                        ("index", "as recorded"),
-                        ("rate", "by mean rate"),
-                        ("peak", "by time of peak"),
-                    )
-                ),
-                id="order",
-            ),
-            class_="field",
-        ),
-        tag(
-            "fieldset",
-            tag("legend", "Show"),
-            _switch("show-truth", "true rate", True) if truth else None,
-            _switch("show-smooth", "smoothed spikes", not truth),
-            class_="switches",
-        ),
-        class_="controls",
+    which = f"{some} of the {trials}" if some < trials else f"all {trials}"
+    has_truth = "truth" in found["arrays"]
+    text = (
+        f"Choose a trial and a neuron; {which} evaluated trials are included. The model's input is "
+        "the spikes of held-in neurons in observed bins. It never sees the held-out neurons or the "
+        "shaded forward bins, whose rates it predicts."
     )
-    keys = [tag("span", "inferred rate", class_="key main")]
-    if truth:
-        keys.append(tag("span", "true rate", class_="key truth", id="key-show-truth"))
-    keys += [
-        tag("span", "spikes smoothed, 40 ms", class_="key smooth", id="key-show-smooth"),
-        tag("span", "spikes", class_="key spikes"),
-    ]
+    needs = "This part needs JavaScript and a browser of 2023 or later."
     return [
-        tag(
-            "p",
-            f"Choose a trial and a neuron. Here are {of} evaluated trials. The model saw the spikes"
-            " of held-in neurons in observed bins only; it never saw held-out neurons or the shaded"
-            " forward bins, whose rates it predicts.",
-        ),
+        tag("p", text),
         tag(
             "div",
-            controls,
-            tag("div", *keys, class_="keys", aria_hidden="true"),
+            _controls(has_truth),
+            _legend(has_truth),
             tag("div", class_="panel", id="rate-panel"),
-            tag(
-                "div",
-                tag(
-                    "figure",
-                    tag("figcaption", "What was recorded: spikes"),
-                    tag("canvas", id="raster", role="img", aria_label="spikes of all neurons"),
-                ),
-                tag(
-                    "figure",
-                    tag("figcaption", "What the model infers: rates, each neuron on its own scale"),
-                    tag("canvas", id="heat", role="img", aria_label="rates of all neurons"),
-                ),
-                class_="pair",
-            ),
+            _populations(),
             tag("p", id="summary", class_="summary", aria_live="polite"),
             tag(
                 "p",
-                "A row is a neuron; click on one to choose it. Held-out neurons stand below the "
-                "line where neurons are in the order as recorded.",
+                "Each row is a neuron; click on it to choose it. In the order as recorded, "
+                "held-out neurons are below the line. The dashed line is the beginning of the "
+                "forward bins.",
                 class_="note",
             ),
             class_="explorer",
             id="explorer",
             hidden=True,
         ),
-        tag(
-            "p",
-            "This part needs JavaScript and a browser of 2023 or later.",
-            class_="note",
-            id="no-explorer",
-        ),
+        tag("p", needs, class_="note", id="no-explorer"),
         data_script("explorer-data", found),
     ]
 
 
-def _choice(name: str, title: str) -> Html:
+def _controls(has_truth: bool) -> Html:
+    """Menus for the trial, the neuron and the order of neurons, and switches for the curves."""
+    options = [tag("option", label, value=key) for key, label in _ORDERS.items()]
+    order = tag("select", *options, id="order")
     return tag(
         "div",
-        tag("label", title, for_=name),
+        _stepper("trial", "Trial"),
+        _stepper("neuron", "Neuron"),
+        tag("label", "Order of neurons", order, class_="field"),
         tag(
-            "div",
-            tag("button", "‹", type="button", id=f"{name}-before", aria_label=f"previous {name}"),
-            tag("select", id=name),
-            tag("button", "›", type="button", id=f"{name}-after", aria_label=f"next {name}"),
-            class_="stepper",
+            "fieldset",
+            tag("legend", "Show"),
+            _switch("show-truth", "true rate", True) if has_truth else None,
+            _switch("show-smooth", "smoothed spikes", not has_truth),
+            class_="switches",
         ),
-        class_="field",
+        class_="controls",
     )
 
 
-def _switch(name: str, words: str, on: bool) -> Html:
-    return tag("label", tag("input", type="checkbox", id=name, checked=on), f" {words}")
+def _legend(has_truth: bool) -> Html:
+    """The curves' colours."""
+    smoothed = f"spikes smoothed, {SMOOTHING_MS} ms"
+    keys = [
+        tag("span", "inferred rate", class_="key main"),
+        tag("span", "true rate", class_="key truth", id="key-show-truth") if has_truth else None,
+        tag("span", smoothed, class_="key smooth", id="key-show-smooth"),
+        tag("span", "spikes", class_="key spikes"),
+    ]
+    return tag("div", *keys, class_="keys", aria_hidden="true")
 
 
-def _counted(counts_RTN: Shaped[NDArray, "R T N"]) -> UInt[NDArray, "R T N"]:
-    known = np.isfinite(counts_RTN)
-    return np.where(known, np.clip(np.nan_to_num(counts_RTN), 0, 254), UNKNOWN).astype(np.uint8)
+def _populations() -> Html:
+    """All neurons of the chosen trial: spikes, and rates beside them."""
+    panels = {
+        "raster": ("Recorded spikes", "spikes of all neurons"),
+        "heat": ("Inferred rates, each neuron on its own scale", "rates of all neurons"),
+    }
+    figures = [
+        tag(
+            "figure",
+            tag("figcaption", caption),
+            tag("canvas", id=name, role="img", aria_label=label),
+        )
+        for name, (caption, label) in panels.items()
+    ]
+    return tag("div", *figures, class_="pair")
+
+
+def _stepper(name: str, title: str) -> Html:
+    """A menu between a button for the previous and one for the next entry."""
+    before, after = (
+        tag("button", sign, type="button", id=f"{name}-{where}", aria_label=f"{word} {name}")
+        for sign, where, word in (("‹", "before", "previous"), ("›", "after", "next"))
+    )
+    menu = tag("div", before, tag("select", id=name), after, class_="stepper")
+    return tag("div", tag("label", title, for_=name), menu, class_="field")
+
+
+def _switch(name: str, label: str, on: bool) -> Html:
+    return tag("label", tag("input", type="checkbox", id=name, checked=on), f" {label}")
+
+
+def _count_bytes(counts_RTN: Shaped[NDArray, "R T N"]) -> UInt[NDArray, "R T N"]:
+    """Counts as bytes, at most 254; `UNKNOWN` for NaN."""
+    has_count = np.isfinite(counts_RTN)
+    counts_RTN = np.clip(np.nan_to_num(counts_RTN), 0, 254)
+    return np.where(has_count, counts_RTN, UNKNOWN).astype(np.uint8)

@@ -7,7 +7,7 @@
 
   // ---------------------------------------------------------------- tables
 
-  // A button in the head of a column sorts its rows; a cell's data-value counts, or else its text.
+  // A button in a column's heading sorts the rows by data-value, or by text in cells without it.
   function sortBy(table, column, direction) {
     const body = table.tBodies[0];
     const value = (row) => {
@@ -17,7 +17,7 @@
     const order = (a, b) => {
       const [x, y] = [value(a), value(b)];
       if (typeof x === 'number' && typeof y === 'number') {
-        // What has no value stands last, in either direction.
+        // Cells without a value come last, in either direction.
         if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y);
         return direction * (x - y);
       }
@@ -45,7 +45,7 @@
 
   // ---------------------------------------------------------------- arrays
 
-  // Text of base64 to bytes (trials, neurons, bins): see explorer.py, which packs them.
+  // Base64 text to bytes (trials, neurons, bins); explorer.py packs them.
   async function unpack(text, bins) {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));
@@ -100,7 +100,7 @@
     };
     const inHz = (bytes, neuron) => Array.from(bytes, (byte) => (byte / 255) * data.highest[neuron]);
 
-    // Counts under a Gaussian that knows of observed bins only and has no mass beyond their ends.
+    // Counts smoothed by a Gaussian over observed bins only, normalised at the ends of the trial.
     function smoothed(counts) {
       const sd = SMOOTH_MS / data.bin_ms;
       const reach = Math.ceil(4 * sd);
@@ -174,7 +174,7 @@
       let d = '';
       counts.forEach((count, t) => {
         if (count === UNKNOWN) return;
-        // Several spikes of a bin stand at the middles of its equal parts.
+        // Several spikes in one bin are drawn at the middles of its equal parts.
         for (let k = 0; k < count; k++) {
           const x = across((t + (k + 0.5) / count) * data.bin_ms).toFixed(1);
           d += `M${x} ${top - 20}V${top - 7}`;
@@ -184,7 +184,7 @@
       panel.replaceChildren(svg);
     }
 
-    // A byte a pixel, then enlarged without blurring; the chosen neuron is marked at its sides.
+    // One byte per pixel, then enlarged without blurring; marks left and right show the chosen neuron.
     function drawRows(canvas, alphaOf, name) {
       const scale = window.devicePixelRatio || 1;
       const width = canvas.clientWidth;
@@ -240,7 +240,7 @@
       at = -1;
       drawRows($('heat'), cached(rates), '--accent');
       drawRates();
-      tell();
+      describe();
     }
 
     const trialName = (i) => {
@@ -252,7 +252,7 @@
       return `neuron ${n}${unit}, ${n < data.heldin ? 'held-in' : 'held-out'}`;
     };
 
-    function tell() {
+    function describe() {
       const { trial, neuron } = state;
       const { counts } = curves();
       const known = Array.from(counts).filter((count) => count !== UNKNOWN);
@@ -333,7 +333,7 @@
   // ---------------------------------------------------------------- the page
 
   document.querySelectorAll('table.sortable').forEach(makeSortable);
-  // Paper folds nothing away.
+  // On paper, everything is unfolded.
   let opened = [];
   window.addEventListener('beforeprint', () => {
     opened = [...document.querySelectorAll('details:not([open])')];

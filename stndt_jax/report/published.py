@@ -1,4 +1,4 @@
-"""Which published scores a run's may stand beside."""
+"""Published scores that a run's scores may be compared with."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ from collections.abc import Mapping
 
 from stndt_jax.evaluation import leaderboard
 
-# Fewer trials than the whole recordings have: what has other neurons or fewer trials is a part of
-# one, and no published number is comparable with it.
+# A little fewer trials than the whole recordings have. With fewer trials or other neurons, a
+# recording is a part of one, and no published score is comparable.
 _LEAST = {"mc_maze": 2000, "mc_rtt": 1000, "area2_bump": 300, "dmfc_rsg": 900}
 
 
 def scores(
     name: str, *, bin_ms: float, neurons: int, trials: int
 ) -> dict[str, Mapping[str, float]]:
-    """Published scores by method; none for a recording that is not a whole data set of these."""
+    """Published scores by method; none if the recording is not one of these data sets as a whole.
+
+    Args:
+        name: of the recording.
+        bin_ms: bin width, ms.
+        neurons: held-in and held-out.
+        trials: to train on and to evaluate.
+    """
     whole = leaderboard.SIZES.get(name)
     if whole is None or (bin_ms, neurons) != (5, whole.neurons) or trials < _LEAST[name]:
         return {}
