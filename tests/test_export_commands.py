@@ -143,12 +143,12 @@ def test_mistakes_are_one_line(
         return ["infer", str(folder), spikes, f"--out={tmp_path / 'y.npy'}"]
 
     cases = [
-        (infer(model, "flat"), "demands (trials, 5 observed bins, 4 held-in neurons)"),
+        (infer(model, "flat"), "requires (trials, 5 observed bins, 4 held-in neurons)"),
         (infer(model, "other"), "has shape (2, 4, 4)"),
-        (infer(model, "half"), "no spike count"),
-        (infer(model, "below"), "no spike count"),
+        (infer(model, "half"), "not spike counts"),
+        (infer(model, "below"), "not spike counts"),
         (infer(model, "absent"), "no such file"),
-        (infer(tmp_path, "good"), "no folder of stndt export"),
+        (infer(tmp_path, "good"), "give a folder that stndt export wrote"),
         (infer(altered, "good"), "not the file that was exported"),
         (["infer", str(model), "--out=y.npy"], "--spikes is missing"),
         (["export", str(run)], "--out is missing"),

@@ -188,7 +188,7 @@ def test_without_targets_a_checkpoint_says_its_own_score(tmp_path: Path) -> None
 def test_one_population_has_one_architecture(tmp_path: Path) -> None:
     paths = [one(tmp_path / "a.pth"), one(tmp_path / "b.pth", PRE_NORM=False)]
     with pytest.raises(UserError, match=r"model\.norm: pre -> post"):
-        torch_checkpoint.together([torch_checkpoint.read(path) for path in paths])
+        torch_checkpoint.population_config([torch_checkpoint.read(path) for path in paths])
 
 
 def test_ndt_by_its_own_names(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def import_(argv: list[str]) -> int:
     from stndt_jax.interop import torch_checkpoint as room
 
     data = hdf5.read(flag["data"], flag["targets"] or None)
-    config = room.bring(Path(path), data, flag["data"], flag["targets"], Path(flag["out"]))
+    config = room.import_run(Path(path), data, flag["data"], flag["targets"], Path(flag["out"]))
     kind = "STNDT" if config.model.spatial else "NDT"
     print(f"imported {config.population} x {kind} into {flag['out']}")
     print(f"next: stndt evaluate {flag['out']}")

@@ -49,7 +49,7 @@ def export(argv: list[str]) -> int:
         restore.models(Path(path), flag["data"]),
         Path(flag["out"]),
         select=flag["select"],
-        beside=flag["weights"] == "beside",
+        weights_file=flag["weights"] == "beside",
     )
     shapes = [", ".join(map(str, manifest[side]["shape"])) for side in ("input", "output")]
     print(f"wrote {flag['out']}: {manifest['members']} x {manifest['model']} as one function")

@@ -1,1 +1,1 @@
-"""Spike data: what is read from files and what is simulated."""
+"""Recordings: reading, checking, simulating, summarising and exporting them."""

@@ -1,1 +1,1 @@
-"""To and from other programs: PyTorch checkpoints, StableHLO."""
+"""Exchange with other programs: PyTorch checkpoints, StableHLO."""

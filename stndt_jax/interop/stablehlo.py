@@ -1,15 +1,15 @@
-"""A run or an ensemble as a folder that anybody can run: StableHLO, a manifest and a small loader.
+"""Export of a run or an ensemble as a folder that runs without this package.
 
-``rates.stablehlo``  the program, counts to rates, for any number of trials; versioned bytes of
-                     ``jax.export``, compiled for cpu, cuda and tpu where it is loaded
+``rates.stablehlo``  the program, from counts to rates, for any number of trials: versioned bytes
+                     of ``jax.export``, compiled for cpu, cuda or tpu when it is loaded
 ``weights.npz``      the weights, unless they are part of the program
 ``manifest.json``    shapes, units, order of the neurons, bin width, versions, checksums
-``load.py``          ``stndt_jax/loader.py``
+``load.py``          a copy of ``stablehlo_loader.py``
 
-Trials are taken to be recorded in full: what was not recorded counts as silence.
+The program assumes that every bin was recorded: bins that were not count as bins without spikes.
 
-An artefact loads in the jax that wrote it and in newer ones; export from the oldest that is to
-read it.
+An exported model can be loaded with the version of jax that exported it and with newer ones:
+export with the oldest version that will have to load it.
 """
 
 from __future__ import annotations
@@ -37,66 +37,91 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 _PROGRAM = "rates.stablehlo"
 
 
-class Group(NamedTuple):
-    """Members of one architecture: weights, scalars and shares of the mean with an axis K."""
+class StackedMembers(NamedTuple):
+    """Members of an ensemble that have one architecture; leaves with a leading axis K.
+
+    Attributes:
+      arch: their architecture.
+      params: network parameters.
+      hyper: hyperparameters.
+      weights: weights in the mean over the ensemble.
+    """
 
     arch: step.Arch
     params: Params
     hyper: Hyper
-    shares: NDArray
+    weights: Float[NDArray, " K"]
 
 
-def mean_rates(groups: list[Group], counts: Int[Array, "B T_obs N_in"]) -> Float[Array, "B T N"]:
-    """Mean rate over the members of all groups, each with its share."""
-    dims = groups[0].arch.dims
+def mean_rates(
+    stacks: list[StackedMembers], counts: Int[Array, "B T_obs N_in"]
+) -> Float[Array, "B T N"]:
+    """Weighted mean of the rates of all members, expected counts per bin.
+
+    Args:
+      stacks: the members by architecture; all weights add up to 1.
+      counts: spike counts of held-in neurons in observed bins.
+    """
+    dims = stacks[0].arch.dims
     pad = ((0, 0), (0, dims.bins_forward), (0, dims.heldout))
     x_BTN = jnp.pad(counts, pad).astype(jnp.uint32)
     total_BTN = jnp.zeros(x_BTN.shape, jnp.float32)
-    for group in groups:
+    for stack in stacks:
 
         def add(
-            total: Array, member: tuple[Params, Hyper, Array], group: Group = group
+            total: Array, member: tuple[Params, Hyper, Array], stack: StackedMembers = stack
         ) -> tuple[Array, None]:
-            params, hyper, share = member
-            return total + share * step.rates(group.arch, params, hyper, x_BTN), None
+            params, hyper, weight = member
+            return total + weight * step.rates(stack.arch, params, hyper, x_BTN), None
 
-        # One member after another: memory does not grow with the ensemble.
-        leaves = (group.params, group.hyper, jnp.asarray(group.shares))
+        # A scan, so that memory does not grow with the ensemble.
+        leaves = (stack.params, stack.hyper, jnp.asarray(stack.weights))
         total_BTN, _ = jax.lax.scan(add, total_BTN, leaves)
     return total_BTN
 
 
-def grouped(models: list[TrainedModel], select: SelectedBy) -> list[Group]:
-    """The members of an ensemble, those of one architecture together."""
+def stack_by_architecture(models: list[TrainedModel], select: SelectedBy) -> list[StackedMembers]:
+    """Stacks the members of an ensemble that have the same architecture.
+
+    Args:
+      models: members of the ensemble.
+      select: which weights of each member.
+    """
     found: dict[step.Arch, list[TrainedModel]] = {}
     for model in models:
         arch = step.inference(model.trained.arch)
-        # Trials are taken to be recorded in full.
+        # The program assumes that every bin was recorded.
         arch = dataclasses.replace(arch, dims=dataclasses.replace(arch.dims, gaps=False))
         found.setdefault(arch, []).append(model)
-    groups = []
-    for arch, same in found.items():
-        params = jax.tree.map(
-            lambda *leaves: jnp.stack(leaves), *[m.trained.params(m.member, select) for m in same]
-        )
-        # The contrastive projectors take no part in rates.
+    stacks = []
+    for arch, members in found.items():
+        params: Params = _stacked([m.trained.params(m.member, select) for m in members])
+        # The contrastive projectors do not affect rates.
         params = {name: tree for name, tree in params.items() if "projector" not in name}
-        hyper = [jax.tree.map(lambda x, k=m.member: x[k], m.trained.hyper) for m in same]
-        shares = np.array([m.weight for m in same], np.float32)
-        groups.append(Group(arch, params, jax.tree.map(lambda *x: jnp.stack(x), *hyper), shares))
-    return groups
+        hyper: Hyper = _stacked([m.hyper for m in members])
+        weights = np.array([m.weight for m in members], np.float32)
+        stacks.append(StackedMembers(arch, params, hyper, weights))
+    return stacks
+
+
+def _stacked(trees: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def export(
-    models: list[TrainedModel], out: Path, *, select: SelectedBy = "cobps", beside: bool = False
+    models: list[TrainedModel],
+    out: Path,
+    *,
+    select: SelectedBy = "cobps",
+    weights_file: bool = False,
 ) -> dict[str, Any]:
-    """Writes an ensemble as one function.
+    """Exports an ensemble as one function.
 
     Args:
-      models: its members and their shares, as ``restore.models`` gives them.
-      out: folder to make.
+      models: members of the ensemble and their weights, as ``restore.models`` returns them.
+      out: the folder to write.
       select: which weights of each member.
-      beside: weights in a file of their own rather than in the program.
+      weights_file: write the weights to a file of their own instead of into the program.
 
     Returns:
       The manifest.
@@ -104,27 +129,28 @@ def export(
     Raises:
       UserError: the folder cannot be written.
     """
-    groups = grouped(models, select)
-    dims = groups[0].arch.dims
-    leaves, tree = jax.tree.flatten_with_path([group.params for group in groups])
-    names = [_name(path, len(groups)) for path, _ in leaves] if beside else []
+    stacks = stack_by_architecture(models, select)
+    dims = stacks[0].arch.dims
+    leaves, tree = jax.tree.flatten_with_path([stack.params for stack in stacks])
+    names = [_name(path, len(stacks)) for path, _ in leaves] if weights_file else []
     values = [leaf for _, leaf in leaves]
 
     def rates(weights: list[Array], counts: Array) -> Array:
-        given = jax.tree.unflatten(tree, weights or values)
-        own = [group._replace(params=p) for group, p in zip(groups, given, strict=True)]
-        return mean_rates(own, counts)
+        params = jax.tree.unflatten(tree, weights or values)
+        return mean_rates(
+            [stack._replace(params=p) for stack, p in zip(stacks, params, strict=True)], counts
+        )
 
     (b,) = jax_export.symbolic_shape("b")
     counts = jax.ShapeDtypeStruct((b, dims.bins_observed, dims.heldin), jnp.int32)
-    like = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in values] if beside else []
-    # GPUs round products to fewer bits unless told otherwise.
+    like = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in values] if weights_file else []
+    # By default, GPUs multiply with reduced precision.
     with jax.default_matmul_precision("highest"):
         exported = jax_export.export(jax.jit(rates), platforms=PLATFORMS)(like, counts)
 
     directory.make(out)
     files.write_bytes(out / _PROGRAM, exported.mlir_module_serialized)
-    if beside:
+    if weights_file:
         stored: dict[str, Any] = {
             name: np.asarray(x) for name, x in zip(names, values, strict=True)
         }
@@ -136,10 +162,10 @@ def export(
     return manifest
 
 
-def _name(path: tuple[Any, ...], groups: int) -> str:
-    """A weight's name: that of its group, where there are several, and its keys."""
-    group, *keys = path
-    return ".".join([*([f"group_{group.idx}"] if groups > 1 else []), *(k.key for k in keys)])
+def _name(path: tuple[Any, ...], stacks: int) -> str:
+    """The name of a weight: its stack, if there are several, and its keys."""
+    stack, *keys = path
+    return ".".join([*([f"group_{stack.idx}"] if stacks > 1 else []), *(k.key for k in keys)])
 
 
 def _manifest(
@@ -181,13 +207,13 @@ def _manifest(
 
 
 def infer(folder: Path, spikes: Path, out: Path, chunk: int = 256) -> tuple[int, ...]:
-    """Rates of the trials in a file, into a file, a chunk of them in memory at a time.
+    """Infers rates from a file of counts with an exported model and writes them to a file.
 
     Args:
-      folder: what ``export`` wrote.
-      spikes: ``.npy``, (trials, observed bins, held-in neurons), spike counts.
-      out: ``.npy`` to write, float32, (trials, bins, neurons).
-      chunk: trials at a time.
+      folder: an exported model.
+      spikes: ``.npy`` file of spike counts (trials, observed bins, held-in neurons).
+      out: ``.npy`` file to write: rates (trials, bins, neurons), float32, expected counts per bin.
+      chunk: number of trials in memory at a time.
 
     Returns:
       The shape of the rates.
@@ -199,7 +225,7 @@ def infer(folder: Path, spikes: Path, out: Path, chunk: int = 256) -> tuple[int,
         model = stablehlo_loader.Model(folder)
     except FileNotFoundError as error:
         raise UserError(
-            f"{error.filename} does not exist; {folder} is no folder of stndt export"
+            f"{error.filename} does not exist; give a folder that stndt export wrote, not {folder}"
         ) from None
     except (KeyError, ValueError, OSError) as error:
         raise UserError(f"{folder} cannot be read ({error}); export the model again") from error
@@ -209,7 +235,7 @@ def infer(folder: Path, spikes: Path, out: Path, chunk: int = 256) -> tuple[int,
     wanted = tuple(model.manifest["input"]["shape"][1:])
     if counts_RTN.ndim != 3 or counts_RTN.shape[1:] != wanted:
         raise UserError(
-            f"{spikes} has shape {counts_RTN.shape}; the model in {folder} demands "
+            f"{spikes} has shape {counts_RTN.shape}; the model in {folder} requires "
             f"(trials, {wanted[0]} observed bins, {wanted[1]} held-in neurons)"
         )
     shape = (len(counts_RTN), *model.manifest["output"]["shape"][1:])
@@ -220,25 +246,30 @@ def infer(folder: Path, spikes: Path, out: Path, chunk: int = 256) -> tuple[int,
         rates_RTN = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
         for first in range(0, shape[0], chunk):
             part = _counts(counts_RTN[first : first + chunk], spikes, first)
-            # Filled up with silence: every chunk has one shape.
-            fill = min(chunk, shape[0]) - len(part)
-            filled = np.pad(part, ((0, fill), (0, 0), (0, 0)))
-            rates_RTN[first : first + chunk] = model.rates(filled, chunk)[: len(part)]
+            # Padded, so that all chunks have the same shape and are compiled once.
+            padding = min(chunk, shape[0]) - len(part)
+            padded = np.pad(part, ((0, padding), (0, 0), (0, 0)))
+            rates_RTN[first : first + chunk] = model.rates(padded, chunk)[: len(part)]
         rates_RTN.flush()
     return shape
 
 
 def _counts(part: NDArray, spikes: Path, first: int) -> Int[NDArray, "B T_obs N_in"]:
-    """Counts of some trials as int32.
+    """Counts of a chunk of trials as int32.
+
+    Args:
+      part: the counts.
+      spikes: their file, for the message.
+      first: index of the first trial, for the message.
 
     Raises:
-      UserError: one is no whole number from 0 on.
+      UserError: one is not a whole number, or negative.
     """
     part = np.asarray(part)
     whole = part.dtype.kind in "iub" or (part.dtype.kind == "f" and np.all(part == np.floor(part)))
     if not whole or np.any(part < 0):
         raise UserError(
-            f"{spikes} holds what is no spike count in trials {first} to {first + len(part) - 1}; "
-            f"counts are whole numbers, 0 or more"
+            f"{spikes} holds numbers that are not spike counts in trials {first} to "
+            f"{first + len(part) - 1}; counts are whole numbers, 0 or more"
         )
     return part.astype(np.int32)

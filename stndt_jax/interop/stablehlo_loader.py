@@ -1,10 +1,10 @@
-"""Rates from spike counts with an exported model; this file needs jax and numpy only.
+"""Inference with an exported model; this file needs only jax and numpy.
 
-from load import Model                  # it lies beside the model as load.py
-rates = Model("model").rates(counts)    # (trials, observed bins, held-in neurons), integers
+    from load import Model                # this file, which is load.py in the folder of the model
+    rates = Model("model").rates(counts)  # (trials, observed bins, held-in neurons), integers
 
-Rates are expected spike counts per bin, (trials, bins, neurons): observed bins then forward
-ones, held-in neurons then held-out ones. manifest.json says how many, and all else.
+Rates are expected spike counts per bin, (trials, bins, neurons): observed bins then forward bins,
+held-in neurons then held-out neurons. manifest.json contains their numbers and the bin width.
 """
 
 import dataclasses
@@ -19,9 +19,22 @@ from jax import export
 
 
 class Model:
-    """An exported model; raises ValueError where its files are not those that were exported."""
+    """An exported model.
+
+    Attributes:
+      manifest: contents of manifest.json.
+      weights: the weights, in the order of the manifest; empty if they are part of the program.
+    """
 
     def __init__(self, folder: str | Path = Path(__file__).parent) -> None:
+        """Reads a model.
+
+        Args:
+          folder: the folder that was exported.
+
+        Raises:
+          ValueError: a file is not the one that was exported.
+        """
         self.manifest = json.loads((Path(folder) / "manifest.json").read_text())
         raw = {name: (Path(folder) / name).read_bytes() for name in self.manifest["sha256"]}
         for name, wanted in self.manifest["sha256"].items():
@@ -32,8 +45,8 @@ class Model:
         if self.manifest["weights"]:
             with np.load(Path(folder) / "weights.npz", allow_pickle=False) as file:
                 self.weights = [jnp.asarray(file[name]) for name in self.manifest["weights"]]
-        # A function of the same signature, given the stored program: the file format of jax.export
-        # itself needs one more package to be read.
+        # A function of the same signature, whose program is then replaced by the stored one.
+        # jax.export's own file format would need another package to be read.
         shape = (*export.symbolic_shape("b"), *self._in)
         like = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in self.weights]
         blank = jax.jit(lambda weights, counts: jnp.zeros((counts.shape[0], *self._out)))
@@ -47,10 +60,18 @@ class Model:
         self._call = jax.jit(dataclasses.replace(signature, **program).call)
 
     def rates(self, counts: np.ndarray, chunk: int = 256) -> np.ndarray:
-        """Rates of any number of trials, ``chunk`` of them at a time."""
+        """Infers the rates of any number of trials.
+
+        Args:
+          counts: spike counts, integers (trials, observed bins, held-in neurons).
+          chunk: number of trials computed at a time.
+
+        Returns:
+          Expected counts per bin (trials, bins, neurons).
+        """
         rates = np.zeros((len(counts), *self._out), np.float32)
         for first in range(0, len(counts), chunk):
-            # Whole chunks, filled up with silence: one shape, one compilation.
+            # Padded, so that all chunks have the same shape and are compiled once.
             part = np.zeros((min(chunk, len(counts)), *self._in), np.int32)
             part[: len(counts) - first] = counts[first : first + chunk]
             found = self._call(self.weights, part)

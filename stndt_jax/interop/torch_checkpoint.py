@@ -1,14 +1,15 @@
-"""Checkpoints of the published PyTorch code as a run directory of this library.
+"""Import of checkpoints of the published PyTorch code as run directories of this library.
 
-One checkpoint becomes a population of one, a folder of them a population. What the published
-configuration says is translated; the rest is as in ``configs/default.py``.
+A checkpoint becomes a population of one member, a folder of checkpoints a larger population. The
+published configuration is translated; keys without a published option are as in
+``configs/default.py``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,19 +20,49 @@ import numpy as np
 from stndt_jax import files
 from stndt_jax.config import loading
 from stndt_jax.config import schema as configs
-from stndt_jax.config.schema import Config
+from stndt_jax.config.schema import Config, Hyper
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.interop import torch_params, torch_pickle
+from stndt_jax.interop.torch_params import Option
 from stndt_jax.parallel import lifts
 from stndt_jax.runs import directory
 from stndt_jax.runs.checkpoint import Checkpoints
-from stndt_jax.training import batches, best_weights, population, step
-from stndt_jax.types import NDArray, Params
+from stndt_jax.training import batches, best_weights, population, setup, step
+from stndt_jax.types import Array, Dims, Float, NDArray, Params
 
-# Options that the published STNDT declares and fails with, and the values that it runs with. The
-# last two stop it as soon as a model is made: the decoder's list has another name, and the spatial
-# projector is called where it is to be listed.
+# Published options outside torch_params.MODEL_OPTIONS -> keys of this library.
+_OPTIONS = {
+    "SEED": Option("seed"),
+    "MODEL.FIXUP_INIT": Option("model.tfixup", bool),
+    "MODEL.DROPOUT": Option("model.dropout"),
+    "MODEL.DROPOUT_RATES": Option("model.dropout_rates"),
+    "MODEL.DROPOUT_EMBEDDING": Option("model.dropout_embedding"),
+    "TRAIN.MASK_MODE": Option("mask.mode"),
+    "TRAIN.MASK_RATIO": Option("mask.ratio"),
+    "TRAIN.MASK_TOKEN_RATIO": Option("mask.token_ratio"),
+    "TRAIN.MASK_RANDOM_RATIO": Option("mask.random_ratio"),
+    "TRAIN.MASK_MAX_SPAN": Option("mask.max_span"),
+    "TRAIN.MASK_SPAN_RAMP_START": Option("mask.ramp_start"),
+    "TRAIN.MASK_SPAN_RAMP_END": Option("mask.ramp_end"),
+    "TRAIN.DO_CONTRAST": Option("contrast.enabled", bool),
+    "TRAIN.CONTRAST_MASK_RATIO": Option("contrast.ratio"),
+    "TRAIN.CONTRAST_MASK_TOKEN_RATIO": Option("contrast.token_ratio"),
+    "TRAIN.CONTRAST_MASK_RANDOM_RATIO": Option("contrast.random_ratio"),
+    "TRAIN.MAX_GRAD_NORM": Option("optimizer.clip_norm"),
+    "TRAIN.LR.INIT": Option("optimizer.learning_rate"),
+    "TRAIN.LR.WARMUP": Option("optimizer.warmup_epochs"),
+    "TRAIN.WEIGHT_DECAY": Option("optimizer.weight_decay"),
+    "TRAIN.NUM_UPDATES": Option("train.epochs"),
+    "TRAIN.BATCH_SIZE": Option("train.batch"),
+    "TRAIN.VAL_INTERVAL": Option("train.validate_every"),
+    "TRAIN.PATIENCE": Option("train.patience"),
+}
+# Options of the section MODEL that are in a section of their own there.
+_NESTED = {"POSITION_OFFSET": "POSITION.OFFSET"}
+_SCHEDULES = {"cosine": "cosine", "invsqrt": "inverse_sqrt"}
+# Options that the published STNDT declares, but with which it fails at other values. The last one
+# fails when the model is built, because the decoder's list of layers has another name.
 _RUNS_WITH: dict[str, tuple[Any, ...]] = {
     "MODEL.NAME": ("NeuralDataTransformer", "STNDT"),
     "MODEL.LINEAR_EMBEDDER": (True,),
@@ -42,7 +73,7 @@ _RUNS_WITH: dict[str, tuple[Any, ...]] = {
     "MODEL.LOSS.TYPE": ("poisson",),
     "MODEL.DECODER.LAYERS": (1,),
 }
-# The original NDT's names of what STNDT took over under others.
+# Parameters that the original NDT has under other names than STNDT.
 _NDT_NAMES = {
     "embedder.weight": "embedder.0.weight",
     "embedder.bias": "embedder.0.bias",
@@ -51,7 +82,7 @@ _NDT_NAMES = {
     "decoder.0.weight": "src_decoder.0.weight",
     "decoder.0.bias": "src_decoder.0.bias",
 }
-# What NDT knows nothing of, as its published configurations would have it.
+# Values of options that NDT does not have: no contrastive loss.
 _NDT_CONTRAST = {
     "MODEL.TEMPERATURE": 0.07,
     "MODEL.LAMBDA": 0.0,
@@ -63,11 +94,19 @@ _NDT_CONTRAST = {
     "TRAIN.CONTRAST_MASK_TOKEN_RATIO": 1.0,
     "TRAIN.CONTRAST_MASK_RANDOM_RATIO": 0.0,
 }
-_SCHEDULES = {"cosine": "cosine", "invsqrt": "inverse_sqrt"}
 
 
-class Checkpoint(NamedTuple):
-    """One file: its configuration and weights, and how good it says they are."""
+class TorchCheckpoint(NamedTuple):
+    """A checkpoint of the published code.
+
+    Attributes:
+      path: the file.
+      config: its configuration, translated.
+      state: its parameters by published name.
+      epoch: the number of epochs that it was trained.
+      cobps: its best validation co-bps, bits per spike; NaN if it does not contain it.
+      loss: its best validation loss; NaN if it does not contain it.
+    """
 
     path: Path
     config: Config
@@ -77,11 +116,15 @@ class Checkpoint(NamedTuple):
     loss: float
 
 
-def read(path: Path) -> Checkpoint:
+def read(path: Path) -> TorchCheckpoint:
     """Reads a checkpoint and translates its configuration.
 
+    Args:
+      path: a file that ``torch.save`` wrote.
+
     Raises:
-      UserError: it is no checkpoint of STNDT or NDT, or of one that cannot be run.
+      UserError: the file is not a checkpoint of STNDT or NDT, or has options with which the
+        published code does not run.
     """
     found = torch_pickle.read(path)
     try:
@@ -99,130 +142,113 @@ def read(path: Path) -> Checkpoint:
         state = {name: x for name, x in state.items() if "projector." not in name}
     extra = found.get("extra_state")
     update = extra.get("update") if isinstance(extra, dict) else None
-    epoch = update if isinstance(update, int) and update > 0 else 1
-    return Checkpoint(
-        path, config, state, epoch, _best(found, "best_cobps"), _best(found, "best_val")
+    return TorchCheckpoint(
+        path=path,
+        config=config,
+        state=state,
+        epoch=update if isinstance(update, int) and update > 0 else 1,
+        cobps=_best(found, "best_cobps"),
+        loss=_best(found, "best_val"),
     )
 
 
 def _best(found: Mapping[str, Any], key: str) -> float:
-    """A best value so far as the published code keeps it; NaN where it does not."""
+    """A best value so far, as the published code stores it; NaN if there is none."""
     best = found.get(key)
     value = best.get("value") if isinstance(best, dict) else best
-    known = isinstance(value, (int, float, np.ndarray)) and np.size(value) == 1
-    return float(np.asarray(value).reshape(())) if known else float("nan")
+    is_number = isinstance(value, (int, float, np.ndarray)) and np.size(value) == 1
+    return float(np.asarray(value).reshape(())) if is_number else float("nan")
 
 
 def _state(given: Mapping[Any, Any]) -> dict[str, NDArray]:
+    """The parameters by name, checked for numbers that are not finite."""
     state: dict[str, NDArray] = {}
     for name, value in given.items():
         if not isinstance(name, str) or not isinstance(value, np.ndarray):
-            raise UserError(f"state_dict holds {name!r}, which is no tensor with a name")
+            raise UserError(
+                f"state_dict holds {name!r}, which is not a named tensor; is it of STNDT or NDT?"
+            )
         # Data-parallel training puts the module's name before every other.
         state[name.removeprefix("module.")] = value
     broken = [name for name, x in state.items() if x.dtype.kind == "f" and not np.isfinite(x).all()]
     if broken:
-        raise UserError(f"{', '.join(broken)} hold what is no finite number; the run diverged")
+        raise UserError(
+            f"{', '.join(broken)} hold numbers that are not finite: the run diverged; take another "
+            "checkpoint"
+        )
     return state
 
 
 def _config(published: Mapping[str, Any], spatial: bool) -> Config:
-    """A published configuration as one of this library, of a population of one."""
+    """Translates a published configuration to one of this library, a population of one."""
+    get = functools.partial(_option, published, spatial)
+    _check_options(get)
+    start = loading.load(["--config=default"])
+    names = (*torch_params.MODEL_OPTIONS, *torch_params.PROJECTOR_OPTIONS)
+    options = {name: get(f"MODEL.{_NESTED.get(name, name)}") for name in names}
+    model, contrast = torch_params.options(options, start.model, start.contrast)
+    values = configs.to_mapping(dataclasses.replace(start, model=model, contrast=contrast))
+    for name, option in _OPTIONS.items():
+        section, _, key = option.key.rpartition(".")
+        (values[section] if section else values)[key] = option.translate(get(name))
+    values["model"]["spatial"] = spatial
+    schedule = _SCHEDULES[get("TRAIN.LR.SCHEDULER")] if get("TRAIN.LR.SCHEDULE") else "constant"
+    values["optimizer"]["schedule"] = schedule
+    return configs.from_mapping(values)
 
-    def get(name: str) -> Any:
-        node: Any = published
-        for part in name.split("."):
-            if not isinstance(node, Mapping) or part not in node:
-                if not spatial and name in _NDT_CONTRAST:
-                    return _NDT_CONTRAST[name]
-                raise UserError(f"its configuration lacks {name}; is it of STNDT or NDT?")
-            node = node[part]
-        return node
 
+def _option(published: Mapping[str, Any], spatial: bool, name: str) -> Any:
+    """The value of an option by its dotted name; the contrastive ones have defaults for NDT."""
+    node: Any = published
+    for part in name.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            if not spatial and name in _NDT_CONTRAST:
+                return _NDT_CONTRAST[name]
+            raise UserError(f"its configuration lacks {name}; is it of STNDT or NDT?")
+        node = node[part]
+    return node
+
+
+def _check_options(get: Callable[[str], Any]) -> None:
+    """Raises UserError for options with which the published code does not run."""
     for name, values in _RUNS_WITH.items():
         if get(name) not in values:
             raise UserError(
                 f"{name} is {get(name)!r}, an option that the published code declares but cannot "
-                f"run with; only {values[0]!r} is imported"
+                f"run with; only {values[0]!r} can be imported"
             )
+    # The spatial projector would be called when the model is built.
     if get("MODEL.USE_CONTRAST_PROJECTOR") and not get("MODEL.LINEAR_PROJECTOR"):
         raise UserError(
             "MODEL.LINEAR_PROJECTOR is False with MODEL.USE_CONTRAST_PROJECTOR, an option that the "
-            "published code declares but cannot run with; only True is imported"
+            "published code declares but cannot run with; only True can be imported"
         )
     scheduler = get("TRAIN.LR.SCHEDULER")
     if scheduler not in _SCHEDULES:
-        raise UserError(f"TRAIN.LR.SCHEDULER is {scheduler!r}; known are {', '.join(_SCHEDULES)}")
-    start = loading.load(["--config=default"])
-    names = ("CONTEXT_FORWARD CONTEXT_BACKWARD FULL_CONTEXT NUM_HEADS NUM_LAYERS HIDDEN_SIZE "
-             "ACTIVATION PRE_NORM SCALE_NORM LEARNABLE_POSITION TEMPERATURE LAMBDA "
-             "USE_CONTRAST_PROJECTOR LINEAR_PROJECTOR CONTRAST_LAYER")  # fmt: skip
-    options = {name: get(f"MODEL.{name}") for name in names.split()}
-    options["POSITION_OFFSET"] = get("MODEL.POSITION.OFFSET")
-    model, contrast = torch_params.options(options, start.model, start.contrast)
-    made = dataclasses.replace(
-        start,
-        seed=get("SEED"),
-        model=dataclasses.replace(
-            model,
-            spatial=spatial,
-            tfixup=bool(get("MODEL.FIXUP_INIT")),
-            dropout=get("MODEL.DROPOUT"),
-            dropout_rates=get("MODEL.DROPOUT_RATES"),
-            dropout_embedding=get("MODEL.DROPOUT_EMBEDDING"),
-        ),
-        mask=dataclasses.replace(
-            start.mask,
-            mode=get("TRAIN.MASK_MODE"),
-            ratio=get("TRAIN.MASK_RATIO"),
-            token_ratio=get("TRAIN.MASK_TOKEN_RATIO"),
-            random_ratio=get("TRAIN.MASK_RANDOM_RATIO"),
-            max_span=get("TRAIN.MASK_MAX_SPAN"),
-            ramp_start=get("TRAIN.MASK_SPAN_RAMP_START"),
-            ramp_end=get("TRAIN.MASK_SPAN_RAMP_END"),
-        ),
-        contrast=dataclasses.replace(
-            contrast,
-            enabled=bool(get("TRAIN.DO_CONTRAST")),
-            ratio=get("TRAIN.CONTRAST_MASK_RATIO"),
-            token_ratio=get("TRAIN.CONTRAST_MASK_TOKEN_RATIO"),
-            random_ratio=get("TRAIN.CONTRAST_MASK_RANDOM_RATIO"),
-        ),
-        optimizer=dataclasses.replace(
-            start.optimizer,
-            schedule=_SCHEDULES[scheduler] if get("TRAIN.LR.SCHEDULE") else "constant",
-            clip_norm=get("TRAIN.MAX_GRAD_NORM"),
-            learning_rate=get("TRAIN.LR.INIT"),
-            weight_decay=get("TRAIN.WEIGHT_DECAY"),
-            warmup_epochs=get("TRAIN.LR.WARMUP"),
-        ),
-        train=dataclasses.replace(
-            start.train,
-            epochs=get("TRAIN.NUM_UPDATES"),
-            batch=get("TRAIN.BATCH_SIZE"),
-            validate_every=get("TRAIN.VAL_INTERVAL"),
-            patience=get("TRAIN.PATIENCE"),
-        ),
-    )
-    return configs.from_mapping(configs.to_mapping(made))
+        raise UserError(
+            f"TRAIN.LR.SCHEDULER is {scheduler!r}; only {' and '.join(_SCHEDULES)} can be imported"
+        )
 
 
-def together(checkpoints: list[Checkpoint]) -> Config:
+def population_config(checkpoints: list[TorchCheckpoint]) -> Config:
     """The configuration of several checkpoints as one population.
 
-    What may differ between members does. What concerns training alone (batch, epochs, mode of
-    masking) is the first one's; nothing that is inferred depends on it.
+    Hyperparameters may differ between members. Keys that only concern training (batch, epochs,
+    mask mode) are those of the first checkpoint; inference does not depend on them.
+
+    Args:
+      checkpoints: the members, one or more.
 
     Raises:
-      UserError: they are of different architectures.
+      UserError: their architectures differ.
     """
     first = checkpoints[0].config
+    hyper_keys = {key for key, _ in configs.HYPER_FIELDS.values()}
     for other in checkpoints[1:]:
-        may = {key for key, _ in configs.HYPER_FIELDS.values()}
         differing = [
             line
             for line in directory.differences(first, other.config)
-            if line.startswith(("model.", "contrast.")) and line.partition(":")[0] not in may
+            if line.startswith(("model.", "contrast.")) and line.partition(":")[0] not in hyper_keys
         ]
         if differing:
             raise UserError(
@@ -241,71 +267,60 @@ def together(checkpoints: list[Checkpoint]) -> Config:
 
 
 def find(path: Path) -> list[Path]:
-    """A checkpoint, or those of a folder in the order of their names.
+    """The checkpoint itself, or the checkpoints in a folder, in the order of their names.
+
+    Args:
+      path: a checkpoint or a folder.
 
     Raises:
-      UserError: there is none.
+      UserError: the folder holds none.
     """
     if not path.is_dir():
         return [path]
     found = sorted(p for p in path.iterdir() if p.suffix in (".pth", ".pt"))
     if not found:
-        raise UserError(f"{path} holds no .pth or .pt file; name a checkpoint, or their folder")
+        raise UserError(
+            f"{path} holds no .pth or .pt file; name a checkpoint, or a folder of checkpoints"
+        )
     return found
 
 
-def bring(path: Path, data: SpikeData, data_path: str, targets: str, out: Path) -> Config:
-    """Makes a run directory of a checkpoint, or of a folder of checkpoints.
+def import_run(path: Path, data: SpikeData, data_path: str, targets: str, out: Path) -> Config:
+    """Makes a run directory from a checkpoint, or from a folder of checkpoints.
 
-    Each member's weights count as its best by co-bps, its best by loss and its last. Its
-    validation co-bps is measured on the evaluated trials where their held-out counts are known,
-    and is otherwise what the checkpoint says of itself.
+    The weights of each member become its best by co-bps, its best by loss, and its last ones. Its
+    validation co-bps is measured on the evaluated trials if these have held-out counts; otherwise
+    it is the value in the checkpoint.
 
     Args:
-      path: checkpoint, or folder of checkpoints.
-      data: the recording they were trained on.
-      data_path: its file, which the new configuration names.
-      targets: its target file, likewise.
+      path: a checkpoint, or a folder of checkpoints.
+      data: the recording on which they were trained.
+      data_path: file of the recording, for the new configuration.
+      targets: target file of the recording, for the new configuration.
       out: the run directory to make.
 
     Returns:
       The configuration of the run.
 
     Raises:
-      UserError: a checkpoint cannot be read or run, does not fit the data or the others, or the
-        directory already holds a run.
+      UserError: a checkpoint cannot be read or run, does not fit the data or the other
+        checkpoints, or the directory already holds a run.
     """
     checkpoints = [read(file) for file in find(path)]
-    merged = together(checkpoints)
+    merged = population_config(checkpoints)
     config = dataclasses.replace(
-        merged,
-        data=dataclasses.replace(merged.data, path=data_path, targets=targets),
+        merged, data=dataclasses.replace(merged.data, path=data_path, targets=targets)
     )
-    dims = batches.dims_of(data)
-    # Weights first: what does not fit the data shows there, key by key.
-    weights = []
-    for checkpoint in checkpoints:
-        try:
-            weights.append(
-                torch_params.parameters(checkpoint.state, config.model, config.contrast, dims)
-            )
-        except UserError as error:
-            raise UserError(f"{checkpoint.path}: {error}") from None
-    configs.check_dims(config, dims)
+    # Before the other checks: here every parameter that does not fit the data is named.
+    params = _parameters(checkpoints, config, batches.dims_of(data))
     if (out / "config.json").exists():
         raise UserError(f"{out} holds a run already; choose another --out")
-    trainable, valid, _ = batches.split(config, data)
-    R = trainable.counts.shape[0]
-    arch = step.arch(config, dims, max(R // batches.batch_size(config, R), 1))
-    hyper = jax.tree.map(jnp.asarray, configs.hyper(config))
-    params: Params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *weights)
+    prepared = setup.prepare(config, data)
+    arch, hyper = prepared.arch, jax.tree.map(jnp.asarray, prepared.hyper)
     cobps = jnp.asarray([c.cobps for c in checkpoints], jnp.float32)
     loss = jnp.asarray([c.loss for c in checkpoints], jnp.float32)
-    if valid is not None and data.eval.heldout is not None:
-        scores = lifts.over_batches(functools.partial(step.evaluate_step, arch), config.train.batch)
-        found = jax.jit(lifts.over_members(scores, shared=1))(params, hyper, valid)
-        values = jax.vmap(lambda sums: sums.values())(found)
-        cobps, loss = values["cobps"], values["masked_loss"]
+    if prepared.valid is not None and data.eval.heldout is not None:
+        cobps, loss = _scores(arch, config.train.batch, params, hyper, prepared.valid)
 
     directory.make(out)
     directory.open_run(out, config, data)
@@ -313,19 +328,42 @@ def bring(path: Path, data: SpikeData, data_path: str, targets: str, out: Path) 
     # All members of a population are at the same step.
     at = int(epoch.max()) * arch.steps_per_epoch
     members = population.make_init(arch)(hyper)
-    steps = jnp.full_like(members.state.step, at)
-    state = members.state._replace(params=params, step=steps)
-    chosen = best_weights.Selection(
+    state = members.state._replace(params=params, step=jnp.full_like(members.state.step, at))
+    selection = best_weights.Selection(
         best_weights.Best(cobps, epoch, params), best_weights.Best(loss, epoch, params)
     )
-    whole = members._replace(state=state, selection=chosen)
-    Checkpoints(out / "checkpoints").save(at, whole)
+    imported = members._replace(state=state, selection=selection)
+    Checkpoints(out / "checkpoints").save(at, imported)
     directory.note_end(out, "imported")
     files.write_json(out / "imported.json", [_origin(c) for c in checkpoints])
     return config
 
 
-def _origin(checkpoint: Checkpoint) -> dict[str, Any]:
+def _parameters(checkpoints: list[TorchCheckpoint], config: Config, dims: Dims) -> Params:
+    """The parameters of all members, leaves with a leading axis K."""
+    found = []
+    for checkpoint in checkpoints:
+        try:
+            found.append(
+                torch_params.parameters(checkpoint.state, config.model, config.contrast, dims)
+            )
+        except UserError as error:
+            raise UserError(f"{checkpoint.path}: {error}") from None
+    stacked: Params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
+    return stacked
+
+
+def _scores(
+    arch: step.Arch, batch: int, params: Params, hyper: Hyper, valid: step.Batch
+) -> tuple[Float[Array, " K"], Float[Array, " K"]]:
+    """Validation co-bps (bits per spike) and masked loss of every member."""
+    scores = lifts.over_batches(functools.partial(step.evaluate_step, arch), batch)
+    sums = jax.jit(lifts.over_members(scores, shared=1))(params, hyper, valid)
+    values = jax.vmap(lambda sums: sums.values())(sums)
+    return values["cobps"], values["masked_loss"]
+
+
+def _origin(checkpoint: TorchCheckpoint) -> dict[str, Any]:
     """Where a member came from, for ``imported.json``."""
     return {
         "file": str(checkpoint.path),

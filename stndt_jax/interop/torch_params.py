@@ -1,12 +1,12 @@
-"""The published PyTorch models: their options and parameters in this library's terms."""
+"""Options and parameters of the published PyTorch models in the terms of this library."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,53 +17,75 @@ from stndt_jax.errors import UserError
 from stndt_jax.models.stndt import STNDT
 from stndt_jax.types import Dims, NDArray, Params
 
-_LINEAR = {"kernel": ("weight", True), "bias": ("bias", False)}
-_NORM = {"scale": ("weight", False), "bias": ("bias", False)}
+
+def _choice(if_true: str, if_false: str) -> Callable[[Any], str]:
+    return lambda value: if_true if value else if_false
+
+
+class Option(NamedTuple):
+    """A key of this library's configuration, and how a published value becomes its value."""
+
+    key: str
+    translate: Callable[[Any], Any] = lambda value: value
+
+
+# Options in the section MODEL of a published configuration.
+MODEL_OPTIONS = {
+    "NUM_LAYERS": Option("model.layers"),
+    "NUM_HEADS": Option("model.heads"),
+    "HIDDEN_SIZE": Option("model.feedforward"),
+    "PRE_NORM": Option("model.norm", _choice("pre", "post")),
+    "SCALE_NORM": Option("model.final_norm", _choice("scale", "layer")),
+    "ACTIVATION": Option("model.activation"),
+    "LEARNABLE_POSITION": Option("model.position", _choice("learned", "sinusoidal")),
+    "POSITION_OFFSET": Option("model.position_offset", bool),
+    "FULL_CONTEXT": Option("model.full_context", bool),
+    "CONTEXT_FORWARD": Option("model.context_forward"),
+    "CONTEXT_BACKWARD": Option("model.context_backward"),
+    "CONTRAST_LAYER": Option("contrast.layer", str),
+    "TEMPERATURE": Option("contrast.temperature"),
+    "LAMBDA": Option("contrast.weight"),
+}
+# These two together are contrast.projector.
+PROJECTOR_OPTIONS = ("USE_CONTRAST_PROJECTOR", "LINEAR_PROJECTOR")
 
 
 def options(
     published: Mapping[str, Any], model: ModelConfig, contrast: ContrastConfig
 ) -> tuple[ModelConfig, ContrastConfig]:
-    """Translates the published option names.
+    """Translates the model options of a published configuration.
 
     Args:
-      published: the model section of a published configuration.
-      model: what the published options do not say (``spatial``, dropout, ``dtype``).
-      contrast: likewise (ratios of the views).
+      published: values of ``MODEL_OPTIONS`` and ``PROJECTOR_OPTIONS`` by name.
+      model: values that these options do not determine (``spatial``, dropout, ``dtype``).
+      contrast: likewise (mask ratios of the views).
 
     Returns:
-      The two sections as the published code would have run them.
+      The two sections, which describe the same model as the published options.
     """
-    projector = "none"
-    if published["USE_CONTRAST_PROJECTOR"]:
-        projector = "linear" if published["LINEAR_PROJECTOR"] else "mlp"
+    changes: dict[str, dict[str, Any]] = {"model": {}, "contrast": {}}
+    for name, option in MODEL_OPTIONS.items():
+        section, key = option.key.split(".")
+        changes[section][key] = option.translate(published[name])
+    uses_projector, is_linear = (published[name] for name in PROJECTOR_OPTIONS)
+    kind = "linear" if is_linear else "mlp"
+    changes["contrast"]["projector"] = kind if uses_projector else "none"
     return (
-        dataclasses.replace(
-            model,
-            layers=published["NUM_LAYERS"],
-            heads=published["NUM_HEADS"],
-            feedforward=published["HIDDEN_SIZE"],
-            norm="pre" if published["PRE_NORM"] else "post",
-            final_norm="scale" if published["SCALE_NORM"] else "layer",
-            activation=published["ACTIVATION"],
-            position="learned" if published["LEARNABLE_POSITION"] else "sinusoidal",
-            position_offset=bool(published["POSITION_OFFSET"]),
-            full_context=bool(published["FULL_CONTEXT"]),
-            context_forward=published["CONTEXT_FORWARD"],
-            context_backward=published["CONTEXT_BACKWARD"],
-        ),
-        dataclasses.replace(
-            contrast,
-            layer=str(published["CONTRAST_LAYER"]),
-            projector=projector,
-            temperature=published["TEMPERATURE"],
-            weight=published["LAMBDA"],
-        ),
+        dataclasses.replace(model, **changes["model"]),
+        dataclasses.replace(contrast, **changes["contrast"]),
     )
 
 
-def _names(model: ModelConfig, contrast: ContrastConfig) -> dict[tuple[str, ...], tuple[str, str]]:
-    """Module here -> (module there, kind)."""
+def published_modules(
+    model: ModelConfig, contrast: ContrastConfig
+) -> dict[tuple[str, ...], tuple[str, str]]:
+    """The modules of a model under both names.
+
+    Returns:
+      The path of each module in the parameters of this library -> its published name and its
+      kind: ``linear``, ``layer_norm``, ``scale_norm``, ``table`` (of positions), ``attention``
+      (queries, keys and values in one matrix) or ``queries and keys``.
+    """
     modules: dict[tuple[str, ...], tuple[str, str]] = {
         ("embedder",): ("embedder.0", "linear"),
         ("decoder",): ("src_decoder.0", "linear"),
@@ -76,89 +98,98 @@ def _names(model: ModelConfig, contrast: ContrastConfig) -> dict[tuple[str, ...]
         if model.position == "learned":
             modules[("spatial_position",)] = ("spatial_pos_encoder.pos_embedding", "table")
     if contrast.enabled and contrast.projector != "none":
-        views = ["projector"]
+        projectors = ["projector"]
         if model.spatial and contrast.layer == "embedder":
-            views.append("spatial_projector")
-        for view in views:
+            projectors.append("spatial_projector")
+        for name in projectors:
             if contrast.projector == "linear":
-                modules[(view, "out")] = (view, "linear")
+                modules[(name, "out")] = (name, "linear")
             else:
-                modules[(view, "in")] = (f"{view}.0", "linear")
-                modules[(view, "out")] = (f"{view}.2", "linear")
+                modules[(name, "in")] = (f"{name}.0", "linear")
+                modules[(name, "out")] = (f"{name}.2", "linear")
     for i in range(model.layers):
-        there = f"transformer_encoder.layers.{i}"
-        inner = {
-            ("temporal", "qkv"): ("self_attn", "attention"),
-            ("temporal", "out"): ("self_attn.out_proj", "linear"),
-            ("feedforward", "in"): ("linear1", "linear"),
-            ("feedforward", "out"): ("linear2", "linear"),
-            ("norm1",): ("norm1", "layer_norm"),
-            ("norm2",): ("norm2", "layer_norm"),
-        }
-        if model.spatial:
-            inner |= {
-                ("spatial", "qk"): ("spatial_self_attn", "queries and keys"),
-                ("feedforward_spatial", "in"): ("ts_linear1", "linear"),
-                ("feedforward_spatial", "out"): ("ts_linear2", "linear"),
-                ("norm3",): ("ts_norm1", "layer_norm"),
-                ("norm4",): ("ts_norm2", "layer_norm"),
-            }
-            if model.norm == "pre":
-                inner[("norm_spatial",)] = ("spatial_norm1", "layer_norm")
-        for here, (name, kind) in inner.items():
-            modules[(f"layers_{i}", *here)] = (f"{there}.{name}", kind)
+        for path, (name, kind) in _layer_modules(model).items():
+            modules[(f"layers_{i}", *path)] = (f"transformer_encoder.layers.{i}.{name}", kind)
     return modules
 
 
-def _leaves(there: str, kind: str, state: Mapping[str, NDArray], width: int) -> Any:
-    """The parameters of one module in this library's layout."""
+def _layer_modules(model: ModelConfig) -> dict[tuple[str, ...], tuple[str, str]]:
+    """The modules of one layer, as in ``published_modules``."""
+    modules = {
+        ("temporal", "qkv"): ("self_attn", "attention"),
+        ("temporal", "out"): ("self_attn.out_proj", "linear"),
+        ("feedforward", "in"): ("linear1", "linear"),
+        ("feedforward", "out"): ("linear2", "linear"),
+        ("norm1",): ("norm1", "layer_norm"),
+        ("norm2",): ("norm2", "layer_norm"),
+    }
+    if model.spatial:
+        modules |= {
+            ("spatial", "qk"): ("spatial_self_attn", "queries and keys"),
+            ("feedforward_spatial", "in"): ("ts_linear1", "linear"),
+            ("feedforward_spatial", "out"): ("ts_linear2", "linear"),
+            ("norm3",): ("ts_norm1", "layer_norm"),
+            ("norm4",): ("ts_norm2", "layer_norm"),
+        }
+        if model.norm == "pre":
+            modules[("norm_spatial",)] = ("spatial_norm1", "layer_norm")
+    return modules
 
-    def get(name: str) -> NDArray:
-        return np.asarray(state[f"{there}.{name}"], np.float32)
 
-    if kind == "linear":
-        return {here: get(name).T if turn else get(name) for here, (name, turn) in _LINEAR.items()}
-    if kind == "layer_norm":
-        return {here: get(name) for here, (name, _) in _NORM.items()}
-    if kind == "scale_norm":
-        return {"scale": get("scale").reshape(())}
-    if kind == "table":
-        return get("weight")
-    used = slice(0, 2 * width) if kind == "queries and keys" else slice(None)
-    return {"kernel": get("in_proj_weight")[used].T, "bias": get("in_proj_bias")[used]}
-
-
-# What the published model carries and its output does not depend on.
+# Published parameters on which the output of the model does not depend.
 _IDLE = re.compile(
     r"(src|spatial)_pos_encoder\.pe|.*\.spatial_self_attn\.out_proj\..*|.*\.spatial_norm1\..*"
     r"|spatial_projector\..*"
 )
-# What the switch to NDT leaves behind of a spatio-temporal model.
+# Parameters of a spatio-temporal model that NDT does not have.
 _SPATIAL = re.compile(r"spatial_.*|.*\.(spatial_|ts_).*")
 
 
 def parameters(
     state: Mapping[str, NDArray], model: ModelConfig, contrast: ContrastConfig, dims: Dims
 ) -> Params:
-    """Parameters of the published model as those of ``STNDT``.
+    """Converts parameters of the published model to those of ``STNDT``.
 
-    Works on gradients too: they carry the same names. The published spatial attention's
-    value and output projections are used by nothing and are left behind.
+    Also converts gradients, which have the same names. The value and output projections of the
+    published spatial attention are unused and are dropped.
+
+    Args:
+      state: arrays by published name.
+      model: architecture.
+      contrast: the contrastive projectors.
+      dims: sizes of a trial.
 
     Raises:
-      UserError: parameters are missing, left over or of another shape; all are listed.
+      UserError: parameters are missing, unexpected or of another shape; all are listed.
     """
-    modules = _names(model, contrast)
+    modules = published_modules(model, contrast)
     shapes = _shapes(model, contrast, dims)
     needed: dict[str, tuple[int, ...]] = {}
-    for here, (there, kind) in modules.items():
-        needed |= _expected(there, kind, functools.reduce(lambda t, k: t[k], here, shapes))
+    for path, (name, kind) in modules.items():
+        needed |= _published_shapes(name, kind, functools.reduce(lambda t, k: t[k], path, shapes))
+    _check(state, needed, model, dims)
+    params: Params = {}
+    for path, (name, kind) in modules.items():
+        inner = params
+        for part in path[:-1]:
+            inner = inner.setdefault(part, {})
+        inner[path[-1]] = _leaves(name, kind, state, dims.bins)
+    return params
+
+
+def _check(
+    state: Mapping[str, NDArray],
+    needed: Mapping[str, tuple[int, ...]],
+    model: ModelConfig,
+    dims: Dims,
+) -> None:
+    """Raises UserError unless the published parameters are those that are needed."""
     missing = sorted(needed.keys() - state.keys())
     extra = sorted(name for name in state.keys() - needed.keys() if not _IDLE.fullmatch(name))
     if not model.spatial:
         extra = [name for name in extra if not _SPATIAL.fullmatch(name)]
     wrong = [
-        f"{name} {np.shape(state[name])} for {shape}"
+        f"{name} {np.shape(state[name])} instead of {shape}"
         for name, shape in needed.items()
         if name in state and np.shape(state[name]) != shape
     ]
@@ -174,36 +205,51 @@ def parameters(
         )
     if faults:
         raise UserError(
-            f"the checkpoint {'; it '.join(faults)}; is it of another model, or of other data?"
+            f"the checkpoint {'; it '.join(faults)}; check that it belongs to this model and this "
+            "recording"
         )
-    params: Params = {}
-    for here, (there, kind) in modules.items():
-        inner = params
-        for part in here[:-1]:
-            inner = inner.setdefault(part, {})
-        inner[here[-1]] = _leaves(there, kind, state, dims.bins)
-    return params
 
 
-def _expected(there: str, kind: str, shapes: Any) -> dict[str, tuple[int, ...]]:
-    """The published names of one module with the shapes they have there."""
+def _leaves(published: str, kind: str, state: Mapping[str, NDArray], bins: int) -> Any:
+    """The parameters of one module in this library's layout."""
+
+    def get(name: str) -> NDArray:
+        return np.asarray(state[f"{published}.{name}"], np.float32)
+
+    if kind == "linear":
+        return {"kernel": get("weight").T, "bias": get("bias")}
+    if kind == "layer_norm":
+        return {"scale": get("weight"), "bias": get("bias")}
+    if kind == "scale_norm":
+        return {"scale": get("scale").reshape(())}
+    if kind == "table":
+        return get("weight")
+    used = slice(0, 2 * bins) if kind == "queries and keys" else slice(None)
+    return {"kernel": get("in_proj_weight")[used].T, "bias": get("in_proj_bias")[used]}
+
+
+def _published_shapes(published: str, kind: str, shapes: Any) -> dict[str, tuple[int, ...]]:
+    """The published parameters of one module with their shapes, from the shapes in this library."""
     if kind == "linear":
         inputs, outputs = shapes["kernel"].shape
-        return {f"{there}.weight": (outputs, inputs), f"{there}.bias": (outputs,)}
+        return {f"{published}.weight": (outputs, inputs), f"{published}.bias": (outputs,)}
     if kind == "layer_norm":
-        return {f"{there}.{name}": shapes["scale"].shape for name in ("weight", "bias")}
+        return {f"{published}.{name}": shapes["scale"].shape for name in ("weight", "bias")}
     if kind == "scale_norm":
-        return {f"{there}.scale": ()}
+        return {f"{published}.scale": ()}
     if kind == "table":
-        return {f"{there}.weight": shapes.shape}
+        return {f"{published}.weight": shapes.shape}
     width = shapes["kernel"].shape[0]
-    # Queries, keys and values, whether or not the values are used.
-    return {f"{there}.in_proj_weight": (3 * width, width), f"{there}.in_proj_bias": (3 * width,)}
+    # Queries, keys and values, even where the values are unused.
+    return {
+        f"{published}.in_proj_weight": (3 * width, width),
+        f"{published}.in_proj_bias": (3 * width,),
+    }
 
 
 @functools.cache
 def _shapes(model: ModelConfig, contrast: ContrastConfig, dims: Dims) -> Any:
-    """The shapes of ``STNDT``'s parameters."""
+    """The shapes of the parameters of ``STNDT``."""
     x_BTN = jnp.zeros((1, dims.bins, dims.neurons))
     # No shape depends on the heads, which may not even divide these dims.
     network = STNDT(dataclasses.replace(model, heads=1), contrast, dims)

@@ -1,15 +1,14 @@
-"""The contents of a PyTorch checkpoint file, read without executing anything in it.
+"""Reading of PyTorch checkpoint files without executing anything in them.
 
-A file of ``torch.save`` is a zip archive: ``data.pkl``, a pickle in which every tensor is a
-reference to a storage, and the storages' bytes beside it. A pickle is a program: it may name
-any function of any installed package and call it. Here it may name only what ``_ALLOWED``
-holds, and even that is never imported: every name is answered with a class or function of this
-module, which builds arrays and dictionaries and nothing else. PyTorch and yacs need not be
-installed, and where they are they are not used.
+A file of ``torch.save`` is a zip archive of ``data.pkl``, a pickle in which every tensor refers to
+a storage, and of the bytes of the storages. A pickle is a program: it can name any function of any
+installed package and call it. Here it can only use the names in ``_ALLOWED``, and even these are
+not imported: each stands for a class or function of this module that builds nothing but arrays and
+dictionaries. PyTorch and yacs are neither needed nor used.
 
-The sizes are bounded before anything is built: entries must be stored uncompressed, as
-``torch.save`` does, and tensors are views of their storages, so that what is read takes no more
-memory than the file.
+Sizes are limited before anything is built: entries must be stored uncompressed, as ``torch.save``
+stores them, and tensors are views of their storages, so that reading takes no more memory than the
+size of the file.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ import numpy as np
 from stndt_jax.errors import UserError
 from stndt_jax.types import NDArray
 
-# The pickle of a checkpoint with thousands of parameters takes less than a megabyte.
+# The pickle of a checkpoint with thousands of parameters is smaller than a megabyte.
 _LONGEST_PICKLE = 64 * 2**20
 _STORAGES = {
     "DoubleStorage": "f8",
     "FloatStorage": "f4",
     "HalfStorage": "f2",
-    "BFloat16Storage": "u2",  # numpy has no such type: the upper half of a float32
+    "BFloat16Storage": "u2",  # numpy has no bfloat16; it is the upper half of a float32
     "LongStorage": "i8",
     "IntStorage": "i4",
     "ShortStorage": "i2",
@@ -42,37 +41,48 @@ _STORAGES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
-# What opcodes of a pickle store or read by number; a number beyond the pickle's own length is no
-# number that pickle.dumps wrote, and would make the reader set aside memory for it.
+# Opcodes that store or read an object by its number. A number above the length of the pickle was
+# not written by pickle.dumps, and would make the reader allocate memory for it.
 _NUMBERED = {"PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET"}
-# Names from a table of the interpreter's, or objects from a reader of its own: torch.save has none.
+# Opcodes that refer to registered extensions or out-of-band buffers; torch.save writes none.
 _FOREIGN = {"EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
 
 
 class Node(dict):
-    """A configuration node: a dictionary, whatever else the published class can do."""
+    """A configuration node, which is only a dictionary here."""
 
     def __setstate__(self, state: Any) -> None:
-        """Leaves the node's own switches (frozen, renamed keys) behind."""
+        """Ignores the attributes of the published class (frozen, renamed keys)."""
 
 
 class _Storage(NamedTuple):
-    """A stretch of numbers in the file."""
+    """A storage: numbers of one type.
+
+    Attributes:
+      kind: PyTorch's name of the type.
+      values: the numbers, one-dimensional.
+    """
 
     kind: str
     values: NDArray
 
 
 def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> NDArray:
-    """A tensor as a read-only view of its storage.
+    """Builds a tensor, a read-only view of its storage.
+
+    Args:
+      storage: the storage.
+      offset: index of the tensor's first number in the storage.
+      size: shape.
+      stride: steps between neighbours along each axis, in numbers.
 
     Raises:
-      UserError: it reaches beyond its storage.
+      UserError: the tensor does not lie within its storage.
     """
     if not isinstance(storage, _Storage):
-        raise UserError("the checkpoint holds a tensor without numbers; save it again with torch")
-    shape, steps = (tuple(_natural(x) for x in given) for given in (size, stride))
-    first = _natural(offset)
+        raise UserError("the checkpoint holds a tensor without storage; save it again with torch")
+    shape, steps = (tuple(_checked_size(x) for x in given) for given in (size, stride))
+    first = _checked_size(offset)
     last = first + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
     empty = 0 in shape
     if not empty and (last >= storage.values.size or np.prod(shape, dtype=float) > last + 1):
@@ -91,7 +101,7 @@ def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) 
     return tensor
 
 
-def _natural(value: Any) -> int:
+def _checked_size(value: Any) -> int:
     if not isinstance(value, int) or not 0 <= value < 2**48:
         raise UserError(f"the checkpoint holds a tensor of size {value!r}; the file is damaged")
     return value
@@ -102,11 +112,11 @@ def _rebuild_parameter(data: Any, *_: Any) -> Any:
 
 
 class _Dtype:
-    """The type of a numpy number: a name of one letter and a width."""
+    """The type of a numpy scalar: a letter and a width in bytes."""
 
     def __init__(self, code: Any, *_: Any) -> None:
         if code not in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"):
-            raise UserError(f"the checkpoint holds a numpy number of type {code!r}; it is unknown")
+            raise UserError(f"the checkpoint holds a numpy scalar of unknown type {code!r}")
         self.numpy = np.dtype(code).newbyteorder("<")
 
     def __setstate__(self, state: Any) -> None:
@@ -115,14 +125,14 @@ class _Dtype:
 
 
 def _scalar(dtype: Any, raw: Any) -> Any:
-    """A numpy number as a number of Python."""
+    """A numpy scalar as a Python number."""
     if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes):
-        raise UserError("the checkpoint holds a numpy number without its bytes; it is damaged")
+        raise UserError("the checkpoint holds a numpy scalar without its bytes; it is damaged")
     return np.frombuffer(raw, dtype.numpy, count=1)[0].item()
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
-    """Bytes, which older pickles spell as a text."""
+    """Bytes, which older pickles store as text."""
     return str(text).encode("latin1")
 
 
@@ -143,54 +153,67 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 
 
 class _Reader(pickle.Unpickler):
-    """Builds what ``_ALLOWED`` names and refuses everything else by name."""
+    """An unpickler that knows the names in ``_ALLOWED`` and refuses all others."""
 
     def __init__(self, raw: bytes, storage: Callable[[str, str], _Storage]) -> None:
         super().__init__(io.BytesIO(raw), encoding="latin1")
         self._storage = storage
 
     def find_class(self, module: str, name: str) -> Any:
-        """What stands for a global name."""
+        """The object for a global name.
+
+        Raises:
+          UserError: the name is not allowed.
+        """
         try:
             return _ALLOWED[module, name]
         except KeyError:
             raise UserError(_refusal([f"{module}.{name}"])) from None
 
     def persistent_load(self, pid: Any) -> _Storage:
-        """The storage that a tensor refers to."""
+        """The storage to which a tensor refers.
+
+        Raises:
+          UserError: the reference is not to a storage, or the storage has an unknown type.
+        """
         if not isinstance(pid, tuple) or len(pid) != 5 or pid[0] != "storage":
-            raise UserError("the checkpoint refers to something that is no storage of numbers")
+            raise UserError("the checkpoint refers to an object that is not a storage of numbers")
         _, kind, key, _, _ = pid
         if kind not in _STORAGES:
-            raise UserError(f"the checkpoint holds numbers of type {kind}; it is unknown")
+            raise UserError(f"the checkpoint holds numbers of unknown type {kind}")
         return self._storage(str(kind), str(key))
 
 
 def _refusal(names: list[str]) -> str:
     shown = ", ".join(names)
-    # A name is the file's own text: nothing in it may reach the terminal as a command.
+    # The names come from the file: no control character in them may reach the terminal.
     shown = "".join(c if c.isprintable() else "?" for c in shown)
     return (
-        f"refused to read {shown} from the checkpoint: only tensors, containers and "
-        f"the configuration are read, so that nothing in a file is ever executed; save it again "
-        f"without"
+        f"refused to read {shown} from the checkpoint: only tensors, containers and the "
+        "configuration are read, so that nothing in the file is executed; save it again without "
+        "that"
     )
 
 
 def _check(raw: bytes) -> None:
-    """Goes through a pickle without running it.
+    """Checks a pickle without executing it.
 
     Raises:
-      UserError: it names what is not allowed (all such names are listed), is damaged, or
-        numbers its objects as no writer does.
+      UserError: the pickle uses names that are not allowed (all are listed), is damaged, or has
+        opcodes that torch.save does not write.
     """
     if len(raw) > _LONGEST_PICKLE:
-        raise UserError(f"data.pkl takes {len(raw)} bytes, more than any checkpoint's; not read")
+        raise UserError(
+            f"data.pkl has {len(raw)} bytes, more than that of any checkpoint; it is not read"
+        )
     named = []
     try:
         for op, arg, _ in pickletools.genops(raw):
             if op.name in _FOREIGN or (op.name in _NUMBERED and int(arg or 0) > len(raw)):
-                raise UserError(f"the pickle holds {op.name} {arg}, as no checkpoint does; refused")
+                raise UserError(
+                    f"the pickle contains {op.name} {arg}, which torch.save does not write; it is "
+                    "not read"
+                )
             if op.name in ("GLOBAL", "INST"):
                 named.append(tuple(str(arg).split(" ", 1)))
     except (ValueError, IndexError, UnicodeDecodeError) as error:
@@ -200,13 +223,15 @@ def _check(raw: bytes) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What ``torch.save`` wrote: tensors as numpy arrays, configuration nodes as ``Node``.
+    """Reads a file that ``torch.save`` wrote.
 
-    Arrays are read-only views of the file's bytes.
+    Returns:
+      The dictionary in the file: tensors as numpy arrays (read-only views of the file's bytes),
+      configuration nodes as ``Node``.
 
     Raises:
-      UserError: the file is missing, damaged, of another format, or holds anything else than
-        tensors, containers, plain values and a configuration; what it holds is named.
+      UserError: the file is missing, damaged, of another format, or holds anything but tensors,
+        containers, plain values and a configuration; the message names what it holds.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -217,8 +242,8 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} does not exist; name a checkpoint that torch.save wrote") from None
     except zipfile.BadZipFile:
         raise UserError(
-            f"{path} is no zip archive, which torch.save writes since version 1.6; load and save "
-            f"it again with a newer PyTorch, or copy it again if it is damaged"
+            f"{path} is not a zip archive, which torch.save writes since version 1.6; load and "
+            "save it again with a newer PyTorch, or copy it again if it is damaged"
         ) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error})") from error
@@ -228,11 +253,11 @@ def _load(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
     entries = {info.filename: info for info in archive.infolist()}
     pickles = [name for name in entries if name.split("/")[1:] == ["data.pkl"]]
     if len(pickles) != 1:
-        raise UserError("the archive holds no data.pkl; it is not of torch.save")
+        raise UserError("the archive holds no data.pkl; torch.save did not write it")
     if any(info.compress_type != zipfile.ZIP_STORED for info in entries.values()):
-        raise UserError("the archive is compressed, as torch.save's never are; not read")
+        raise UserError("the archive is compressed, unlike those of torch.save; it is not read")
     if sum(info.file_size for info in entries.values()) > path.stat().st_size:
-        raise UserError("the archive's entries claim more bytes than the file has; not read")
+        raise UserError("the archive's entries claim more bytes than the file has; it is not read")
     top = pickles[0].removesuffix("data.pkl")
     order = archive.read(f"{top}byteorder") if f"{top}byteorder" in entries else b"little"
     sign = ">" if order == b"big" else "<"
@@ -254,7 +279,7 @@ def _load(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
         loaded = _Reader(raw, storage).load()
     except (UserError, MemoryError):
         raise
-    # A damaged or hostile pickle can make the reader fail in any way; all of them mean the same.
+    # A damaged or hostile pickle can make the reader raise any exception.
     except Exception as error:
         raise UserError(f"the pickle is damaged ({type(error).__name__})") from error
     if not isinstance(loaded, dict):

@@ -65,7 +65,7 @@ def as_checkpoint(run: Path, out: Path) -> None:
     model, contrast = trained.config.model, trained.config.contrast
     params = trained.params(0, "cobps")
     state: dict[str, np.ndarray] = {}
-    for path, (there, kind) in torch_params._names(model, contrast).items():
+    for path, (there, kind) in torch_params.published_modules(model, contrast).items():
         node = params
         for name in path:
             node = node[name]
