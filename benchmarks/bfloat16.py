@@ -31,7 +31,7 @@ def one(dtype: str, settings: list[str], folder: Path) -> dict[str, Any]:
     loop.train(config, recording.read(config), folder)
     seconds = time.perf_counter() - began
     members = evaluate.evaluate(folder).scores["members"]
-    cobps = [member["co-bps"] for member in members]
+    cobps = [member["co_bps"] for member in members]
     return {
         "cobps": cobps,
         "mean": statistics.mean(cobps),

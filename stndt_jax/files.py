@@ -29,7 +29,7 @@ PARTIAL = ".partial"
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.partial(\..*)?")
 
 _SPACE = "free some space or choose another directory, then start the same command again"
-_RESTORE = "restore it from a backup, or train with --fresh, which sets the run aside"
+RESTORE = "restore it from a backup, or train with --fresh, which sets the run aside"
 
 
 def temporary(path: Path) -> Path:
@@ -225,7 +225,7 @@ def finite(value: Any) -> Any:
     return value
 
 
-def read_json(path: Path, restore: str = _RESTORE) -> Any:
+def read_json(path: Path, restore: str = RESTORE) -> Any:
     """Reads a JSON file.
 
     Args:

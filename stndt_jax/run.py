@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stndt_jax import files
 from stndt_jax.config import recording
 from stndt_jax.config.schema import Config
 from stndt_jax.data.hdf5 import group_name
@@ -20,7 +19,7 @@ from stndt_jax.evaluation import method_scores, submission
 from stndt_jax.interpret import files as interpretation_files
 from stndt_jax.interpret import summary
 from stndt_jax.interpret.summary import Interpretation
-from stndt_jax.runs import directory, log
+from stndt_jax.runs import directory, log, records
 from stndt_jax.training import restore
 from stndt_jax.types import Bool, Float, NDArray, Shaped
 
@@ -68,13 +67,10 @@ class Run:
     def scores(self) -> dict[str, Any]:
         """What ``stndt evaluate`` wrote into ``scores.json``; empty before.
 
-        ``scores["ensemble"]["co-bps"]`` and so on; ``scores["members"]`` has a row a member.
+        ``scores["ensemble"]["co_bps"]`` and so on; ``scores["members"]`` has a row a member.
         """
         path = self.path / "scores.json"
-        found = files.read_json(path) if path.exists() else {}
-        if not isinstance(found, dict):
-            raise UserError(f"{path} holds no scores; run: stndt evaluate {self.path}")
-        return found
+        return records.read(path, f"run: stndt evaluate {self.path}") if path.exists() else {}
 
     @property
     def methods(self) -> dict[str, method_scores.Scores]:
@@ -248,7 +244,7 @@ def load_run(path: str | Path, *, data: str | Path = "", targets: str | Path = "
 
     Example:
       >>> run = stndt_jax.load_run("runs/maze")
-      >>> run.scores["ensemble"]["co-bps"]
+      >>> run.scores["ensemble"]["co_bps"]
       >>> run.rates("eval").shape  # (trials, bins, neurons), expected counts per bin
     """
     run = Run(Path(path), str(data), str(targets))

@@ -54,10 +54,10 @@ def test_orders_silence_the_neurons_they_name(asked: list[tuple[int, set[int]]])
     assert len([1 for trials, _ in asked if trials == 11]) == 9
     orders = found["models"]["this"]
     assert list(orders) == [ablation.MOST_FIRST, ablation.RANDOM, ablation.LEAST_FIRST]
-    assert [len(orders[order]["co-bps"]) for order in orders] == [1, 3, 1]
-    assert None not in orders[ablation.RANDOM]["vel R2"][1]
-    assert orders[ablation.RANDOM]["vel R2"][2][1:] == [None, None]
-    fulls = {row[0] for scores in orders.values() for row in scores["co-bps"]}
+    assert [len(orders[order]["co_bps"]) for order in orders] == [1, 3, 1]
+    assert None not in orders[ablation.RANDOM]["vel_r2"][1]
+    assert orders[ablation.RANDOM]["vel_r2"][2][1:] == [None, None]
+    fulls = {row[0] for scores in orders.values() for row in scores["co_bps"]}
     assert len(fulls) == 1
 
 
@@ -65,7 +65,7 @@ def test_behaviour_can_be_left_out(asked: list[tuple[int, set[int]]]) -> None:
     found = drop(decode=False)
     assert all(trials == 7 for trials, _ in asked)
     scores = found["models"]["this"][ablation.MOST_FIRST]
-    assert "vel R2" not in scores and "co-bps" in scores
+    assert "vel_r2" not in scores and "co_bps" in scores
 
 
 def test_a_second_importance_has_an_order_of_its_own(asked: list[tuple[int, set[int]]]) -> None:
@@ -83,7 +83,7 @@ def test_scores_are_those_of_the_silenced_rates(asked: list[tuple[int, set[int]]
     assert data.eval.heldout is not None
     expected = bits_per_spike(rates.astype(float), data.eval.heldout.astype(float))
     orders = found["models"]["this"]
-    assert orders[ablation.MOST_FIRST]["co-bps"][0][1] == pytest.approx(expected)
+    assert orders[ablation.MOST_FIRST]["co_bps"][0][1] == pytest.approx(expected)
 
 
 def test_another_model_loses_the_same_neurons(asked: list[tuple[int, set[int]]]) -> None:
@@ -111,7 +111,7 @@ def test_relative_change_and_separation() -> None:
         ablation.RANDOM: random,
         ablation.LEAST_FIRST: important,
     }
-    orders = {order: {"co-bps": rows} for order, rows in scores.items()}
+    orders = {order: {"co_bps": rows} for order, rows in scores.items()}
     found = {"fractions": [0, 0.1, 0.5], "models": {"a": orders}}
     assert ablation.separation(found, "a") == pytest.approx(0.625 - (0 + 0.5 + 0.25 + 0.75) / 4)
     lines = ablation.text(found).splitlines()
@@ -129,5 +129,5 @@ def test_it_is_read_as_it_was_written(tmp_path: Path, asked: list[tuple[int, set
     assert ablation.read(tmp_path / "new") == found
     assert ablation.read(tmp_path) is None
     (tmp_path / "dropping.json").write_text("[1]")
-    with pytest.raises(UserError, match=r"dropping\.json holds no scores"):
+    with pytest.raises(UserError, match=r"dropping\.json is damaged"):
         ablation.read(tmp_path)

@@ -61,15 +61,15 @@ def test_intervals_of_a_submission_s_scores() -> None:
         "eval_spikes_heldout_forward": ahead[..., 3:],
     }
     found = bootstrap.of_scores(submission, targets)
-    assert set(found) == {"co-bps interval", "fp-bps interval"}
+    assert set(found) == {"co_bps_interval", "fp_bps_interval"}
     np.testing.assert_allclose(
-        found["co-bps interval"], loop(rates, counts, bootstrap.DRAWS, 0), atol=1e-7
+        found["co_bps_interval"], loop(rates, counts, bootstrap.DRAWS, 0), atol=1e-7
     )
     np.testing.assert_allclose(
-        found["fp-bps interval"], loop(forward, ahead, bootstrap.DRAWS, 0), atol=1e-7
+        found["fp_bps_interval"], loop(forward, ahead, bootstrap.DRAWS, 0), atol=1e-7
     )
     del targets["eval_spikes_heldin_forward"]
-    assert set(bootstrap.of_scores(submission, targets)) == {"co-bps interval"}
+    assert set(bootstrap.of_scores(submission, targets)) == {"co_bps_interval"}
 
 
 def test_the_interval_is_not_biased() -> None:
@@ -93,9 +93,9 @@ def test_interval_of_a_mean() -> None:
     values = np.array([0.1, 0.2, 0.4, 0.15])
     found = bootstrap.of_mean(values)
     expected = stats.t.interval(0.95, 3, values.mean(), stats.sem(values))
-    assert found["t interval"] == pytest.approx(expected)
+    assert found["t_interval"] == pytest.approx(expected)
     rng = np.random.default_rng(0)
     means = [np.mean([values[i] for i in rng.integers(0, 4, 4)]) for _ in range(20_000)]
     expected = [np.percentile(means, 2.5), np.percentile(means, 97.5)]
-    assert found["bootstrap interval"] == pytest.approx(expected, abs=0.01)
+    assert found["bootstrap_interval"] == pytest.approx(expected, abs=0.01)
     assert bootstrap.of_mean(values[:1]) == {}

@@ -54,8 +54,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A name with a slash is a folder and a name.
     folder, name = HOSTILE.split("/")
     path = run(tmp_path_factory.mktemp("runs") / folder, name)
-    method_scores.add(path, METHOD, {"co-bps": 0.1})
-    method_scores.add(path, HOSTILE, {"co-bps": 0.2})
+    method_scores.add(path, METHOD, {"co_bps": 0.1})
+    method_scores.add(path, HOSTILE, {"co_bps": 0.2})
     loaded = load_run(path)
     room._score_others(loaded, len)
     file = png(path / "a.png", 1600)

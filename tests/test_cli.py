@@ -175,10 +175,10 @@ def test_train_evaluate_resume_and_refuse(
     assert [row["epoch"] for row in rows] == [2, 4]
     scores = json.loads((run / "scores.json").read_text())
     best = max(range(2), key=lambda k: max(row["valid_cobps"][k] for row in rows))
-    assert scores["best member"]["member"] == best
+    assert scores["best_member"]["member"] == best
     # Validation co-bps is of the same trials that are scored: two computations of one number.
     reached = max(row["valid_cobps"][best] for row in rows)
-    assert scores["best member"]["co-bps"] == pytest.approx(reached, abs=1e-4)
+    assert scores["best_member"]["co_bps"] == pytest.approx(reached, abs=1e-4)
     with h5py.File(run / "submission.h5") as file:
         assert file["reach_20/eval_rates_heldout"].shape == (6, 6, 2)
         assert file["reach_20/eval_rates_heldin_forward"].shape == (6, 2, 4)

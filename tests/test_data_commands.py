@@ -82,8 +82,8 @@ def test_from_nwb_to_a_checked_submission(name, phase, tmp_path, capsys):
     assert f"group {name}_20 fits" in capsys.readouterr().out
     if phase == "val":
         scores = json.loads((run / "scores.json").read_text())["ensemble"]
-        wanted = {"co-bps", "fp-bps", "tp corr" if name == "dmfc_rsg" else "vel R2"}
-        wanted |= set() if name == "mc_rtt" else {"psth R2"}
+        wanted = {"co_bps", "fp_bps", "tp_corr" if name == "dmfc_rsg" else "vel_r2"}
+        wanted |= set() if name == "mc_rtt" else {"psth_r2"}
         scores = {name: x for name, x in scores.items() if not name.endswith("interval")}
         assert set(scores) == wanted
         assert all(math.isfinite(value) for value in scores.values())

@@ -22,10 +22,10 @@ def test_the_demo_scores_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture
     ]
     assert main.main(argv) == 0
     printed = capsys.readouterr().out
-    scores = json.loads((tmp_path / "scores.json").read_text())
+    scores = json.loads((tmp_path / "scores.json").read_text())["methods"]
     assert set(scores) == {"smoothing", "best member", "ensemble of 2", "true rates"}
-    assert scores["true rates"]["co-bps / oracle"] == pytest.approx(1)
-    assert scores["smoothing"]["co-bps"] < scores["true rates"]["co-bps"]
+    assert scores["true rates"]["co_bps_of_oracle"] == pytest.approx(1)
+    assert scores["smoothing"]["co_bps"] < scores["true rates"]["co_bps"]
     figures = sorted(path.name for path in (tmp_path / "figures").glob("*.png"))
     wanted = {"single_trials", "psths", "velocity", "training", "scores", "calibration"}
     assert {f"{name}.png" for name in wanted} <= set(figures)

@@ -22,7 +22,7 @@ from stndt_jax.data import hdf5
 from stndt_jax.ensembles import build
 from stndt_jax.errors import UserError
 from stndt_jax.interop import stablehlo_loader
-from stndt_jax.runs import directory, places
+from stndt_jax.runs import directory, ensemble_directory
 from stndt_jax.runs.checkpoint import Checkpoints
 from stndt_jax.training import batches, population, restore, step
 
@@ -92,7 +92,7 @@ def mean_rate(out: Path, folder: Path) -> np.ndarray:
     """The weighted mean rate of what ``ensemble.json`` names, from the sources themselves."""
     total: Any = 0
     for row in said(out)["members"]:
-        trained, k = restore.load(Path(row["source"])), row["source member"]
+        trained, k = restore.load(Path(row["source"])), row["source_member"]
         hyper = jax.tree.map(lambda leaf, k=k: leaf[k], trained.hyper)
         run = jax.jit(functools.partial(step.rates, trained.arch))
         one = run(trained.params(k, "cobps"), hyper, jnp.asarray(all_counts(folder)))
@@ -120,14 +120,14 @@ def test_what_is_said_is_the_score_of_the_mean_rate(folder: Path, tmp_path: Path
     T, N = data.bins_observed, data.heldin
     mean = mean_rate(out, folder)[:, :T, N:]
     expected = bits_per_spike(mean, counts[:, :T, N:].astype(float))
-    assert found["validation co-bps"] == pytest.approx(float(expected), abs=1e-6)
+    assert found["validation_co_bps"] == pytest.approx(float(expected), abs=1e-6)
     assert sum(row["weight"] for row in found["members"]) == pytest.approx(1)
     assert found["size"] <= 6 and len(found["candidates"]) == 6
     curve = found["curve"]
-    assert found["validation co-bps"] >= max(curve["top"]) - 1e-12
-    alone = max(row["validation co-bps"] for row in found["candidates"])
+    assert found["validation_co_bps"] >= max(curve["top"]) - 1e-12
+    alone = max(row["validation_co_bps"] for row in found["candidates"])
     assert curve["top"][0] == pytest.approx(alone)
-    assert found["validation co-bps"] == pytest.approx(curve["greedy"][-1])
+    assert found["validation_co_bps"] == pytest.approx(curve["greedy"][-1])
     assert len(curve["random"]["mean"]) == len(curve["top"]) == 6
     for kind in ("png", "pdf"):
         assert (out / "figures" / f"ensemble_curve.{kind}").stat().st_size > 1000
@@ -158,14 +158,14 @@ def test_it_is_evaluated_like_a_run(
     assert data.eval.heldout is not None
     heldout = mean[:, : data.bins_observed, data.heldin :]
     expected = float(bits_per_spike(heldout.copy(), data.eval.heldout.astype(float)))
-    assert scores["ensemble"]["co-bps"] == pytest.approx(expected, abs=1e-5)
-    low, high = scores["ensemble"]["co-bps interval"]
+    assert scores["ensemble"]["co_bps"] == pytest.approx(expected, abs=1e-5)
+    low, high = scores["ensemble"]["co_bps_interval"]
     assert low < expected < high
     assert [row["weight"] for row in scores["members"]] == [0.5, 0.25, 0.25]
     assert [m.weight for m in restore.models(best)] == [0.5, 0.25, 0.25]
-    leader = max(scores["members"], key=lambda row: row["validation co-bps"])
-    assert scores["best member"]["member"] == leader["member"] == 1
-    assert scores["best member"]["co-bps"] == leader["co-bps"]
+    leader = max(scores["members"], key=lambda row: row["validation_co_bps"])
+    assert scores["best_member"]["member"] == leader["member"] == 1
+    assert scores["best_member"]["co_bps"] == leader["co_bps"]
 
 
 def test_it_is_exported_like_a_run(
@@ -253,7 +253,7 @@ def test_runs_that_cannot_be_compared_are_refused(
         assert len(str(error.value).splitlines()) == 1
         assert not out.exists()
     found = build.build([f], out, select="all")
-    assert found["validation co-bps"] is None and found["curve"] is None
+    assert found["validation_co_bps"] is None and found["curve"] is None
     assert [model.weight for model in restore.models(out)] == [1 / 3] * 3
 
 
@@ -289,15 +289,15 @@ def test_a_directory_in_use_is_left_alone(folder: Path, best: Path, tmp_path: Pa
     build.build([a], out, select="top", most=2)
     assert not (out / "parts.partial").exists() and not (out / "parts/00/torn").exists()
     assert main.main(["ensemble", str(a), f"--out={out}", "--fresh", "--max=1"]) == 0
-    assert len(said(out)["members"]) == 1 and places.is_ensemble(Path(f"{out}.old1"))
+    assert len(said(out)["members"]) == 1 and ensemble_directory.is_ensemble(Path(f"{out}.old1"))
 
 
 def test_damage_to_an_ensemble_is_told(best: Path, tmp_path: Path) -> None:
     for number, (text, words) in enumerate(
         (
             ("{", "cannot be read"),
-            ("[]", "does not say what the ensemble is made of"),
-            ('{"members": [{"part": "../x", "member": 0, "weight": 1}]}', "does not say"),
+            ("[]", "holds no JSON object"),
+            ('{"members": [{"part": "../x", "member": 0, "weight": 1}]}', "lists no valid members"),
             ('{"members": [{"part": "00", "member": 9, "weight": 1}]}', "holds no member 9"),
             ('{"members": [{"part": "77", "member": 0, "weight": 1}]}', "77"),
         )

@@ -12,9 +12,9 @@ from stndt_jax.types import Dims
 def test_table_sets_the_ensemble_beside_the_best_member() -> None:
     scores = {
         "members": [{"member": 0}, {"member": 1}],
-        "ensemble": {"co-bps": 0.25, "vel R2": 0.5},
-        "best member": {"member": 0, "co-bps": 0.2, "vel R2": 0.45},
-        "left out": [2],
+        "ensemble": {"co_bps": 0.25, "vel_r2": 0.5},
+        "best_member": {"member": 0, "co_bps": 0.2, "vel_r2": 0.45},
+        "left_out": [2],
     }
     heading, cobps, velocity, left_out = evaluate.table(scores).splitlines()
     assert heading.split()[:4] == ["score", "ensemble", "best", "member"]
@@ -24,10 +24,10 @@ def test_table_sets_the_ensemble_beside_the_best_member() -> None:
 
 
 def test_table_of_one_model_and_of_none() -> None:
-    one = {"co-bps": 0.25}
-    scores = {"members": [{}], "ensemble": one, "best member": one, "left out": []}
+    one = {"co_bps": 0.25}
+    scores = {"members": [{}], "ensemble": one, "best_member": one, "left_out": []}
     assert evaluate.table(scores).splitlines()[1].split() == ["co-bps", "0.2500"]
-    assert "nothing was scored" in evaluate.table({"members": [{}], "left out": []})
+    assert "nothing was scored" in evaluate.table({"members": [{}], "left_out": []})
 
 
 @pytest.mark.parametrize("forward", [0, 2])

@@ -127,16 +127,16 @@ def test_scores_are_the_benchmarks_and_behaviour_waits_for_training_rates(tmp_pa
     assert whole == scoring.score(found, targets, kind="velocity")
     evaluated = {key: x for key, x in found.items() if key.startswith("eval")}
     some = external_rates.score(evaluated, targets)
-    assert set(whole) - set(some) == {"vel R2"}
+    assert set(whole) - set(some) == {"vel_r2"}
     assert some == {name: whole[name] for name in some}
 
 
 def test_a_method_stands_beside_a_run(tmp_path: Path) -> None:
-    own = {"ensemble": {"co-bps": 0.3}, "best member": {"co-bps": 0.25}, "members": [{}, {}]}
+    own = {"ensemble": {"co_bps": 0.3}, "best_member": {"co_bps": 0.25}, "members": [{}, {}]}
     (tmp_path / "scores.json").write_text(json.dumps(own))
-    method_scores.add(tmp_path, "AutoLFADS", {"co-bps": 0.2, "vel R2": float("nan")})
-    method_scores.add(tmp_path, "MINT", {"co-bps": 0.1, "vel R2": 0.5})
-    method_scores.add(tmp_path, "MINT", {"co-bps": 0.15, "vel R2": 0.6})
+    method_scores.add(tmp_path, "AutoLFADS", {"co_bps": 0.2, "vel_r2": float("nan")})
+    method_scores.add(tmp_path, "MINT", {"co_bps": 0.1, "vel_r2": 0.5})
+    method_scores.add(tmp_path, "MINT", {"co_bps": 0.15, "vel_r2": 0.6})
     heading, *rows = method_scores.table(method_scores.beside(tmp_path)).splitlines()
     assert heading.split() == ["method", "co-bps", "vel", "R2"]
     assert [row.split() for row in rows] == [
@@ -162,7 +162,7 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     expected = external_rates.score(
         external_rates.read(tmp_path / "a.npz", data), hdf5.targets_of(data)
     )
-    assert f"{expected['co-bps']:.4f}" in out and "AutoLFADS" in out
+    assert f"{expected['co_bps']:.4f}" in out and "AutoLFADS" in out
     mistakes = {
         "--name is missing": argv,
         "--data is missing": [*argv[:2], "--name=x"],

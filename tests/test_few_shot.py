@@ -65,14 +65,14 @@ def test_more_trials_and_true_latents_reach_the_oracle(
     oracle /= y.sum() * np.log(2)
     monkeypatch.setattr(few_shot, "_latents", lambda t, m, trials, s: np.log(rates[len(trials)]))
     found = few_shot.score(trained, [1, 200], draws=4)
-    assert found["200"]["co-bps"] == pytest.approx(oracle, abs=0.02)
-    assert found["1"]["co-bps"] < found["200"]["co-bps"]
+    assert found["200"]["co_bps"] == pytest.approx(oracle, abs=0.02)
+    assert found["1"]["co_bps"] < found["200"]["co_bps"]
     assert found["200"]["sd"] == pytest.approx(0, abs=1e-6)  # all trials: one choice
     assert found["1"]["sd"] > 0
     monkeypatch.setattr(
         few_shot, "_latents", lambda t, m, trials, s: rng.normal(size=rates[len(trials)].shape)
     )
-    assert few_shot.score(trained, [200], draws=1)["200"]["co-bps"] < 0.1 * oracle
+    assert few_shot.score(trained, [200], draws=1)["200"]["co_bps"] < 0.1 * oracle
 
 
 def test_it_needs_targets_and_enough_trials(run: Path) -> None:
@@ -90,5 +90,5 @@ def test_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main.main(["evaluate", str(run), "--shots=2,4"]) == 0
     assert "few-shot" in capsys.readouterr().out
     scores = json.loads((run / "scores.json").read_text())
-    assert set(scores["few-shot"]) == {"2", "4"} and "ensemble" in scores
+    assert set(scores["few_shot"]) == {"2", "4"} and "ensemble" in scores
     assert main.main(["evaluate", str(run), "--shots=many"]) == 2

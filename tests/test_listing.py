@@ -19,7 +19,7 @@ SIZES = {"bins_observed": 6, "bins_forward": 2, "heldin": 4, "heldout": 2}
 
 
 def make(
-    path: Path, best: float | None = None, co_bps: float | None = None, **sitting: Any
+    path: Path, best: float | None = None, co_bps: float | None = None, **session: Any
 ) -> Path:
     """The files of a run that trained for 4 of 10 epochs."""
     path.mkdir(parents=True)
@@ -27,16 +27,16 @@ def make(
     values.data.path, values.population = "folder/reach.h5", 2
     whole = schema.to_mapping(schema.from_mapping(values.to_dict()))
     (path / "config.json").write_text(json.dumps(whole))
-    sittings = [
+    sessions = [
         {"command": ["stndt", "train", "--config=a/mine.py"], "began": "2026-01-01", "how": "cut"},
-        {"command": ["stndt", "train"], "began": "2026-01-02", **sitting},
+        {"command": ["stndt", "train"], "began": "2026-01-02", **session},
     ]
-    told = {"data_fingerprint": "f" * 64, "sizes": SIZES, "sittings": sittings}
+    told = {"data_fingerprint": "f" * 64, "sizes": SIZES, "sessions": sessions}
     (path / "run.json").write_text(json.dumps(told))
     rows = [{"epoch": 2, "best_cobps": [None, None]}, {"epoch": 4, "best_cobps": [best, None]}]
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"ep')
     if co_bps is not None:
-        (path / "scores.json").write_text(json.dumps({"ensemble": {"co-bps": co_bps}}))
+        (path / "scores.json").write_text(json.dumps({"ensemble": {"co_bps": co_bps}}))
     return path
 
 
@@ -50,12 +50,12 @@ def test_a_row_says_what_the_files_say(tmp_path: Path) -> None:
     assert row_of(tmp_path, "deep/a") == {
         **dict.fromkeys(listing.COLUMNS),
         "path": "deep/a", "kind": "run", "config": "mine", "data": "reach", "epochs": 4,
-        "planned": 10, "members": 2, "validation co-bps": 0.25, "co-bps": 0.2,
+        "planned": 10, "members": 2, "validation_co_bps": 0.25, "co_bps": 0.2,
         "how": "finished", "date": "2026-01-03",
     }  # fmt: skip
     killed = make(tmp_path / "b")
     assert row_of(tmp_path, "b")["how"] == "killed"
-    assert row_of(tmp_path, "b")["validation co-bps"] is None
+    assert row_of(tmp_path, "b")["validation_co_bps"] is None
     (killed / "lock").write_text("{}")
     assert row_of(tmp_path, "b")["how"] == "at work"
 
@@ -63,15 +63,15 @@ def test_a_row_says_what_the_files_say(tmp_path: Path) -> None:
 def test_an_ensemble_is_one_row(tmp_path: Path) -> None:
     make(tmp_path / "e" / "parts" / "00", 0.3)
     rows = [{"part": "00", "member": k, "weight": 0.5} for k in (0, 1)]
-    told = {"members": rows, "validation co-bps": 0.31, "data": "reach", "select": "greedy"}
+    told = {"members": rows, "validation_co_bps": 0.31, "data": "reach", "select": "greedy"}
     (tmp_path / "e" / "ensemble.json").write_text(json.dumps(told))
     (row,) = listing.table(tmp_path)
-    assert (row["kind"], row["members"], row["validation co-bps"]) == ("ensemble", 2, 0.31)
+    assert (row["kind"], row["members"], row["validation_co_bps"]) == ("ensemble", 2, 0.31)
     (tmp_path / "e" / "ensemble.json").write_text("[]")
     assert row_of(tmp_path, "e")["how"].startswith("damaged: ")
 
 
-JUNK = ("", "{", "[]", "null", "7", '"x"', '{"sittings": [null]}', '{"ensemble": 3}', "\x00\xff")
+JUNK = ("", "{", "[]", "null", "7", '"x"', '{"sessions": [null]}', '{"ensemble": 3}', "\x00\xff")
 
 
 @pytest.mark.parametrize("file", ["config.json", "run.json", "metrics.jsonl", "scores.json"])
@@ -110,7 +110,7 @@ def test_sorted_and_as_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["path"] for row in rows] == ["c", "a", "b"]
-    assert [row["validation co-bps"] for row in rows] == ["0.3", "0.1", ""]
+    assert [row["validation_co_bps"] for row in rows] == ["0.3", "0.1", ""]
     assert rows[0]["how"] == 'stopped, "politely"' and tuple(rows[0]) == listing.COLUMNS
 
 

@@ -138,7 +138,7 @@ def test_a_run_of_two_processes_is_that_of_one(tmp_path: Path) -> None:
     said = (spread / "log.txt").read_text()
     assert "on 8 devices, 4 for members x 2 for the trials of a batch, of 2 processes" in said
     assert "continuing from the checkpoint" in said
-    assert len(json.loads((spread / "run.json").read_text())["sittings"]) == 2
+    assert len(json.loads((spread / "run.json").read_text())["sessions"]) == 2
     rows = [log.read_metrics(path / "metrics.jsonl") for path in (alone, spread)]
     assert [row["epoch"] for row in rows[1]] == [row["epoch"] for row in rows[0]]
     for name in ("train_loss", "valid_masked_loss", "valid_unmasked_loss"):

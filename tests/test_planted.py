@@ -51,5 +51,5 @@ def test_carriers_are_found_and_missed(tmp_path: Path) -> None:
     found = ablation.drop(models, importance, fractions=(0.34,), repeats=2)
     assert ablation.separation(found, "this") > 0.2
     orders = found["models"]["this"]
-    full, least = orders[ablation.LEAST_FIRST]["co-bps"][0]
+    full, least = orders[ablation.LEAST_FIRST]["co_bps"][0]
     assert full > 0.05 and least > 0.8 * full

@@ -12,11 +12,11 @@ from stndt_jax.plotting import style
 
 def test_score_bars_have_the_scores_lengths():
     scores = {
-        "smoothing": {"co-bps": 0.144, "fp-bps": -0.2},
-        "STNDT": {"co-bps": 0.262, "fp-bps": 0.1},
-        "oracle": {"co-bps": 0.301},
+        "smoothing": {"co_bps": 0.144, "fp_bps": -0.2},
+        "STNDT": {"co_bps": 0.262, "fp_bps": 0.1},
+        "oracle": {"co_bps": 0.301},
     }
-    fig = plots.score_bars(scores, metrics=("co-bps", "fp-bps"), highlight="STNDT")
+    fig = plots.score_bars(scores, metrics=("co_bps", "fp_bps"), highlight="STNDT")
     cobps, fpbps = fig.axes
     assert [x.get_width() for x in cobps.patches] == [0.144, 0.262, 0.301]
     np.testing.assert_array_equal([x.get_width() for x in fpbps.patches], [-0.2, 0.1, np.nan])

@@ -16,7 +16,7 @@ from stndt_jax.plotting.scores import score_bars
 def test_figures_ignore_and_keep_the_users_settings():
     matplotlib.rcParams.update({"font.size": 31, "axes.grid": True})
     try:
-        fig = score_bars({"a": {"co-bps": 1.0}})
+        fig = score_bars({"a": {"co_bps": 1.0}})
         assert fig.axes[0].xaxis.label.get_size() == 8
         assert not fig.axes[0].get_xgridlines()[0].get_visible()
         assert matplotlib.rcParams["font.size"] == 31
@@ -25,7 +25,7 @@ def test_figures_ignore_and_keep_the_users_settings():
 
 
 def test_saving_writes_png_and_pdf(tmp_path: Path):
-    fig = score_bars({"a": {"co-bps": 1.0}})
+    fig = score_bars({"a": {"co_bps": 1.0}})
     assert style.save(fig, tmp_path / "one.png") == [tmp_path / "one.png"]
     written = style.save(fig, tmp_path / "two.png", pdf=True, dpi=50)
     assert written == [tmp_path / "two.png", tmp_path / "two.pdf"]
@@ -38,7 +38,7 @@ def test_saving_writes_png_and_pdf(tmp_path: Path):
 
 
 def test_saving_where_it_cannot_be_done_leaves_no_trace(tmp_path: Path):
-    fig = score_bars({"a": {"co-bps": 1.0}})
+    fig = score_bars({"a": {"co_bps": 1.0}})
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(UserError, match=r"folder\.png cannot be written"):
         style.save(fig, tmp_path / "folder.png")

@@ -60,9 +60,9 @@ class Reader(HTMLParser):
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, name = HOSTILE.split("/")
     path = run(tmp_path_factory.mktemp("runs") / folder, name, optimizer__learning_rate=0.0123)
-    method_scores.add(path, METHOD, {"co-bps": 0.1})
-    method_scores.add(path, "smoothing", {"co-bps": 0.1111, "vel R2": 0.5})
-    method_scores.add(path, page.PSTH, {"co-bps": 0.1212})
+    method_scores.add(path, METHOD, {"co_bps": 0.1})
+    method_scores.add(path, "smoothing", {"co_bps": 0.1111, "vel_r2": 0.5})
+    method_scores.add(path, page.PSTH, {"co_bps": 0.1212})
     page.write(path, path / "report.html", figures=False)
     return path
 
@@ -131,9 +131,9 @@ def test_it_says_what_the_files_say(read: Reader, path: Path) -> None:
     ):
         assert (shown.replace("9 trials", f"{R - 4} trials")) in text, shown
     truth = method_scores.read(path)["true rates"]
-    assert truth["rate R2"] == pytest.approx(1) and f"{truth['co-bps']:.3f}" in text
+    assert truth["rate_r2"] == pytest.approx(1) and f"{truth['co_bps']:.3f}" in text
     # No baseline is scored again that is there.
-    assert method_scores.read(path)["smoothing"] == {"co-bps": 0.1111, "vel R2": 0.5}
+    assert method_scores.read(path)["smoothing"] == {"co_bps": 0.1111, "vel_r2": 0.5}
 
 
 def test_settings_are_set_beside_those_they_began_from(path: Path) -> None:
@@ -178,8 +178,8 @@ def test_figures_and_attention_are_shown(path: Path, tmp_path: Path) -> None:
     dropped = {
         "models": {
             "run": {
-                "most important first": {"co-bps": [[0.2, 0.1, 0.0]]},
-                "random": {"co-bps": [[0.2, 0.18, 0.16]]},
+                "most_first": {"co_bps": [[0.2, 0.1, 0.0]]},
+                "random": {"co_bps": [[0.2, 0.18, 0.16]]},
             }
         }
     }
@@ -224,7 +224,7 @@ def test_a_run_that_was_not_scored_and_tells_nothing_else(tmp_path: Path) -> Non
     path = run(tmp_path, "<i>", members=1, scored=False)
     (path / "metrics.jsonl").unlink()
     record = directory.read_run(path)
-    del record["sittings"]
+    del record["sessions"]
     files.write_json(path / "run.json", record)
     found = Reader(page.write(path, tmp_path / "x.html", figures=False).read_text("utf-8"))
     text = found.text()
@@ -237,14 +237,14 @@ def test_unlikely_files_still_make_a_page(tmp_path: Path) -> None:
     """Members frozen at once, scores that are null, times that are none."""
     path = run(tmp_path, members=2)
     found = scores(2)
-    found["ensemble"]["vel R2"] = None
-    found["ensemble"]["co-bps interval"] = [None, 0.1]
-    found["members"][0] |= {"validation co-bps": None, "co-bps": None}
+    found["ensemble"]["vel_r2"] = None
+    found["ensemble"]["co_bps_interval"] = [None, 0.1]
+    found["members"][0] |= {"validation_co_bps": None, "co_bps": None}
     files.write_json(path / "scores.json", found)
     rows = [{"epoch": e, "valid_cobps": [None, None], "train_masked_loss": None} for e in (1, 2)]
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     record = directory.read_run(path)
-    record["sittings"] = [{"began": "yesterday"}, {}]
+    record["sessions"] = [{"began": "yesterday"}, {}]
     files.write_json(path / "run.json", record)
     text = Reader(page.write(path, path / "r.html", figures=False).read_text("utf-8")).text()
     assert "yesterday" in text and "0.234" in text and "did not tell its end" in text
@@ -253,8 +253,8 @@ def test_unlikely_files_still_make_a_page(tmp_path: Path) -> None:
 def test_published_numbers_stand_beside_whole_data_sets_only() -> None:
     whole: dict[str, Any] = {"name": "mc_maze", "bin_ms": 5.0, "neurons": 182, "trials": 2295}
     found = published.scores(**whole)
-    assert found["STNDT, ensemble"]["co-bps"] == 0.3862
-    assert "fp-bps" not in found["Smoothing"]
+    assert found["STNDT, ensemble"]["co_bps"] == 0.3862
+    assert "fp_bps" not in found["Smoothing"]
     parts = {"neurons": 162, "name": "mc_maze_large", "bin_ms": 20.0, "trials": 138}
     for key, value in parts.items():
         assert published.scores(**{**whole, key: value}) == {}
@@ -290,9 +290,9 @@ def test_dots_and_intervals_keep_to_their_strip() -> None:
 
 
 def test_intervals_are_read_with_care() -> None:
-    assert tables.interval_of({"a interval": [0.1, 0.2]}, "a") == (0.1, 0.2)
+    assert tables.interval_of({"a_interval": [0.1, 0.2]}, "a") == (0.1, 0.2)
     for odd in (None, [0.1], [None, 0.2], "ab", [float("nan"), 1.0]):
-        assert tables.interval_of({"a interval": odd}, "a") is None
+        assert tables.interval_of({"a_interval": odd}, "a") is None
 
 
 def test_the_command(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ def paths(folder: Path) -> list[Path]:
     one = run(folder, "one")
     other = run(folder, "two", model__spatial="false", train__epochs=7)
     scores = json.loads((other / "scores.json").read_text())
-    scores["ensemble"]["co-bps"] = 0.1999
+    scores["ensemble"]["co_bps"] = 0.1999
     (other / "scores.json").write_text(json.dumps(scores))
     head, tail = HOSTILE.split("/")
     return [one, other, run(folder / head, tail, members=1, scored=False)]
@@ -34,7 +34,7 @@ def paths(folder: Path) -> list[Path]:
 def test_the_terminal_gets_a_table(paths: list[Path]) -> None:
     text = compare.text(compare.open_runs(paths[:2]))
     rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line}
-    assert rows["run"] == ["members", "co-bps", "fp-bps", "vel", "R²", "PSTH", "R²", "rate", "R²"]
+    assert rows["run"] == ["members", "co-bps", "fp-bps", "vel", "R2", "PSTH", "R2", "rate", "R2"]
     assert rows["one"][:3] == ["3", "0.2345", "−0.0456"]
     assert rows["two"][:2] == ["3", "0.1999"]
     # The shipped configuration tiny trains for 10 epochs.

@@ -17,19 +17,19 @@ from stndt_jax.workflows import reproduce
 from stndt_jax.workflows.reproduce import Task
 
 STAGES = ("_prepare", "_search", "_ensemble", "_score", "_retrain", "_submit")
-SCORES = {"co-bps": 0.25, "vel R2": 0.75, "psth R2": 0.5, "fp-bps": 0.125}
+SCORES = {"co_bps": 0.25, "vel_r2": 0.75, "psth_r2": 0.5, "fp_bps": 0.125}
 DONE: dict[str, dict[str, Any]] = {
     "prepare": {
-        "test phase": True,
+        "test_phase": True,
         "why": "",
-        "train trials": 16,
-        "validation trials": 8,
+        "train_trials": 16,
+        "validation_trials": 8,
         "bins": [140, 40],
         "neurons": [137, 45],
     },
     "search": {},
     "ensemble": {"size": 3, "candidates": 8},
-    "score": {"best member": {"member": 1, **SCORES}, "ensemble": {**SCORES, "co-bps": 0.3}},
+    "score": {"best_member": {"member": 1, **SCORES}, "ensemble": {**SCORES, "co_bps": 0.3}},
     "retrain": {},
     "submit": {"file": "runs/test/submission.h5"},
 }
@@ -102,7 +102,7 @@ def test_the_report_says_what_is_comparable() -> None:
     small = _text(prepare={"neurons": [5, 3]}, as_published=False, trials=4, budget="small")
     assert "it has 8 neurons and 180 bins, that has 182 and 180" in small
     assert "Here were 4 trials of `config=mc_maze`" in small
-    without = _text(prepare={"test phase": False, "why": "nwb has no test file"})
+    without = _text(prepare={"test_phase": False, "why": "nwb has no test file"})
     assert "no submission file of the test split: nwb has no test file" in without
     assert "No numbers of this method are published" in _text(name="mc_maze_small")
 
@@ -112,10 +112,10 @@ def test_published_numbers() -> None:
     table = {name: dict(leaderboard.rows(name)) for name in leaderboard.SIZES}
     assert [len(rows) for rows in table.values()] == [10, 9, 9, 9]
     assert table["mc_rtt"]["STNDT, ensemble"] == {
-        "co-bps": 0.2095, "vel R2": 0.6270, "fp-bps": 0.1244,
+        "co_bps": 0.2095, "vel_r2": 0.6270, "fp_bps": 0.1244,
     }  # fmt: skip
-    assert table["dmfc_rsg"]["MINT"]["tp corr"] == -0.6929
-    assert table["area2_bump"]["STNDT, single"]["psth R2"] == 0.6454
+    assert table["dmfc_rsg"]["MINT"]["tp_corr"] == -0.6929
+    assert table["area2_bump"]["STNDT, single"]["psth_r2"] == 0.6454
     assert "iLQR-VAE" not in table["mc_rtt"]
 
 

@@ -76,7 +76,7 @@ def test_like_training_anew_up_to_the_best_epoch(
     assert "3 models trained again" in capsys.readouterr().out
 
     found = json.loads((out / "ensemble.json").read_text())
-    rows = {(row["source member"], row["part"]): row["weight"] for row in found["members"]}
+    rows = {(row["source_member"], row["part"]): row["weight"] for row in found["members"]}
     assert rows == {(0, "00"): 0.5, (1, "00"): 0.25, (0, "01"): 0.25}
     first = restore.load(out / "trained" / "00")
     assert first.config.data.validation_fraction == 0

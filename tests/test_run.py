@@ -45,9 +45,9 @@ def test_counts_and_truth_are_those_of_the_recording(path: Path) -> None:
     assert truth is not None and made.eval.rates is not None
     np.testing.assert_allclose(truth, made.eval.rates, rtol=1e-6)
     assert loaded.time_ms[0] == 10 and loaded.time_ms[-1] == (T_OBS + T_FWD - 0.5) * 20
-    assert loaded.scores["ensemble"]["co-bps"] == 0.2345
+    assert loaded.scores["ensemble"]["co_bps"] == 0.2345
     assert loaded.config.population == 3 and loaded.history[1]["epoch"] == 2
-    assert loaded.methods["ensemble"]["vel R2"] == 0.81
+    assert loaded.methods["ensemble"]["vel_r2"] == 0.81
 
 
 def test_counts_that_are_not_known_are_nan(tmp_path: Path) -> None:

@@ -25,17 +25,17 @@ def test_summary_is_arithmetic() -> None:
     scores = [0.1, None, 0.4, 0.2, float("nan")]
     found = seeds.summary([5, 6, 7, 8, 9], scores)
     values = [0.1, 0.4, 0.2]
-    said = found["validation co-bps"]
-    assert (said["n"], said["without a score"]) == (3, 2)
+    said = found["validation_co_bps"]
+    assert (said["n"], said["without_score"]) == (3, 2)
     assert said["mean"] == pytest.approx(statistics.mean(values))
     assert said["sd"] == pytest.approx(statistics.stdev(values))
     assert (said["lowest"], said["median"], said["highest"]) == (0.1, 0.2, 0.4)
     assert found["seeds"] == {"5": 0.1, "6": None, "7": 0.4, "8": 0.2, "9": None}
     reach = 4.302652729911275 * statistics.stdev(values) / 3**0.5  # t at 97.5%, 2 degrees
-    assert said["t interval"] == pytest.approx([said["mean"] - reach, said["mean"] + reach])
+    assert said["t_interval"] == pytest.approx([said["mean"] - reach, said["mean"] + reach])
     assert "2 more have no score" in seeds.table(found)
     assert "mean" not in seeds.table(seeds.summary([1], [None]))
-    assert "t interval" not in seeds.summary([1], [0.5])["validation co-bps"]
+    assert "t_interval" not in seeds.summary([1], [0.5])["validation_co_bps"]
 
 
 def test_seeds_are_members_and_nothing_else_differs(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_seeds_are_members_and_nothing_else_differs(tmp_path: Path) -> None:
 def test_it_says_what_training_reached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With a training that leaves known metrics, in two sittings."""
+    """With a training that leaves known metrics, in two sessions."""
     folder = small_reach(tmp_path)
     rows = [{"epoch": 2, "best_cobps": [0.1, None, -0.2]}]
 
@@ -71,7 +71,7 @@ def test_it_says_what_training_reached(
     assert main.main(argv) == 0
     found = json.loads((tmp_path / "run" / "seeds.json").read_text())
     assert found["seeds"] == {"0": 0.3, "1": 0.2, "2": -0.2}
-    assert found["validation co-bps"]["mean"] == pytest.approx(0.1)
+    assert found["validation_co_bps"]["mean"] == pytest.approx(0.1)
     assert "0.1000" in capsys.readouterr().out
     none = ["--config.data.validation_fraction=0"]
     assert main.main([*argv, *none]) == 2

@@ -61,9 +61,9 @@ def _state(path: Path) -> bytes:
 
 def test_a_run_directory_says_what_was_done(alone: Path) -> None:
     run = json.loads((alone / "run.json").read_text())
-    (sitting,) = run["sittings"]
-    assert sitting["how"] == "finished"
-    assert {"began", "ended", "command", "host", "devices", "versions", "commit"} <= set(sitting)
+    (session,) = run["sessions"]
+    assert session["how"] == "finished"
+    assert {"began", "ended", "command", "host", "devices", "versions", "commit"} <= set(session)
     assert run["config"] == json.loads((alone / "config.json").read_text())
     assert not (alone / "lock").exists()
 
@@ -92,8 +92,8 @@ def test_terminated_and_started_again_is_the_same_run(
     assert (path / "metrics.jsonl").read_bytes() == (alone / "metrics.jsonl").read_bytes()
     assert _state(path) == _state(alone)
     assert "continuing from the checkpoint at epoch 1.5 of 6" in (path / "log.txt").read_text()
-    sittings = json.loads((path / "run.json").read_text())["sittings"]
-    assert ["stopped at epoch" in sitting["how"] for sitting in sittings] == [True, False]
+    sessions = json.loads((path / "run.json").read_text())["sessions"]
+    assert ["stopped at epoch" in session["how"] for session in sessions] == [True, False]
 
 
 def test_another_configuration_is_refused_with_the_difference(files: Path, alone: Path) -> None:
@@ -109,13 +109,13 @@ def test_another_configuration_is_refused_with_the_difference(files: Path, alone
 
 def test_other_data_are_refused(files: Path, alone: Path, tmp_path: Path) -> None:
     small_reach(tmp_path, seed=2)
-    with pytest.raises(UserError, match="other data"):
+    with pytest.raises(UserError, match="another recording"):
         _train(_config(tmp_path), alone)
 
 
 def test_a_run_without_its_config_is_not_taken_for_a_new_one(files: Path, tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "4").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"without its config.json"):
+    with pytest.raises(UserError, match=r"without config.json"):
         _train(_config(files), tmp_path)
 
 

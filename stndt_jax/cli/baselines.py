@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from stndt_jax import files
 from stndt_jax.cli.flags import new_flags, parse
 from stndt_jax.errors import UserError
 
@@ -114,8 +113,10 @@ def few_shot(run: Path, flag: Mapping[str, Any]) -> None:
     trained = restore.best_run(restore.models(run, flag["data"], flag["targets"]))
     shots = [int(word) for word in flag["shots"]]
     found = fewshot.score(trained, shots, select=flag["select"])
-    scores = files.read_json(run / "scores.json")
-    files.write_json(run / "scores.json", {**scores, "few-shot": found})
+    from stndt_jax.runs import records
+
+    scores = records.read(run / "scores.json")
+    records.write(run / "scores.json", {**scores, "few_shot": found})
     print("\nfew-shot co-smoothing of the best member, decoder fitted on k trials:")
     print(fewshot.table(found))
 
@@ -125,11 +126,11 @@ def _recording(
 ) -> tuple[SpikeData, dict[str, NDArray] | None, tuple[str, str]]:
     """The recording, its targets and the files of both: as the flags say, else as the run does."""
     from stndt_jax.data import hdf5
-    from stndt_jax.runs import places
+    from stndt_jax.runs import ensemble_directory
 
     path, targets, name, bin_ms = flag["data"], flag["targets"], None, None
     if flag["run"]:
-        config = places.read_config(Path(flag["run"]))
+        config = ensemble_directory.read_config(Path(flag["run"]))
         path, targets = path or config.data.path, targets or config.data.targets
         name, bin_ms = config.data.name or None, config.data.bin_ms or None
     if not path:

@@ -42,10 +42,10 @@ def ensemble(argv: list[str]) -> int:
     if not flag["out"]:
         raise UserError("--out is missing; name a folder to write, for example --out=runs/best")
     from stndt_jax.ensembles import build as room
-    from stndt_jax.runs import directory, places
+    from stndt_jax.runs import directory, ensemble_directory
 
     out = Path(flag["out"])
-    if flag["fresh"] and places.is_ensemble(out) and (old := directory.set_aside(out)):
+    if flag["fresh"] and ensemble_directory.is_ensemble(out) and (old := directory.set_aside(out)):
         print(f"the old ensemble is in {old} now")
     found = room.build(
         [Path(folder) for folder in folders],
@@ -58,7 +58,7 @@ def ensemble(argv: list[str]) -> int:
     )
     print(room.table(found))
     drawn = _draw(out, found)
-    print("wrote " + ", ".join(map(str, [out / places.FILE, *drawn])))
+    print("wrote " + ", ".join(map(str, [out / ensemble_directory.FILE, *drawn])))
     print(f"next: stndt evaluate {out}")
     return 0
 
@@ -72,8 +72,8 @@ def _draw(out: Path, found: dict[str, Any]) -> list[Path]:
     except ModuleNotFoundError:
         print("no figure: matplotlib is missing; run: pip install 'stndt_jax[plots]'")
         return []
-    chosen = (found["size"], found["validation co-bps"])
-    each = [row["validation co-bps"] for row in found["candidates"]]
+    chosen = (found["size"], found["validation_co_bps"])
+    each = [row["validation_co_bps"] for row in found["candidates"]]
     fig = plots_many.ensemble_curve(found["curve"], chosen, each)
     folder = out / "figures"
     folder.mkdir(exist_ok=True)
@@ -146,11 +146,11 @@ def runs(argv: list[str]) -> int:
 
     usage: stndt runs DIR [--sort=COLUMN] [--csv=FILE]
 
-    Columns: path, kind, config, data, epochs, planned, members, validation co-bps (of the best
-    member; of an ensemble, its own), co-bps and the other scores of evaluated ones, how, date.
+    Columns: path, kind, config, data, epochs, planned, members, validation_co_bps (of the best
+    member; of an ensemble, its own), co_bps and the other scores if evaluated, how, date.
     Numbers are sorted from the highest, texts from the first.
 
-    example: stndt runs runs --sort="validation co-bps" --csv=runs.csv
+    example: stndt runs runs --sort=validation_co_bps --csv=runs.csv
     """
     fv = new_flags()
     flags.DEFINE_string("sort", "path", "column to sort by", flag_values=fv)

@@ -22,8 +22,9 @@ from stndt_jax.ensembles import extract, selection
 from stndt_jax.ensembles.selection import Spikes, Vote, Votes
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import inference
-from stndt_jax.runs import directory, places
+from stndt_jax.runs import directory, ensemble_directory, records
 from stndt_jax.runs.checkpoint import Checkpoints
+from stndt_jax.runs.score_names import label
 from stndt_jax.training import batches, restore
 from stndt_jax.training.restore import TrainedModel, TrainedRun
 from stndt_jax.training.step import Batch
@@ -76,10 +77,10 @@ def sources(folders: Sequence[Path], out: Path) -> list[tuple[Path, list[int] | 
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder; name runs of stndt train, or a folder of them")
-        inside = [path for path in places.find(folder) if not _within(path, out)]
+        inside = [path for path in ensemble_directory.find(folder) if not _within(path, out)]
         new: list[tuple[Path, list[int] | None, bool]]
-        if places.is_ensemble(folder):
-            shares = places.ensemble_members(folder)
+        if ensemble_directory.is_ensemble(folder):
+            shares = ensemble_directory.members(folder)
             new = [
                 (part, [s.member for s in shares if s.part == part], True)
                 for part in sorted({s.part for s in shares})
@@ -88,7 +89,8 @@ def sources(folders: Sequence[Path], out: Path) -> list[tuple[Path, list[int] | 
             new = [
                 (path, None, path == folder)
                 for path in inside
-                if path == folder or not (places.is_ensemble(path) or _ASIDE.search(path.name))
+                if path == folder
+                or not (ensemble_directory.is_ensemble(path) or _ASIDE.search(path.name))
             ]
         if not new:
             raise UserError(f"no run of stndt train is at or below {folder}; name another folder")
@@ -289,8 +291,8 @@ def choose(pool: Candidates, select: Select, most: int, *, seed: int = 0) -> Cho
             "draws": DRAWS,
             "mean": random_Dn.mean(axis=0).tolist(),
             "sd": random_Dn.std(axis=0).tolist(),
-            "2.5%": low.tolist(),
-            "97.5%": high.tolist(),
+            "percentile_2_5": low.tolist(),
+            "percentile_97_5": high.tolist(),
         },
     }
     score = votes.mean(list(weights), list(weights.values()))
@@ -333,22 +335,21 @@ def write(
     order = {m: n for n, m in enumerate(chosen.weights)}
     rows.sort(key=lambda row: order[row.pop("candidate")])
     found = {
-        "format": 1,
         "data": pool.data,
         "data_fingerprint": pool.fingerprint,
         "selecting": pool.how,
-        "validation co-bps": chosen.cobps,
+        "validation_co_bps": chosen.cobps,
         "size": chosen.size,
         "members": rows,
         "curve": chosen.curve,
         "candidates": [_of(pool, chosen, m) for m in range(len(pool.found))],
-        "left out": pool.left_out,
+        "left_out": pool.left_out,
         **more,
         "versions": directory.versions(),
     }
     for row in found["candidates"]:
         del row["candidate"]
-    files.write_json(out / places.FILE, found)
+    records.write(out / ensemble_directory.FILE, found)
     return found
 
 
@@ -358,8 +359,8 @@ def _of(pool: Candidates, chosen: Chosen, m: int) -> dict[str, Any]:
     return {
         "candidate": m,
         "source": str(found.run),
-        "source member": found.member,
-        "validation co-bps": None if chosen.each is None else chosen.each[m],
+        "source_member": found.member,
+        "validation_co_bps": None if chosen.each is None else chosen.each[m],
     }
 
 
@@ -390,7 +391,7 @@ def check_free(out: Path, beside: Sequence[str] = ()) -> None:
     Raises:
       UserError: it does.
     """
-    if places.is_ensemble(out):
+    if ensemble_directory.is_ensemble(out):
         raise UserError(
             f"{out} holds an ensemble; give --fresh to set it aside, or choose another --out"
         )
@@ -440,19 +441,19 @@ def table(found: dict[str, Any]) -> str:
     rows = found["members"]
     repeated = f" ({found['size']} with repetitions)" if found["size"] > len(rows) else ""
     lines = [f"{len(rows)} of {len(found['candidates'])} members chosen{repeated}"]
-    if found["validation co-bps"] is None:
+    if found["validation_co_bps"] is None:
         return lines[0]
-    best = max(row["validation co-bps"] for row in found["candidates"])
+    best = max(row["validation_co_bps"] for row in found["candidates"])
     lines += [
-        f"validation co-bps: {found['validation co-bps']:.4f}, best member {best:.4f}",
+        f"validation co-bps: {found['validation_co_bps']:.4f}, best member {best:.4f}",
         tables.table(
-            ["run", "member", "weight", "co-bps"],
+            ["run", "member", "weight", label("co_bps")],
             [
                 [
                     row["source"],
-                    str(row["source member"]),
+                    str(row["source_member"]),
                     tables.number(row["weight"]),
-                    tables.number(row["validation co-bps"]),
+                    tables.number(row["validation_co_bps"]),
                 ]
                 for row in rows
             ],

@@ -18,7 +18,7 @@ from stndt_jax import files
 from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
 from stndt_jax.errors import UserError
-from stndt_jax.runs import directory, log
+from stndt_jax.runs import directory, log, records
 from stndt_jax.runs.checkpoint import Checkpoints
 from stndt_jax.training import restore
 
@@ -55,9 +55,9 @@ def cut(source: Path, members: Sequence[int], out: Path) -> None:
     Checkpoints(out / "checkpoints").save(at, kept)
     smaller = of_config(config, members)
     origin = {"source": source.name, "members": list(members)}
-    sittings = [*run["sittings"], directory.sitting() | {"how": "cut", "cut": origin}]
-    files.write_json(
-        out / "run.json", run | {"config": configs.to_mapping(smaller), "sittings": sittings}
+    sessions = [*run["sessions"], directory.session() | {"how": "cut", "cut": origin}]
+    records.write(
+        out / "run.json", run | {"config": configs.to_mapping(smaller), "sessions": sessions}
     )
     _metrics(source / "metrics.jsonl", out / "metrics.jsonl", config.population, members)
     if (source / "init.json").exists():

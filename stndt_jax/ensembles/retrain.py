@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from stndt_jax import files
 from stndt_jax.config import recording
 from stndt_jax.config.schema import Config
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.ensembles import build
 from stndt_jax.errors import UserError
-from stndt_jax.runs import directory, places
+from stndt_jax.runs import directory, ensemble_directory, records
 from stndt_jax.training import batches, restore
 from stndt_jax.training import loop as training
 from stndt_jax.training.restore import TrainedModel, TrainedRun
@@ -72,7 +71,7 @@ def retrain(
         say(f"training run {number} of {len(runs)} again, on all trials")
         folder = out / TRAINED / f"{number:02}"
         training.train(config, data, folder, pruner=_until(_epochs(run)))
-    if not places.is_ensemble(out):
+    if not ensemble_directory.is_ensemble(out):
         _write(out, about, say)
     return about
 
@@ -129,7 +128,7 @@ def _begin(out: Path, source: Path, about: dict[str, Any]) -> None:
     """
     path = out / FILE
     if path.exists():
-        old = files.read_json(path, "restore it, or choose another --out")
+        old = records.read(path, "restore it, or choose another --out")
         if any(old.get(key) != value for key, value in about.items()):
             raise UserError(
                 f"{out} holds models of {old.get('source')} that were chosen or trained otherwise "
@@ -138,7 +137,7 @@ def _begin(out: Path, source: Path, about: dict[str, Any]) -> None:
         return
     build.check_free(out)
     directory.make(out)
-    files.write_json(path, {"source": str(source), **about})
+    records.write(path, {"source": str(source), **about})
 
 
 def _write(out: Path, about: dict[str, Any], say: Callable[[str], None]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import stats
 
+from stndt_jax.runs.score_names import INTERVAL
 from stndt_jax.types import Float, NDArray, Shaped
 
 DRAWS = 1000
@@ -56,7 +57,7 @@ def bits_per_spike(
 def of_scores(
     rates: Mapping[str, NDArray], targets: Mapping[str, NDArray], *, seed: int = 0
 ) -> dict[str, list[float]]:
-    """95% intervals of the scores in bits per spike, as ``"co-bps interval": [low, high]``.
+    """95% intervals of the scores in bits per spike, as ``"co_bps_interval": [low, high]``.
 
     Args:
       rates: a submission, as ``scoring.score`` takes it.
@@ -64,8 +65,8 @@ def of_scores(
       seed: of the draws of trials.
     """
     blocks = {
-        "co-bps": ("heldout",),
-        "fp-bps": ("heldin_forward", "heldout_forward"),
+        "co_bps": ("heldout",),
+        "fp_bps": ("heldin_forward", "heldout_forward"),
     }
     found = {}
     for name, parts in blocks.items():
@@ -74,7 +75,7 @@ def of_scores(
             counts = [np.asarray(targets[f"eval_spikes_{p}"], np.float64) for p in parts]
             counts_RTN = np.concatenate(counts, axis=-1)
             if np.nansum(counts_RTN) > 0:
-                found[f"{name} interval"] = bits_per_spike(predicted_RTN, counts_RTN, seed=seed)
+                found[name + INTERVAL] = bits_per_spike(predicted_RTN, counts_RTN, seed=seed)
     return found
 
 
@@ -90,8 +91,8 @@ def of_mean(values: Float[NDArray, " n"], *, level: float = 0.95, seed: int = 0)
     reach = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
     draws_Dn = np.random.default_rng(seed).choice(values, (DRAWS, n))
     return {
-        "t interval": [mean - reach, mean + reach],
-        "bootstrap interval": _percentiles(draws_Dn.mean(axis=1), level),
+        "t_interval": [mean - reach, mean + reach],
+        "bootstrap_interval": _percentiles(draws_Dn.mean(axis=1), level),
     }
 
 

@@ -8,17 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stndt_jax import files
 from stndt_jax.console import tables
 from stndt_jax.data import hdf5
 from stndt_jax.evaluation import bootstrap, inference, scoring, submission
-from stndt_jax.runs import places
+from stndt_jax.runs import ensemble_directory, records
+from stndt_jax.runs.score_names import INTERVAL, label
 from stndt_jax.training import restore
 from stndt_jax.training.restore import SelectedBy, TrainedModel, TrainedRun
 from stndt_jax.types import NDArray
-
-# Ends the name of a score's interval.
-INTERVAL = " interval"
 
 
 def targets_for(trained: TrainedRun, path: str = "") -> dict[str, NDArray] | None:
@@ -69,33 +66,33 @@ def evaluate(
         for split, r in own.items():
             mean[split] = mean.get(split, np.float32(0)) + r * np.float32(found[m].weight)
         brief = {} if targets is None else _brief(submission.of_rates(own, dims), targets)
-        rows.append({**names[m], "validation co-bps": found[m].cobps, **brief})
+        rows.append({**names[m], "validation_co_bps": found[m].cobps, **brief})
     ensemble = submission.of_rates(mean, dims)
     submission.check(ensemble, data)
     scores: dict[str, Any] = {
         "data": data.name,
         "weights": select,
         "members": sorted(rows, key=lambda row: row["member"]),
-        "left out": [],
+        "left_out": [],
     }
-    if not places.is_ensemble(path):
-        scores["left out"] = sorted(set(range(trained.config.population)) - set(trained.usable))
+    if not ensemble_directory.is_ensemble(path):
+        scores["left_out"] = sorted(set(range(trained.config.population)) - set(trained.usable))
     if targets is not None:
         one = _scored(submission.of_rates(best, dims), targets)
-        scores["best member"] = {"member": names[ranked[0]]["member"], **one}
+        scores["best_member"] = {"member": names[ranked[0]]["member"], **one}
         scores["ensemble"] = one if len(ranked) == 1 else _scored(ensemble, targets)
-    files.write_json(path / "scores.json", scores)
+    records.write(path / "scores.json", scores)
     submission.write(path / "submission.h5", data.name, ensemble, bin_ms=data.bin_ms)
     return Evaluation(scores, ensemble)
 
 
 def _names(path: Path, found: list[TrainedModel]) -> list[dict[str, Any]]:
     """What tells each model from the others: its number, and in an ensemble part and weight."""
-    if not places.is_ensemble(path):
+    if not ensemble_directory.is_ensemble(path):
         return [{"member": model.member} for model in found]
     return [
         {"member": m, "part": f"{part.name}/{k}", "weight": weight}
-        for m, (part, k, weight) in enumerate(places.ensemble_members(path))
+        for m, (part, k, weight) in enumerate(ensemble_directory.members(path))
     ]
 
 
@@ -115,17 +112,17 @@ def table(scores: Mapping[str, Any]) -> str:
     """Scores as lines of text, one score a line, ensemble beside best member."""
     if "ensemble" not in scores:
         return "no targets are known for these trials: nothing was scored"
-    ensemble, best = scores["ensemble"], scores["best member"]
+    ensemble, best = scores["ensemble"], scores["best_member"]
     many = len(scores["members"]) > 1
     rows = []
     for name in (name for name in ensemble if not name.endswith(INTERVAL)):
         low, high = map(tables.number, ensemble.get(name + INTERVAL, (None, None)))
         interval = "" if low == "-" else f"{low} to {high}"
         shown = [ensemble[name], best[name]] if many else [ensemble[name]]
-        rows.append([name, *map(tables.number, shown), interval])
+        rows.append([label(name), *map(tables.number, shown), interval])
     heads = ["score", *(("ensemble", "best member") if many else ("value",))]
     heads.append(f"95% interval{' of the ensemble' if many else ''}")
     lines = [tables.table(heads, rows)]
-    if scores["left out"]:
-        lines.append(f"left out, never validated: members {scores['left out']}")
+    if scores["left_out"]:
+        lines.append(f"left out, never validated: members {scores['left_out']}")
     return "\n".join(lines)

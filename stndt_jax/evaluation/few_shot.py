@@ -25,6 +25,7 @@ from stndt_jax.data.trials import Trials
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import baselines, inference
 from stndt_jax.models.layers import LayerNorm, ScaleNorm
+from stndt_jax.runs.score_names import label
 from stndt_jax.training import masking, step
 from stndt_jax.training.metrics import BitsPerSpike
 from stndt_jax.training.restore import SelectedBy, TrainedModel, TrainedRun
@@ -67,7 +68,7 @@ def score(
       seed: of the choices.
 
     Returns:
-      By k: ``co-bps``, the mean over draws, and ``sd``, its standard deviation, bits a spike.
+      By k: ``co_bps``, the mean over draws, and ``sd``, its standard deviation, bits a spike.
 
     Raises:
       UserError: more trials are asked for than there are, or nothing is known to score against.
@@ -109,7 +110,7 @@ def score(
                 *(jnp.asarray(v) for v in (decoder.rates(x_eval), y_eval, known_eval))
             )
             reached.append(float(sums.value()))
-        found[str(k)] = {"co-bps": float(np.mean(reached)), "sd": float(np.std(reached))}
+        found[str(k)] = {"co_bps": float(np.mean(reached)), "sd": float(np.std(reached))}
     return found
 
 
@@ -127,5 +128,5 @@ def _latents(trained: TrainedRun, member: int, trials: Trials, select: SelectedB
 
 def table(found: dict[str, dict[str, float]]) -> str:
     """One line a number of trials."""
-    rows = [[k, tables.number(row["co-bps"]), tables.number(row["sd"])] for k, row in found.items()]
-    return tables.table(["trials", "co-bps", "sd"], rows)
+    rows = [[k, tables.number(row["co_bps"]), tables.number(row["sd"])] for k, row in found.items()]
+    return tables.table(["trials", label("co_bps"), "sd"], rows)

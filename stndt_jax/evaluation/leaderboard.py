@@ -26,10 +26,10 @@ SIZES = {
 }
 
 _COLUMNS = {
-    "mc_maze": ("co-bps", "vel R2", "psth R2", "fp-bps"),
-    "mc_rtt": ("co-bps", "vel R2", "psth R2", "fp-bps"),
-    "area2_bump": ("co-bps", "vel R2", "psth R2", "fp-bps"),
-    "dmfc_rsg": ("co-bps", "tp corr", "psth R2", "fp-bps"),
+    "mc_maze": ("co_bps", "vel_r2", "psth_r2", "fp_bps"),
+    "mc_rtt": ("co_bps", "vel_r2", "psth_r2", "fp_bps"),
+    "area2_bump": ("co_bps", "vel_r2", "psth_r2", "fp_bps"),
+    "dmfc_rsg": ("co_bps", "tp_corr", "psth_r2", "fp_bps"),
 }
 # None where nothing is published. Order of the data sets as in _COLUMNS.
 _N = None
@@ -94,7 +94,7 @@ _TABLE: dict[str, tuple[tuple[float | None, ...] | None, ...]] = {
 
 def columns(name: str) -> tuple[str, ...]:
     """The scores that are published of a data set, in their order."""
-    return _COLUMNS.get(name, ("co-bps", "vel R2", "psth R2", "fp-bps"))
+    return _COLUMNS.get(name, ("co_bps", "vel_r2", "psth_r2", "fp_bps"))
 
 
 def rows(name: str) -> list[Row]:

@@ -1,6 +1,7 @@
 """Scores of other methods, kept beside a run's own and shown together.
 
-``others.json`` in a run directory: method -> its scores, under the names of ``scoring.score``.
+``others.json`` in a run directory has, under ``methods``, the scores of each method by its name,
+with the keys of ``scoring.score``.
 """
 
 from __future__ import annotations
@@ -8,41 +9,50 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from stndt_jax import files
 from stndt_jax.console import tables
 from stndt_jax.errors import UserError
+from stndt_jax.runs import records
+from stndt_jax.runs.score_names import label
 
 Scores = Mapping[str, float]
 _FILE = "others.json"
-# Those that compare methods; what concerns the data alone is left to scores.json.
-_COLUMNS = ("co-bps", "vel R2", "tp corr", "psth R2", "fp-bps", "rate R2")
+_AGAIN = "remove it, then score the other methods again with stndt baseline"
+# Scores that differ between methods; oracle_co_bps, for example, is a property of the recording.
+_COLUMNS = ("co_bps", "vel_r2", "tp_corr", "psth_r2", "fp_bps", "rate_r2")
 _OURS = ("ensemble", "best member")
 
 
 def read(run: Path) -> dict[str, dict[str, float]]:
-    """The other methods of a run directory; none where none was scored."""
+    """The scores of other methods in a run directory, by method; empty if none was scored."""
     path = run / _FILE
-    return files.read_json(path) if path.exists() else {}
+    if not path.exists():
+        return {}
+    methods = records.read(path, _AGAIN, under="methods").get("methods")
+    if not isinstance(methods, dict):
+        raise UserError(f"{path} is damaged: it holds no methods; {_AGAIN}")
+    return methods
 
 
 def add(run: Path, name: str, scores: Scores) -> None:
-    """Puts a method's scores beside a run's own, in place of earlier ones of its name.
+    """Adds a method's scores to a run directory, replacing earlier ones of the same name.
 
     Raises:
       UserError: the name is one of the run's own, or the file cannot be written.
     """
     if name in _OURS:
         raise UserError(f"--name {name} is what the run's own scores are called; choose another")
-    files.write_json(run / _FILE, {**read(run), name: dict(scores)})
+    records.write(run / _FILE, {"methods": {**read(run), name: dict(scores)}})
 
 
 def beside(run: Path) -> dict[str, Scores]:
-    """The run's own scores, where it has been evaluated, then those of the other methods."""
+    """The run's own scores, if it has been evaluated, then those of the other methods."""
     path = run / "scores.json"
-    own = files.read_json(path) if path.exists() else {}
+    own = records.read(path) if path.exists() else {}
     many = len(own.get("members", [])) > 1
-    names = {"ensemble": "ensemble" if many else "this run", "best member": "best member"}
-    found = {names[key]: own[key] for key in (_OURS if many else _OURS[:1]) if key in own}
+    names = {"ensemble": "ensemble", "best_member": "best member"}
+    if not many:
+        names = {"ensemble": "this run"}
+    found = {name: own[key] for key, name in names.items() if key in own}
     return {**found, **read(run)}
 
 
@@ -53,4 +63,4 @@ def table(methods: Mapping[str, Scores]) -> str:
         [method, *(tables.number(found.get(name)) for name in columns)]
         for method, found in methods.items()
     ]
-    return tables.table(["method", *columns], rows)
+    return tables.table(["method", *map(label, columns)], rows)

@@ -42,23 +42,23 @@ def score(
 ) -> dict[str, float]:
     """Scores a submission against the targets of the evaluated trials.
 
-    ===============  ==========================================================================
-    score            present where
-    ===============  ==========================================================================
-    co-bps           a held-out neuron spikes in the observed bins
-    vel R2           kind is "velocity" and the targets hold the behaviour
-    tp corr          kind is "interval" and the targets hold the behaviour
-    psth R2          the targets hold PSTHs and the trials of their conditions
-    fp-bps           both hold forward bins in which a neuron spikes
-    rate R2          the targets hold true rates, as simulated data do
-    oracle co-bps    the same: the co-bps that the true rates themselves reach
-    co-bps / oracle  the same, and the oracle is above 0
-    ===============  ==========================================================================
+    ================  =========================================================================
+    score             present if
+    ================  =========================================================================
+    co_bps            a held-out neuron spikes in the observed bins
+    vel_r2            kind is "velocity" and the targets hold the behaviour
+    tp_corr           kind is "interval" and the targets hold the behaviour
+    psth_r2           the targets hold PSTHs and the trials of their conditions
+    fp_bps            both hold forward bins in which a neuron spikes
+    rate_r2           the targets hold true rates, as simulated data do
+    oracle_co_bps     the same: the co-bps of the true rates themselves
+    co_bps_of_oracle  the same, and oracle_co_bps is above 0
+    ================  =========================================================================
 
-    rate R2 is, for each neuron, held-in and held-out, the coefficient of determination of its
-    rates against its true rates over all observed bins of all evaluated trials,
-    `1 - sum (true - rate)^2 / sum (true - mean true)^2`; then the mean over neurons whose true
-    rate varies.
+    Their labels and meanings are in `runs.score_names`. rate_r2 is, for each neuron, held-in and
+    held-out, the coefficient of determination of its rates against its true rates over all
+    observed bins of all evaluated trials, `1 - sum (true - rate)^2 / sum (true - mean true)^2`;
+    then the mean over neurons whose true rate varies.
 
     Args:
         rates: the submission, arrays (R, bins, neurons) by key, counts per bin. Zeros are scored
@@ -82,20 +82,20 @@ def score(
 
     found: dict[str, float] = {}
     if np.nansum(heldout_RTN) > 0:
-        found["co-bps"] = nlb.bits_per_spike(eval_out, heldout_RTN)
+        found["co_bps"] = nlb.bits_per_spike(eval_out, heldout_RTN)
     if "eval_behavior" in targets:
         if kind == "velocity":
-            found["vel R2"] = _velocity(nlb, rates, targets, eval_RTN)
+            found["vel_r2"] = _velocity(nlb, rates, targets, eval_RTN)
         elif kind == "interval":
-            found["tp corr"] = _interval(nlb, targets, heldout_RTN, eval_RTN)
+            found["tp_corr"] = _interval(nlb, targets, heldout_RTN, eval_RTN)
     if "psth" in targets and "eval_cond_idx" in targets:
         found |= _psth(nlb, targets, eval_RTN)
     if "eval_spikes_heldin_forward" in targets and "eval_rates_heldin_forward" in rates:
         found |= _forward(nlb, rates, targets)
     if "eval_rates_true" in targets:
         found |= _true_rates(nlb, targets, heldout_RTN, eval_RTN)
-    if "co-bps" in found and found.get("oracle co-bps", 0.0) > 0:
-        found["co-bps / oracle"] = found["co-bps"] / found["oracle co-bps"]
+    if "co_bps" in found and found.get("oracle_co_bps", 0.0) > 0:
+        found["co_bps_of_oracle"] = found["co_bps"] / found["oracle_co_bps"]
     return {name: float(value) for name, value in found.items()}
 
 
@@ -108,7 +108,7 @@ def decode(
 
     Ridge regression whose penalty is chosen among 9 values between 1e-4 and 1 by five-fold
     cross-validation. Bins with an unknown (NaN) behaviour are left out of the fit. The score of
-    the result is "vel R2" where a recording has no decode masks.
+    the result is vel_r2 where a recording has no decode masks.
 
     Args:
         train_rates: rates of training trials, counts per bin.
@@ -190,7 +190,7 @@ def _interval(
         return nlb.speed_tp_correlation(heldout_RTN, eval_RTN, behavior_RD)
     except ValueError as error:
         raise UserError(
-            f"tp corr is undefined: {error}; every condition needs two evaluated trials or more"
+            f"tp-corr is undefined: {error}; every condition needs two evaluated trials or more"
         ) from error
 
 
@@ -205,9 +205,9 @@ def _psth(nlb: ModuleType, targets: Mapping[str, NDArray], eval_RTN: NDArray) ->
     if not any(row.size for row in rows):
         return {}
     jitter = targets.get("eval_jitter", np.zeros(len(eval_RTN)))
-    with _undefined("psth R2", "psth, eval_cond_idx and eval_jitter"):
+    with _undefined("PSTH R2", "psth, eval_cond_idx and eval_jitter"):
         jitter = np.asarray(jitter).astype(int)
-        return {"psth R2": nlb.eval_psth(psth_CTN, eval_RTN, rows, jitter=jitter)}
+        return {"psth_r2": nlb.eval_psth(psth_CTN, eval_RTN, rows, jitter=jitter)}
 
 
 def _forward(
@@ -223,7 +223,7 @@ def _forward(
     spikes_RTN = np.concatenate(spikes, axis=-1)
     if not np.nansum(spikes_RTN) > 0:
         return {}
-    return {"fp-bps": nlb.bits_per_spike(np.concatenate(predicted, axis=-1), spikes_RTN)}
+    return {"fp_bps": nlb.bits_per_spike(np.concatenate(predicted, axis=-1), spikes_RTN)}
 
 
 def _true_rates(
@@ -240,7 +240,7 @@ def _true_rates(
     found = {}
     if np.nansum(heldout_RTN) > 0:
         oracle_RTN = true_RTN[..., neurons - heldout_RTN.shape[-1] :].copy()
-        found["oracle co-bps"] = nlb.bits_per_spike(oracle_RTN, heldout_RTN)
+        found["oracle_co_bps"] = nlb.bits_per_spike(oracle_RTN, heldout_RTN)
     # NaN stands in bins that a short trial does not have.
     around = true_RTN - np.nanmean(true_RTN, axis=(0, 1))
     total_N = np.nansum(around**2, axis=(0, 1))
@@ -248,7 +248,7 @@ def _true_rates(
     # A constant rate leaves rounding errors of about 1e-15 of itself in `around`.
     varies = np.nanmax(true_RTN, axis=(0, 1)) > np.nanmin(true_RTN, axis=(0, 1))
     if varies.any():
-        found["rate R2"] = np.mean(1 - error_N[varies] / total_N[varies])
+        found["rate_r2"] = np.mean(1 - error_N[varies] / total_N[varies])
     return found
 
 

@@ -26,7 +26,7 @@ from stndt_jax.errors import UserError
 from stndt_jax.interop import torch_params, torch_pickle
 from stndt_jax.interop.torch_params import Option
 from stndt_jax.parallel import lifts
-from stndt_jax.runs import directory
+from stndt_jax.runs import directory, records
 from stndt_jax.runs.checkpoint import Checkpoints
 from stndt_jax.training import batches, best_weights, population, setup, step
 from stndt_jax.types import Array, Dims, Float, NDArray, Params
@@ -335,7 +335,7 @@ def import_run(path: Path, data: SpikeData, data_path: str, targets: str, out: P
     imported = members._replace(state=state, selection=selection)
     Checkpoints(out / "checkpoints").save(at, imported)
     directory.note_end(out, "imported")
-    files.write_json(out / "imported.json", [_origin(c) for c in checkpoints])
+    records.write(out / "imported.json", {"members": [_origin(c) for c in checkpoints]})
     return config
 
 
@@ -369,5 +369,5 @@ def _origin(checkpoint: TorchCheckpoint) -> dict[str, Any]:
         "file": str(checkpoint.path),
         "sha256": files.sha256(checkpoint.path),
         "epoch": checkpoint.epoch,
-        "stated co-bps": checkpoint.cobps,
+        "stated_co_bps": checkpoint.cobps,
     }

@@ -16,20 +16,27 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn needs it
 
-from stndt_jax import files
 from stndt_jax.console import tables
 from stndt_jax.data.trials import evenly_spaced
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import evaluate, inference, scoring, submission
 from stndt_jax.interpret import attention
-from stndt_jax.runs import directory
+from stndt_jax.runs import directory, records
+from stndt_jax.runs.score_names import label
 from stndt_jax.training.restore import SelectedBy, TrainedModel
 from stndt_jax.types import Float, Int, NDArray
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-MOST_FIRST, RANDOM, LEAST_FIRST = "most important first", "random", "least important first"
-BY_GRADIENTS = "most important first, by gradients"
-SCORES = ("co-bps", "vel R2", "tp corr", "psth R2")
+MOST_FIRST, RANDOM, LEAST_FIRST = "most_first", "random", "least_first"
+BY_GRADIENTS = "most_first_by_gradients"
+ORDERS = {
+    MOST_FIRST: "most important first",
+    RANDOM: "random",
+    LEAST_FIRST: "least important first",
+    BY_GRADIENTS: "most important first, by gradients",
+}
+"""Labels of the orders, by their keys in the file."""
+SCORES = ("co_bps", "vel_r2", "tp_corr", "psth_r2")
 FILE = "dropping.json"
 # Random orders for which behaviour is decoded, and training trials that a decoder is fitted to.
 DECODED_REPEATS = 2
@@ -77,9 +84,9 @@ def drop(
             {"fractions": [0.0, 0.1, ...], "silenced": [0, 3, ...],      # F of them
              "models": {NAME: {ORDER: {SCORE: [[...F values...], ...]}}}}   # one row per repeat
 
-        ORDER is "most important first", "random" (one row per repeat), "least important first" or,
-        with ``gradient_importance``, "most important first, by gradients";
-        SCORE is a name of `scoring.score` ("co-bps", "vel R2", "psth R2"). A value is None where a
+        ORDER is "most_first", "random" (one row per repeat), "least_first" or, with
+        ``gradient_importance``, "most_first_by_gradients";
+        SCORE is a key of `scoring.score` ("co_bps", "vel_r2", "psth_r2"). A value is None where a
         costly score was not computed for a repeat. The first value of a row is the full model's.
 
     Raises:
@@ -201,7 +208,7 @@ def relative_change(rows: Sequence[Sequence[float | None]]) -> Float[NDArray, "r
 
 
 def separation(
-    found: Mapping[str, Any], name: str, score: str = "co-bps", order: str = MOST_FIRST
+    found: Mapping[str, Any], name: str, score: str = "co_bps", order: str = MOST_FIRST
 ) -> float:
     """How much more of a score an order costs than random orders, mean over the fractions.
 
@@ -222,16 +229,16 @@ def text(found: Mapping[str, Any]) -> str:
     parts = []
     for name, orders in found["models"].items():
         for score in orders[MOST_FIRST]:
-            heads = [f"{score} of {name}, silenced", *(f"{fractions[i]:.0%}" for i in shown)]
+            heads = [f"{label(score)} of {name}, silenced", *(f"{fractions[i]:.0%}" for i in shown)]
             rows = []
             for order, scores in orders.items():
                 mean = np.nanmean(np.array(scores[score], float), axis=0)
-                rows.append([order, *(tables.number(float(mean[i])) for i in shown)])
+                rows.append([ORDERS[order], *(tables.number(float(mean[i])) for i in shown)])
             parts.append(tables.table(heads, rows))
         for order in (MOST_FIRST, BY_GRADIENTS):
-            if "co-bps" in orders.get(order, {}):
+            if "co_bps" in orders.get(order, {}):
                 parts.append(
-                    f"silencing held-in neurons, {order}, costs {name} "
+                    f"silencing held-in neurons, {ORDERS[order]}, costs {name} "
                     f"{separation(found, name, order=order):.1%} more of its co-bps\n"
                     f"than in random order, on average"
                 )
@@ -245,7 +252,7 @@ def write(found: Mapping[str, Any], folder: Path) -> Path:
         UserError: it cannot be written.
     """
     directory.make(folder)
-    files.write_json(folder / FILE, dict(found))
+    records.write(folder / FILE, found)
     return folder / FILE
 
 
@@ -258,8 +265,8 @@ def read(folder: Path) -> dict[str, Any] | None:
     path = folder / FILE
     if not path.exists():
         return None
-    found = files.read_json(path, "run stndt interpret again")
-    fine = isinstance(found, dict) and all(key in found for key in ("fractions", "models"))
+    found = records.read(path, "run stndt interpret again")
+    fine = all(key in found for key in ("fractions", "models"))
     if not fine:
         raise UserError(f"{path} holds no scores of dropped neurons; run stndt interpret again")
     return found

@@ -16,8 +16,8 @@ from stndt_jax.console import tables
 from stndt_jax.data.validation import write_group
 from stndt_jax.errors import UserError
 from stndt_jax.interpret import rankings
-from stndt_jax.interpret.summary import Interpretation
-from stndt_jax.runs import directory
+from stndt_jax.interpret.summary import AGREEMENT, Interpretation
+from stndt_jax.runs import directory, records
 from stndt_jax.types import NDArray
 
 ARRAYS, TABLE, SUMMARY = "attention.h5", "neurons.csv", "interpret.json"
@@ -44,9 +44,7 @@ def write(found: Interpretation, folder: Path) -> list[Path]:
     attributes = {name: x for name, x in values.items() if isinstance(x, (str, int, float))}
     write_group(folder / ARRAYS, None, arrays, attributes)
     files.write_text(folder / TABLE, table(found))
-    files.write_json(
-        folder / SUMMARY, {"labels": found.labels, "summary": found.summary, "format": 1}
-    )
+    records.write(folder / SUMMARY, {"labels": found.labels, "summary": found.summary})
     return [folder / name for name in (ARRAYS, TABLE, SUMMARY)]
 
 
@@ -57,7 +55,7 @@ def read(folder: Path) -> Interpretation:
         UserError: a file is missing or damaged.
     """
     again = "run stndt interpret again"
-    words = files.read_json(folder / SUMMARY, again)
+    words = records.read(folder / SUMMARY, again)
     names = {field.name for field in dataclasses.fields(Interpretation)}
     values: dict[str, Any] = dict.fromkeys(names)
     try:
@@ -113,22 +111,19 @@ def text(found: Interpretation) -> str:
         lines.append(str(s["spatial"]))
     if "agreement" in s:
         lines += [
-            f"the top tenth of held-in neurons receives {s['top share']:.0%} of their attention"
+            f"the top tenth of held-in neurons receives {s['top_share']:.0%} of their attention"
         ]
-    agreement = {name: _row(name, found) for name, found in s.get("agreement", {}).items()}
+    agreement = [_row(AGREEMENT.get(key, key), x) for key, x in s.get("agreement", {}).items()]
     if "gradients" in s:
-        name = "members, by gradients"
-        agreement[name] = _row(name, s["gradients"]["members"])
+        agreement.append(_row("members, by gradients", s["gradients"]["members"]))
     if agreement:
         heads = ["rankings agree across", "rankings", "Spearman", "top tenth shared", "by chance"]
-        lines += ["", tables.table(heads, list(agreement.values()))]
+        lines += ["", tables.table(heads, agreement)]
     rows = {
-        "attention and mean rate": s.get("importance and rate"),
-        "gradients and mean rate": s.get("gradients", {}).get("and rate"),
-        "attention and gradients": s.get("gradients", {}).get("and attention"),
-        "the same, controlling for rate": s.get("gradients", {}).get(
-            "and attention, rate taken out"
-        ),
+        "attention and mean rate": s.get("importance_and_rate"),
+        "gradients and mean rate": s.get("gradients", {}).get("and_rate"),
+        "attention and gradients": s.get("gradients", {}).get("and_attention"),
+        "the same, controlling for rate": s.get("gradients", {}).get("and_attention_given_rate"),
     }
     shown = [[name, tables.number(value, 3)] for name, value in rows.items() if value is not None]
     if shown:

@@ -31,6 +31,16 @@ NO_SPATIAL = (
     "attention; integrated gradients give one"
 )
 
+# Labels of what rankings are compared across, by their keys in the summary.
+AGREEMENT = {
+    "trials": "trials",
+    "trial_halves": "halves of the trials",
+    "member_layers": "layers of a member",
+    "members": "members",
+    "members_given_rate": "members, controlling for rate",
+    "conditions": "conditions",
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Interpretation:
@@ -259,10 +269,10 @@ def _attention_summary(found: Interpretation) -> dict[str, Any]:
     layers = [rankings.agreement(rows_LN[:, :n]) for rows_LN in found.importance_by_layer]
     agreement = {
         "trials": rankings.agreement(trials_RN)._asdict(),
-        "halves of the trials": rankings.agreement(np.stack(halves))._asdict(),
-        "layers of a member": _mean_of([one._asdict() for one in layers]),
+        "trial_halves": rankings.agreement(np.stack(halves))._asdict(),
+        "member_layers": _mean_of([one._asdict() for one in layers]),
         "members": rankings.agreement(members_KN)._asdict(),
-        "members, rate taken out": rankings.agreement(members_KN, given=rate_N)._asdict(),
+        "members_given_rate": rankings.agreement(members_KN, given=rate_N)._asdict(),
     }
     if found.importance_by_condition is not None:
         rows_CN = found.importance_by_condition[:, :n]
@@ -270,9 +280,9 @@ def _attention_summary(found: Interpretation) -> dict[str, Any]:
     top = rankings.top_count(n)
     return {
         "agreement": agreement,
-        "top share": float(np.sort(importance_N)[-top:].sum() / importance_N.sum()),
-        "most, times even": float(importance_N.max() * len(found.importance)),
-        "importance and rate": rankings.spearman(importance_N, rate_N),
+        "top_share": float(np.sort(importance_N)[-top:].sum() / importance_N.sum()),
+        "largest_over_even": float(importance_N.max() * len(found.importance)),
+        "importance_and_rate": rankings.spearman(importance_N, rate_N),
     }
 
 
@@ -283,16 +293,14 @@ def _gradient_summary(found: Interpretation, error: float | None) -> dict[str, A
     summary = {
         "error": error,
         "members": rankings.agreement(gradient_KN)._asdict(),
-        "members, rate taken out": rankings.agreement(gradient_KN, given=rate_N)._asdict(),
-        "and rate": rankings.spearman(gradient_N, rate_N),
+        "members_given_rate": rankings.agreement(gradient_KN, given=rate_N)._asdict(),
+        "and_rate": rankings.spearman(gradient_N, rate_N),
     }
     if found.importance is not None:
         attention_N = found.importance[:n]
         summary |= {
-            "and attention": rankings.spearman(gradient_N, attention_N),
-            "and attention, rate taken out": rankings.spearman(
-                gradient_N, attention_N, given=rate_N
-            ),
+            "and_attention": rankings.spearman(gradient_N, attention_N),
+            "and_attention_given_rate": rankings.spearman(gradient_N, attention_N, given=rate_N),
         }
     return summary
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from stndt_jax.plotting.style import BEST, OTHERS, SMOOTHED, TRUE, styled
+from stndt_jax.runs.score_names import axis_label
 
 
 @styled
@@ -29,8 +30,9 @@ def ensemble_curve(
     fig = Figure(figsize=(4.4, 2.7), layout="constrained")
     ax = fig.subplots()
     size, random = np.asarray(curve["size"]), curve["random"]
+    low, high = (np.asarray(random[f"percentile_{name}"]) for name in ("2_5", "97_5"))
     ax.fill_between(
-        size, random["2.5%"], random["97.5%"], color=OTHERS, alpha=0.35, linewidth=0,
+        size, low, high, color=OTHERS, alpha=0.35, linewidth=0,
         label="random sets, 95% range",
     )  # fmt: skip
     ax.plot(size, random["mean"], color=OTHERS, label="random sets, mean")
@@ -41,12 +43,12 @@ def ensemble_curve(
     ax.plot(*chosen, "o", color=BEST, markersize=5, label="chosen set", zorder=4)
     jitter = np.random.default_rng(0).uniform(0.35, 0.65, len(each))
     ax.plot(jitter, each, ".", color=OTHERS, markersize=2.5, zorder=1, label="single models")
-    lowest = min(random["2.5%"][0], min(curve["top"]))
-    highest = max([chosen[1], *curve["top"], *random["97.5%"]])
+    lowest = min(low[0], min(curve["top"]))
+    highest = max([chosen[1], *curve["top"], *high])
     margin = 0.08 * max(highest - lowest, 1e-4)
     ax.set_ylim(lowest - margin, highest + margin)
     ax.set_xlim(0, None)
     ax.set_xlabel("number of models")
-    ax.set_ylabel("validation co-bps (bits/spike)")
+    ax.set_ylabel(axis_label("validation_co_bps"))
     ax.legend(loc="lower right")
     return fig

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from stndt_jax.evaluation import score_names
 from stndt_jax.interpret import ablation
 from stndt_jax.plotting import style
 from stndt_jax.plotting.style import BEST, HELDIN, HELDOUT, OTHERS, SEQUENTIAL, TRUE, styled
+from stndt_jax.runs.score_names import axis_label, typeset
 from stndt_jax.types import Bool, Float, Int, NDArray
 
 RECEIVED = "attention received / uniform"
@@ -199,9 +199,8 @@ def dropping_curves(found: Mapping[str, Any], *, scores: Sequence[str] | None = 
         for label, look, rows in _curves(runs, score):
             _curve(above, fractions, rows, label, look)
             _curve(below, fractions, ablation.relative_change(rows.tolist()), label, look)
-        name = score_names.of(score)
-        above.set_ylabel(name.axis)
-        below.set_ylabel(f"change of {name.title}")
+        above.set_ylabel(axis_label(score))
+        below.set_ylabel(f"change of {typeset(score)}")
         below.set_ylim(max(-2.5, below.get_ylim()[0]), None)
         below.yaxis.set_major_formatter(PercentFormatter(1.0))
         for ax in (above, below):
@@ -210,8 +209,8 @@ def dropping_curves(found: Mapping[str, Any], *, scores: Sequence[str] | None = 
     fig.supxlabel("held-in neurons silenced", fontsize=8)
     fig.align_ylabels(axes)
     key = [
-        Line2D([], [], color=color, marker=ORDER_MARKERS[order], markersize=3.5, label=order)
-        for order, color in ORDER_COLORS.items()
+        Line2D([], [], color=color, marker=marker, markersize=3.5, label=ablation.ORDERS[order])
+        for (order, color), marker in zip(ORDER_COLORS.items(), ORDER_MARKERS.values(), strict=True)
         if order in orders
     ]
     if len(runs) > 1:
@@ -232,7 +231,7 @@ def _curves(
             rows = rows[np.isfinite(rows).all(axis=1)]
             look = {"color": ORDER_COLORS[order], "marker": ORDER_MARKERS[order], "linestyle": line}
             if len(rows):
-                yield f"{name}, {order}", look, rows
+                yield f"{name}, {ablation.ORDERS[order]}", look, rows
 
 
 def _curve(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stndt_jax.interpret.summary import Interpretation
+from stndt_jax.interpret.summary import AGREEMENT, Interpretation
 from stndt_jax.plotting import attention, importance
 from stndt_jax.plotting.figures import Drawing
 
@@ -74,16 +74,17 @@ def _importance(found: Interpretation) -> Drawing | None:
             found.rate_hz,
             heldin=found.heldin,
             correlations={
-                "attention and rate": found.summary.get("importance and rate", np.nan),
-                "gradients and rate": gradient.get("and rate", np.nan),
-                "attention and gradients": gradient.get("and attention", np.nan),
+                "attention and rate": found.summary.get("importance_and_rate", np.nan),
+                "gradients and rate": gradient.get("and_rate", np.nan),
+                "attention and gradients": gradient.get("and_attention", np.nan),
             },
         ),
     )
 
 
 def _agreement(found: Interpretation) -> Drawing | None:
-    rows = dict(found.summary.get("agreement", {}))
+    agreement = found.summary.get("agreement", {})
+    rows = {AGREEMENT.get(key, key): row for key, row in agreement.items()}
     if "gradients" in found.summary:
         rows["members, by gradients"] = found.summary["gradients"]["members"]
     # NaN is null in a file, so None when it is read.

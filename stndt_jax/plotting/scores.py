@@ -8,16 +8,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stndt_jax.evaluation import score_names
 from stndt_jax.plotting import style
 from stndt_jax.plotting.style import BEST, OTHERS, TRUE, styled
+from stndt_jax.runs.score_names import axis_label
 
 
 @styled
 def score_bars(
     scores: Mapping[str, Mapping[str, float]],
     *,
-    metrics: Sequence[str] = ("co-bps",),
+    metrics: Sequence[str] = ("co_bps",),
     highlight: str | None = None,
 ) -> Figure:
     """Scores of several methods as bars, a panel per score.
@@ -39,7 +39,7 @@ def score_bars(
         ax.bar_label(bars, texts, padding=3, fontsize=7)
         ax.axvline(0, color=TRUE, linewidth=0.7)
         ax.margins(x=0.22)
-        ax.set_xlabel(score_names.of(metric).axis)
+        ax.set_xlabel(axis_label(metric))
         ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)

@@ -14,6 +14,7 @@ from stndt_jax.errors import UserError
 from stndt_jax.plotting import style
 from stndt_jax.plotting.style import BEST, OTHERS, TRUE, styled
 from stndt_jax.runs.log import values_by_epoch
+from stndt_jax.runs.score_names import axis_label
 from stndt_jax.types import NDArray
 
 
@@ -56,7 +57,7 @@ def training_curves(
         axes[0, 0].legend()
     ax = axes[0, 1]
     _members(ax, *curves[score], best=best, label="validation", linestyle="-")
-    ax.set_ylabel("validation co-bps (bits/spike)")
+    ax.set_ylabel(axis_label("validation_co_bps"))
     for name, value in (references or {}).items():
         ax.axhline(value, color=TRUE, linewidth=0.8, linestyle=(0, (1, 2)))
         position = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "bottom"}

@@ -1,4 +1,4 @@
-"""What was run and on what: the parts of a report that tell of settings, sittings and data."""
+"""What was run and on what: the parts of a report that tell of settings, sessions and data."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def kind(config: Config) -> str:
 
 def shipped(run: Run) -> tuple[str, Config]:
     """The shipped configuration that a run began from, as its command tells, else the default."""
-    words = [word for sitting in run.record.get("sittings", []) for word in _command(sitting)]
+    words = [word for session in run.record.get("sessions", []) for word in _command(session)]
     _, settings = loading.split(words)
     names = [settings[0].removeprefix("--config=")] if settings[:1] and "=" in settings[0] else []
     names += [run.config.data.name] if "demo" in words[1:2] else []
@@ -86,21 +86,21 @@ def settings(run: Run) -> list[Child]:
     return parts
 
 
-def sittings(run: Run) -> list[Child]:
+def sessions(run: Run) -> list[Child]:
     """When, how long, with what versions and by what command."""
-    found = run.record.get("sittings", [])
+    found = run.record.get("sessions", [])
     if not found:
         return [tag("p", "This run does not say who worked on it, or when.")]
     parts: list[Child] = [tag("h3", "When and with what")]
     rows: list[list[Child | tables.Cell]] = []
-    for sitting in found:
+    for session in found:
         rows.append(
             [
-                moment(sitting.get("began")),
-                duration(sitting),
-                str(sitting.get("how") or "did not tell its end"),
-                ", ".join(map(str, _list(sitting.get("devices")))),
-                tag("code", " ".join(_command(sitting))),
+                moment(session.get("began")),
+                duration(session),
+                str(session.get("how") or "did not tell its end"),
+                ", ".join(map(str, _list(session.get("devices")))),
+                tag("code", " ".join(_command(session))),
             ]
         )
     heads = ("Began (UTC)", "Took", "Ended", "Devices", "Command")
@@ -160,9 +160,9 @@ def moment(text: object) -> str:
         return str(text)
 
 
-def duration(sitting: dict[str, Any]) -> str:
+def duration(session: dict[str, Any]) -> str:
     """How long a process worked, in words; a dash where it did not tell its end."""
-    seconds = _seconds(sitting)
+    seconds = _seconds(session)
     if seconds is None:
         return "–"
     minutes, rest = divmod(round(seconds), 60)
@@ -171,10 +171,10 @@ def duration(sitting: dict[str, Any]) -> str:
     return " ".join([*words, f"{rest} s"] if hours == 0 else words)
 
 
-def _seconds(sitting: dict[str, Any]) -> float | None:
+def _seconds(session: dict[str, Any]) -> float | None:
     try:
         began, ended = (
-            datetime.datetime.fromisoformat(str(sitting.get(key))) for key in ("began", "ended")
+            datetime.datetime.fromisoformat(str(session.get(key))) for key in ("began", "ended")
         )
         return (ended - began).total_seconds()
     except (ValueError, TypeError):
@@ -183,7 +183,7 @@ def _seconds(sitting: dict[str, Any]) -> float | None:
 
 def total(found: Sequence[dict[str, Any]]) -> str:
     """How long all processes worked together; empty where none told."""
-    seconds = sum(s for sitting in found if (s := _seconds(sitting)) is not None)
+    seconds = sum(s for session in found if (s := _seconds(session)) is not None)
     start = datetime.datetime(2000, 1, 1)
     end = start + datetime.timedelta(seconds=seconds)
     return duration({"began": start.isoformat(), "ended": end.isoformat()}) if seconds else ""
@@ -213,8 +213,8 @@ def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return found
 
 
-def _command(sitting: Any) -> list[str]:
-    words = sitting.get("command") if isinstance(sitting, dict) else None
+def _command(session: Any) -> list[str]:
+    words = session.get("command") if isinstance(session, dict) else None
     return [str(word) for word in _list(words)]
 
 

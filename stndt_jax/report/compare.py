@@ -16,6 +16,7 @@ from stndt_jax.errors import UserError
 from stndt_jax.report import about, charts, page, tables
 from stndt_jax.report.markup import Child, Html, document, tag
 from stndt_jax.run import Run, load_run
+from stndt_jax.runs.score_names import axis_label, label
 
 # Where files lie is everybody's own and no difference between runs.
 _PATHS = ("data.path", "data.targets")
@@ -76,7 +77,7 @@ def text(runs: Mapping[str, Run]) -> str:
     """Scores, differing settings and warnings as lines for a terminal."""
     found = scores(runs)
     columns = tables.shown_metrics(found)
-    heads = ["run", "members", *(tables.METRICS[name].title for name in columns)]
+    heads = ["run", "members", *(label(name) for name in columns)]
     rows = []
     for name, run in runs.items():
         own = found.get(name, {})
@@ -128,8 +129,8 @@ def _scores(runs: Mapping[str, Run]) -> list[Child]:
     if not found:
         return [tag("p", "None of these runs was scored; run stndt evaluate first.")]
     columns = tables.shown_metrics(found)
-    known = [name for name in found if _number(found[name].get("co-bps")) is not None]
-    best = max(known, key=lambda name: found[name]["co-bps"], default="")
+    known = [name for name in found if _number(found[name].get("co_bps")) is not None]
+    best = max(known, key=lambda name: found[name]["co_bps"], default="")
     caption = "Scores of the runs; the best co-bps stands out"
     return [
         tables.scores_table(found, ours=[best], caption=caption, first="Run"),
@@ -140,9 +141,9 @@ def _scores(runs: Mapping[str, Run]) -> list[Child]:
 def _training(runs: Mapping[str, Run]) -> list[Child]:
     """Mean over members that still train, a line a run."""
     plots = []
-    for key, label, y_label in (
+    for key, title, y_label in (
         ("valid_masked_loss", "Validation loss of the runs over epochs", "nats per target"),
-        ("valid_cobps", "Validation co-bps of the runs over epochs", "co-bps (bits/spike)"),
+        ("valid_cobps", "Validation co-bps of the runs over epochs", axis_label("co_bps")),
     ):
         curves = []
         for i, (name, run) in enumerate(runs.items()):
@@ -152,7 +153,7 @@ def _training(runs: Mapping[str, Run]) -> list[Child]:
                 curves.append(charts.Line(name, epochs, best, f"s{i % _LOOKS}"))
         if curves:
             plots.append(
-                charts.lines(curves, label=label, x_label="epoch", y_label=y_label, robust=True)
+                charts.lines(curves, label=title, x_label="epoch", y_label=y_label, robust=True)
             )
     if not plots:
         return []
@@ -183,8 +184,8 @@ def _settings(runs: Mapping[str, Run]) -> list[Child]:
 def _runs(runs: Mapping[str, Run]) -> list[Child]:
     rows: list[list[Child | tables.Cell]] = []
     for name, run in runs.items():
-        sittings = run.record.get("sittings", [])
-        last = sittings[-1] if sittings else {}
+        sessions = run.record.get("sessions", [])
+        last = sessions[-1] if sessions else {}
         sizes = run.record.get("sizes", {})
         rows.append(
             [
@@ -194,7 +195,7 @@ def _runs(runs: Mapping[str, Run]) -> list[Child]:
                 str(run.config.data.name or run.scores.get("data", "–")),
                 f"{sizes.get('train_trials', '–')} trials, {sizes.get('heldin', '–')} + "
                 f"{sizes.get('heldout', '–')} neurons",
-                about.total(sittings) or "–",
+                about.total(sessions) or "–",
                 str(last.get("how") or "–"),
                 tag("code", str(run.path)),
             ]

@@ -16,11 +16,12 @@ from stndt_jax.evaluation import baselines, evaluate, method_scores, scoring
 from stndt_jax.report import about, charts, explorer, pictures, published, tables
 from stndt_jax.report.markup import Child, Html, document, tag
 from stndt_jax.run import Run, load_run
+from stndt_jax.runs.score_names import INTERVAL, axis_label, typeset
 from stndt_jax.types import NDArray
 
 TRUTH, PSTH = "true rates", "psth (knows the condition)"
 # Scores of the cards at the top, as many as there are.
-_CARDS = ("co-bps", "fp-bps", "vel R2", "tp corr", "psth R2")
+_CARDS = ("co_bps", "fp_bps", "vel_r2", "tp_corr", "psth_r2")
 Say = Callable[[str], object]
 
 
@@ -71,7 +72,7 @@ def build(run: Run, shown: pictures.Pictures) -> Html:
         ("training", "Training", _training(run, methods)),
         ("figures", "Figures", pictures.of_rates(shown)),
         ("attention", "What it attends to", pictures.of_attention(run, shown)),
-        ("run", "What was run", [*about.settings(run), *about.sittings(run)]),
+        ("run", "What was run", [*about.settings(run), *about.sessions(run)]),
         ("data", "Data", about.data(run)),
     ]
     there = [(key, title, parts) for key, title, parts in sections if parts]
@@ -107,7 +108,7 @@ def _lead(run: Run) -> str:
     members = run.scores.get("members", [])
     number = len(members) if isinstance(members, list) and members else config.population
     what = f"{number} {about.kind(config)} models" if number > 1 else f"One {about.kind(config)}"
-    found = run.record.get("sittings", [])
+    found = run.record.get("sessions", [])
     words = [
         f"{what} trained on {data.name}: {len(data.train)} trials of {data.neurons} neurons, "
         f"{data.heldout} of them held out."
@@ -152,7 +153,7 @@ def _cards(methods: Mapping[str, method_scores.Scores]) -> Html | None:
         cards.append(
             tag(
                 "li",
-                tag("h2", tables.METRICS[name].title),
+                tag("h2", typeset(name)),
                 tag(
                     "p",
                     tables.decimal(value),
@@ -194,7 +195,7 @@ def _scores(run: Run, methods: Mapping[str, method_scores.Scores]) -> list[Child
                 class_="warn",
             )
         ]
-    has_intervals = any(key.endswith(tables.INTERVAL) for key in methods[ours[0]])
+    has_intervals = any(key.endswith(INTERVAL) for key in methods[ours[0]])
     intro = (
         f"Scores on {len(run.data.eval)} evaluated trials. Dots stand on their column's scale, "
         "from 0, or the lowest, to the highest score."
@@ -285,7 +286,7 @@ def training_charts(run: Run, methods: Mapping[str, method_scores.Scores]) -> li
     plots = []
     for keys, label, y_label in (
         (("train_masked_loss", "valid_masked_loss"), "Masked loss over epochs", "nats per target"),
-        (("valid_cobps",), "Validation co-bps over epochs", "co-bps (bits/spike)"),
+        (("valid_cobps",), "Validation co-bps over epochs", axis_label("co_bps")),
     ):
         curves = []
         for key in keys:
@@ -298,9 +299,9 @@ def training_charts(run: Run, methods: Mapping[str, method_scores.Scores]) -> li
         if not any(np.isfinite(line.y).any() for line in curves):
             continue
         references = [
-            charts.Reference(name, float(methods[name]["co-bps"]))
+            charts.Reference(name, float(methods[name]["co_bps"]))
             for name in ("smoothing", TRUTH)
-            if y_label.startswith("co") and name in methods and "co-bps" in methods[name]
+            if y_label.startswith("co") and name in methods and "co_bps" in methods[name]
         ]
         plots.append(
             charts.lines(
@@ -327,7 +328,7 @@ def curve(run: Run, key: str) -> tuple[NDArray, NDArray]:
 
 def best_member(run: Run) -> int:
     """The member that the scores, or else the log, call best."""
-    told = run.scores.get("best member", {})
+    told = run.scores.get("best_member", {})
     if isinstance(told, dict) and isinstance(told.get("member"), int):
         return int(told["member"])
     _, values_EK = curve(run, "valid_cobps")
@@ -346,7 +347,7 @@ def _members(run: Run) -> Html | None:
     varying = {name: values for name, values in run.config.members.items() if values}
     if run.is_ensemble:
         varying = {}  # its members are of several runs, with configurations of their own
-    known = ("validation co-bps", "co-bps", "fp-bps", "weight")
+    known = ("validation_co_bps", "co_bps", "fp_bps", "weight")
     columns = [name for name in known if any(name in row for row in rows)]
     best = best_member(run)
 
@@ -363,7 +364,7 @@ def _members(run: Run) -> Html | None:
         name = f"member {k}" + (f", {row['part']}" if "part" in row else "")
         body.append([name, *cells, *([number(at, 0)] if epochs else []), *varied])
     ours = [r for r, row in enumerate(rows) if row.get("member") == best]
-    heads = ["Member", *columns, *(["best epoch"] if epochs else []), *varying]
+    heads = ["Member", *map(typeset, columns), *(["best epoch"] if epochs else []), *varying]
     return tables.table(heads, body, caption="Members of the population", ours=ours)
 
 

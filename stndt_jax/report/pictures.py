@@ -125,10 +125,10 @@ def _sentences(found: Interpretation, dropped: Mapping[str, Any] | None) -> list
     words: list[str] = []
     if "spatial" in told:
         words.append(f"{str(told['spatial']).capitalize()}.")
-    if "top share" in told:
+    if "top_share" in told:
         even = rankings.top_count(found.heldin) / found.heldin
         words.append(
-            f"The top tenth of held-in neurons receives {told['top share']:.0%} of their attention "
+            f"The top tenth of held-in neurons receives {told['top_share']:.0%} of their attention "
             f"(an even share would be {even:.0%})."
         )
     members = told.get("agreement", {}).get("members", {})
@@ -136,9 +136,9 @@ def _sentences(found: Interpretation, dropped: Mapping[str, Any] | None) -> list
         words.append(
             f"Members agree on the ranking with a correlation of {_two(members['spearman'])}."
         )
-    if _is_number(told.get("importance and rate")):
+    if _is_number(told.get("importance_and_rate")):
         words.append(
-            f"Importance and mean rate correlate by {_two(told['importance and rate'])}: near 1 it "
+            f"Importance and mean rate correlate by {_two(told['importance_and_rate'])}: near 1 it "
             "would say little more than how much a neuron fires."
         )
     for name in dropped["models"] if dropped is not None else ():

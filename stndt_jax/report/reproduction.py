@@ -8,6 +8,7 @@ from typing import Any
 
 from stndt_jax import files
 from stndt_jax.evaluation import leaderboard
+from stndt_jax.runs.score_names import label
 from stndt_jax.types import Dims
 
 Done = dict[str, dict[str, Any]]
@@ -43,8 +44,8 @@ def text(
         "",
         f"{trials} trials were searched; the mean rate of the best {chosen['size']} of "
         f"{chosen['candidates']} models is the ensemble, its size chosen on the validation trials.",
-        f"Trained on {prepared['train trials']} trials, validated on "
-        f"{prepared['validation trials']}; {prepared['bins'][0]} + {prepared['bins'][1]} bins, "
+        f"Trained on {prepared['train_trials']} trials, validated on "
+        f"{prepared['validation_trials']}; {prepared['bins'][0]} + {prepared['bins'][1]} bins, "
         f"{prepared['neurons'][0]} + {prepared['neurons'][1]} neurons.",
         "",
         *_table(name, done["score"]),
@@ -60,12 +61,12 @@ def text(
 def _table(name: str, scores: dict[str, Any]) -> list[str]:
     columns = leaderboard.columns(name)
     rows = [
-        ("**here, best member**", "validation", scores["best member"]),
+        ("**here, best member**", "validation", scores["best_member"]),
         ("**here, ensemble**", "validation", scores["ensemble"]),
         *((row.method, "test, published", row.scores) for row in leaderboard.rows(name)),
     ]
     lines = [
-        f"| | split | {' | '.join(columns)} |",
+        f"| | split | {' | '.join(map(label, columns))} |",
         f"|---|---|{'---|' * len(columns)}",
     ]
     for method, split, found in rows:
@@ -106,7 +107,7 @@ def comparable(
             f"{trials} trials of `{' '.join(s.removeprefix('--') for s in settings)}`: the way is "
             f"the same, the effort is not."
         )
-    if prepared["test phase"]:
+    if prepared["test_phase"]:
         own.append(
             f"The submission file of the test split, {done['submit']['file']}, is of the same "
             f"settings, trained again on training and validation trials for as many epochs as gave "

@@ -8,55 +8,14 @@ from typing import Any, NamedTuple
 
 from stndt_jax.report.charts import strip
 from stndt_jax.report.markup import Child, Html, join, tag
+from stndt_jax.runs.score_names import INTERVAL, SCORES, typeset
 
-INTERVAL = " interval"  # ends the name of a score's interval
 MINUS = "\N{MINUS SIGN}"
 
 Scores = Mapping[str, Any]
 
-
-class Metric(NamedTuple):
-    """A score: how it is shown and what it means."""
-
-    title: str
-    meaning: str
-
-
-METRICS = {
-    "co-bps": Metric(
-        "co-bps",
-        "How well the spikes of held-out neurons, which the model never sees, are predicted: bits "
-        "per spike above what each neuron's mean rate gives. 0 is the mean rate; higher is better.",
-    ),
-    "fp-bps": Metric(
-        "fp-bps",
-        "The same for the bins after those the model sees: forward prediction, bits per spike.",
-    ),
-    "vel R2": Metric(
-        "vel R²",
-        "Share of the variance of hand velocity that a linear decoder explains from the rates; at "
-        "most 1.",
-    ),
-    "tp corr": Metric(
-        "tp corr",
-        "Correlation between the speed of the population's state and the interval that the animal "
-        "produced; the closer to −1, the better.",
-    ),
-    "psth R2": Metric(
-        "PSTH R²",
-        "Share of the variance of recorded condition averages (PSTHs) that averages of the rates "
-        "explain; at most 1.",
-    ),
-    "rate R2": Metric(
-        "rate R²",
-        "Share of the variance of the true rates that the rates explain, mean over neurons; known "
-        "for simulated spikes only.",
-    ),
-    "co-bps / oracle": Metric(
-        "of oracle",
-        "co-bps as a share of that of the true rates, which no method can beat on average.",
-    ),
-}
+# Scores of a table, in the order of its columns.
+COLUMNS = ("co_bps", "fp_bps", "vel_r2", "tp_corr", "psth_r2", "rate_r2", "co_bps_of_oracle")
 
 
 class Cell(NamedTuple):
@@ -131,9 +90,9 @@ def table(
 
 
 def shown_metrics(methods: Mapping[str, Scores]) -> list[str]:
-    """The scores that any method has, in the order of `METRICS`."""
+    """The scores that any method has, in the order of `COLUMNS`."""
     found = methods.values()
-    return [name for name in METRICS if any(_value(s, name) is not None for s in found)]
+    return [name for name in COLUMNS if any(_value(s, name) is not None for s in found)]
 
 
 def scores_table(
@@ -147,13 +106,13 @@ def scores_table(
         for method, scores in methods.items()
     ]
     at = [r for r, method in enumerate(methods) if method in ours]
-    heads = [first, *(METRICS[name].title for name in columns)]
+    heads = [first, *(typeset(name) for name in columns)]
     return table(heads, rows, caption=caption, ours=at)
 
 
 def meanings(names: Sequence[str]) -> Html:
     """What the scores mean, as a list."""
-    items = [(tag("dt", METRICS[name].title), tag("dd", METRICS[name].meaning)) for name in names]
+    items = [(tag("dt", typeset(name)), tag("dd", SCORES[name].meaning)) for name in names]
     return tag("dl", items, class_="meanings")
 
 

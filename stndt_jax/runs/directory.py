@@ -1,10 +1,11 @@
 """The files of a run directory other than its checkpoints.
 
-``config.json``   the configuration, as ``config.to_mapping`` gives it
-``run.json``      data fingerprint and sizes, and of every process that worked on the run:
-                  versions, commit, devices, command line, times, how it ended
-``metrics.jsonl`` one row a validation
-``log.txt``       what was printed
+``config.json``    the configuration, as ``config.schema.to_mapping`` returns it
+``run.json``       a copy of the configuration, fingerprint and sizes of the recording, and the
+                   sessions: for each process that trained the run, versions, commit, devices,
+                   command line, times and how it ended
+``metrics.jsonl``  one row per validation
+``log.txt``        what was printed
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from stndt_jax.config import schema
 from stndt_jax.config.schema import Config, from_mapping, to_mapping, with_later
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
+from stndt_jax.runs import records
 
 # Sizes of a trial, in run.json under sizes.
 _SIZES = ("bins_observed", "bins_forward", "heldin", "heldout")
@@ -33,10 +35,10 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "h5p
 
 
 def make(path: Path) -> None:
-    """Makes the directory.
+    """Creates a directory unless it exists.
 
     Raises:
-      UserError: it cannot be made or written.
+      UserError: it cannot be created, or no file can be written to it.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -49,16 +51,13 @@ def make(path: Path) -> None:
         ) from error
 
 
-_RESTORE = "restore it from a backup, or train with --fresh, which sets the run aside"
-
-
 def read_config(path: Path) -> Config:
-    """The configuration of the run in a directory.
+    """The configuration of a run.
 
     Raises:
-      UserError: its file is missing or damaged.
+      UserError: ``config.json`` is missing or damaged.
     """
-    copy = f"restore it, {path / 'run.json'} has a copy under config"
+    copy = f"restore it; {path / 'run.json'} has a copy under config"
     values = files.read_json(path / "config.json", copy)
     if not isinstance(values, dict):
         raise UserError(f"{path / 'config.json'} holds no configuration; {copy}")
@@ -87,7 +86,7 @@ def differences(old: Config, new: Config) -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages that numbers depend on."""
+    """Versions of Python and of the packages that results depend on."""
     found = {"python": platform.python_version()}
     for name in ("stndt_jax", *_PACKAGES):
         try:
@@ -98,24 +97,33 @@ def versions() -> dict[str, str]:
 
 
 def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = False) -> None:
-    """Begins a run in a directory, or checks that it is the same run that goes on.
+    """Creates the files of a new run, or adds a session to an existing one.
+
+    The caller holds the lock of the directory.
+
+    Args:
+      path: the run directory, which exists.
+      config: what is to be trained.
+      data: the recording to train on.
+      extend: whether an existing run may be trained for more epochs than before.
 
     Raises:
-      UserError: the directory holds another configuration, was trained on other data, or lacks
-        the files that would tell.
+      UserError: the run in the directory has another configuration or was trained on another
+        recording, or its files are missing or damaged.
     """
+    files.remove_temporary(path, older_than_s=3600)
     fingerprint = data.fingerprint()
     if not (path / "config.json").exists():
-        # A run that has run.json alone was killed, or met a full disk, before it had begun.
+        # Only run.json: an earlier process was killed, or the disk was full, before training.
         if any((path / "checkpoints").glob("[0-9]*")) or (path / "metrics.jsonl").exists():
             raise UserError(
-                f"{path} holds a run without its config.json; restore that file (run.json has a "
-                f"copy under config), or give --fresh to set the run aside and begin anew"
+                f"{path} holds a run without config.json; restore that file (run.json has a copy "
+                f"under config), or give --fresh to set the run aside and start a new one"
             )
         trials = {"train_trials": len(data.train), "eval_trials": len(data.eval)}
         sizes = trials | {name: getattr(data, name) for name in _SIZES}
         new = {"config": to_mapping(config), "data_fingerprint": fingerprint, "sizes": sizes}
-        files.write_json(path / "run.json", new | {"sittings": [sitting()]})
+        records.write(path / "run.json", new | {"sessions": [session()]})
         files.write_json(path / "config.json", to_mapping(config))
         return
     old, run = read_config(path), read_run(path)
@@ -127,66 +135,71 @@ def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = Fals
         hint = ", give --extend to train longer," if longer and changed == longer else ""
         raise UserError(
             f"{path} holds a run with another configuration ({'; '.join(changed)}); repeat the old "
-            f"settings to go on with it{hint} or choose another --workdir"
+            f"settings to continue it{hint} or choose another --workdir"
         )
     if run["data_fingerprint"] != fingerprint:
         raise UserError(
-            f"{path} was trained on other data than {config.data.path} holds now (fingerprints "
+            f"{path} was trained on another recording than {config.data.path} (fingerprints "
             f"{run['data_fingerprint'][:12]} and {fingerprint[:12]}); give the same recording or "
             f"choose another --workdir"
         )
-    run["sittings"] = [*run["sittings"], sitting()]
-    files.write_json(path / "run.json", run)
+    run["sessions"] = [*run["sessions"], session()]
+    records.write(path / "run.json", run)
     if longer:
         files.write_json(path / "config.json", to_mapping(config))
 
 
 def note_end(path: Path, ending: str) -> None:
-    """Writes into ``run.json`` when and how this sitting ended, if that can be written."""
-    # What ended it may be a full disk, and is what the user must hear of.
+    """Writes into ``run.json`` when and how the last session ended, if it can be written."""
+    # If the disk is full, that is what ended the session, and its own error is the one to report.
     with contextlib.suppress(UserError):
         run = read_run(path)
-        run["sittings"][-1] |= {"ended": _now(), "how": ending}
-        files.write_json(path / "run.json", run)
+        run["sessions"][-1] |= {"ended": _now(), "how": ending}
+        records.write(path / "run.json", run)
 
 
 def set_aside(path: Path) -> Path | None:
-    """Moves a run directory to a free name beside it; what was there is never deleted."""
+    """Renames a run directory to a free name beside it; nothing is ever deleted.
+
+    Returns:
+      The new name, or None if the directory does not exist or is empty.
+
+    Raises:
+      UserError: it cannot be renamed.
+    """
     if not path.is_dir() or not any(path.iterdir()):
         return None
     free = next(i for i in range(1, 10**6) if not Path(f"{path}.old{i}").exists())
     try:
         return path.rename(f"{path}.old{free}")
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be moved aside ({error.strerror}); do so by hand"
-        ) from error
+        raise UserError(f"{path} cannot be renamed ({error.strerror}); move it by hand") from error
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """The ``run.json`` of a run directory.
+    """The ``run.json`` of a run directory, in the newest format.
 
     Raises:
       UserError: it is missing or damaged.
     """
-    run = files.read_json(path / "run.json")
+    run = records.read(path / "run.json")
     fine = (
-        isinstance(run, dict)
-        and isinstance(run.get("data_fingerprint"), str)
+        isinstance(run.get("data_fingerprint"), str)
         and isinstance(run.get("sizes"), dict)
         and all(isinstance(run["sizes"].get(name), int) for name in _SIZES)
-        and isinstance(run.setdefault("sittings", []), list)
-        and all(isinstance(sitting, dict) for sitting in run["sittings"])
+        and isinstance(run.setdefault("sessions", []), list)
+        and all(isinstance(session, dict) for session in run["sessions"])
     )
     if not fine:
         raise UserError(
-            f"{path / 'run.json'} does not say what the run was trained on, or by whom; {_RESTORE}"
+            f"{path / 'run.json'} is damaged: data_fingerprint, sizes or sessions are missing or "
+            f"invalid; {files.RESTORE}"
         )
     return run
 
 
-def sitting() -> dict[str, Any]:
-    """One process's part of a run, as it begins."""
+def session() -> dict[str, Any]:
+    """The record of a session that begins now, for ``run.json``."""
     return {
         "began": _now(),
         "command": sys.argv,
@@ -203,7 +216,7 @@ def _now() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the source tree, where the package runs from one."""
+    """The commit of the source tree; None if the package was installed without one."""
     folder = Path(__file__).resolve().parents[1]
     if not (folder / ".git").exists():
         return None

@@ -16,13 +16,14 @@ from typing import Any
 from stndt_jax import files
 from stndt_jax.console import tables
 from stndt_jax.errors import UserError
-from stndt_jax.runs import directory, log, places
+from stndt_jax.runs import directory, ensemble_directory, log, records
+from stndt_jax.runs.score_names import label
 
 COLUMNS = (
-    *("path", "kind", "config", "data", "epochs", "planned", "members", "validation co-bps"),
-    *("co-bps", "vel R2", "tp corr", "psth R2", "fp-bps", "how", "date"),
+    *("path", "kind", "config", "data", "epochs", "planned", "members", "validation_co_bps"),
+    *("co_bps", "vel_r2", "tp_corr", "psth_r2", "fp_bps", "how", "date"),
 )
-_SCORES = ("co-bps", "vel R2", "tp corr", "psth R2", "fp-bps")
+_SCORES = ("co_bps", "vel_r2", "tp_corr", "psth_r2", "fp_bps")
 Row = dict[str, Any]
 
 
@@ -37,11 +38,11 @@ def table(folder: Path) -> list[Row]:
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; name one with runs of stndt train in it")
     rows = []
-    for path in places.find(folder):
+    for path in ensemble_directory.find(folder):
         row: Row = dict.fromkeys(COLUMNS)
         row["path"] = str(path.relative_to(folder)) if path != folder else path.name
-        row["kind"] = "ensemble" if places.is_ensemble(path) else "run"
-        read = _ensemble if places.is_ensemble(path) else _run
+        row["kind"] = "ensemble" if ensemble_directory.is_ensemble(path) else "run"
+        read = _ensemble if ensemble_directory.is_ensemble(path) else _run
         problems = []
         for part in (*read, _scores):
             try:
@@ -67,13 +68,13 @@ def _settings(path: Path) -> Row:
 
 def _history(path: Path) -> Row:
     """When it was last worked on, how that ended, and under what name it was configured."""
-    sittings = directory.read_run(path)["sittings"]
-    if not sittings:
+    sessions = directory.read_run(path)["sessions"]
+    if not sessions:
         return {}
-    last = sittings[-1]
+    last = sessions[-1]
     how = last.get("how") or ("at work" if _at_work(path) else "killed")
     date = last.get("ended") or last.get("began")
-    names = [_configured(sitting.get("command")) for sitting in sittings]
+    names = [_configured(session.get("command")) for session in sessions]
     config = next((name for name in names if name), None)
     return {"how": str(how), "date": None if date is None else str(date), "config": config}
 
@@ -100,17 +101,17 @@ def _progress(path: Path) -> Row:
     best = [value for row in rows for value in _numbers(row.get("best_cobps"))]
     return {
         "epochs": rows[-1]["epoch"] if rows else 0,
-        "validation co-bps": max(best, default=None),
+        "validation_co_bps": max(best, default=None),
     }
 
 
 def _members(path: Path) -> Row:
-    found = places.read_ensemble(path)
-    config = places.read_config(path)
+    found = ensemble_directory.read(path)
+    config = ensemble_directory.read_config(path)
     return {
         "data": found.get("data"),
         "members": len(found["members"]),
-        "validation co-bps": next(_numbers([found.get("validation co-bps")]), None),
+        "validation_co_bps": next(_numbers([found.get("validation_co_bps")]), None),
         "config": found.get("select"),
         "planned": config.train.epochs,
         "how": "chosen",
@@ -121,7 +122,7 @@ def _scores(path: Path) -> Row:
     """The scores of the mean rate, if it has been evaluated."""
     if not (path / "scores.json").exists():
         return {}
-    found = files.read_json(path / "scores.json", "evaluate it again").get("ensemble", {})
+    found = records.read(path / "scores.json", "evaluate it again").get("ensemble", {})
     return {name: next(_numbers([found.get(name)]), None) for name in _SCORES}
 
 
@@ -142,6 +143,7 @@ def ordered(rows: Sequence[Row], key: str) -> list[Row]:
     Raises:
       UserError: there is no such column.
     """
+    key = next((name for name in COLUMNS if key in (name, label(name))), key)
     if key not in COLUMNS:
         raise UserError(f"--sort={key} is no column; choose one of {', '.join(COLUMNS)}")
     known = [row for row in rows if row[key] is not None]
@@ -154,7 +156,9 @@ def text(rows: Sequence[Row]) -> str:
     """Rows as lines; columns of which nothing is known are left out."""
     names = [name for name in COLUMNS if any(row[name] is not None for row in rows)]
     cells = [[_cell(name, row[name]) for name in names] for row in rows]
-    return tables.table(names, cells, left=("kind", "config", "data", "date"), wrap=("how",))
+    return tables.table(
+        list(map(label, names)), cells, left=("kind", "config", "data", "date"), wrap=("how",)
+    )
 
 
 def _cell(name: str, value: Any) -> str:

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from stndt_jax import files
+from stndt_jax.errors import UserError
+from stndt_jax.runs import records
 from stndt_jax.search.study import Study, Trial
 from stndt_jax.types import Bool, Float, NDArray
 
@@ -86,7 +88,7 @@ class Pruner:
         if str(epoch) not in self._decided:
             new = keep_K & ~self._good(epoch, best_K, keep_K)
             self._decided[str(epoch)] = [int(k) for k in np.flatnonzero(new)]
-            files.write_json(self._path, self._decided)
+            records.write(self._path, {"pruned": self._decided})
         keep_K[self._decided[str(epoch)]] = False
         return keep_K
 
@@ -114,7 +116,12 @@ def _at(trials: Sequence[Trial], epoch: int) -> list[float]:
 def decided(run: Path) -> dict[str, list[int]]:
     """The decisions of a run directory: epoch -> the members pruned after it."""
     path = run / DECISIONS
-    return files.read_json(path) if path.exists() else {}
+    if not path.exists():
+        return {}
+    found = records.read(path, under="pruned").get("pruned")
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is damaged: it holds no decisions; {files.RESTORE}")
+    return found
 
 
 def pruned(decisions: dict[str, list[int]]) -> set[int]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from stndt_jax import files
 from stndt_jax.console import tables
+from stndt_jax.runs import records
 from stndt_jax.runs.lock import turn
 from stndt_jax.search import study
 from stndt_jax.search.study import Study, Trial
@@ -42,7 +43,7 @@ def _write(folder: Path, opened: Study) -> dict[str, Any]:
         "importance": opened.importances(),
         "trials": [_row(t) for t in trials],
     }
-    files.write_json(folder / RESULTS, found)
+    records.write(folder / RESULTS, found)
     files.write_text(folder / TABLE, _csv(trials))
     _draw(folder, trials, found["importance"])
     return found

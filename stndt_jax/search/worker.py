@@ -24,13 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stndt_jax import files
 from stndt_jax.config import recording
 from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import Diverged, UserError
-from stndt_jax.runs import directory, log
+from stndt_jax.runs import directory, log, records
 from stndt_jax.runs.lock import Lock, turn, wait_until_free
 from stndt_jax.search import pruning
 from stndt_jax.search import space as spaces
@@ -208,7 +207,7 @@ class Search:
             "trials": [{"number": t.number, "params": t.params} for t in trials],
             "config": configs.to_mapping(population),
         }
-        files.write_json(claim.folder / _FILE, about)
+        records.write(claim.folder / _FILE, about)
 
     def tell(self, claim: Claim) -> list[Trial]:
         """Ends the trials of a trained population with their scores.
@@ -272,7 +271,7 @@ def read_population(run: Path) -> tuple[list[int], Config]:
     Raises:
       UserError: ``population.json`` is damaged.
     """
-    found = files.read_json(run / _FILE, "restore it from a backup")
+    found = records.read(run / _FILE, "restore it from a backup")
     try:
         numbers = [int(trial["number"]) for trial in found["trials"]]
         return numbers, configs.from_mapping(configs.with_later(found["config"]))

@@ -26,12 +26,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stndt_jax import files
 from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
 from stndt_jax.errors import UserError
 from stndt_jax.parallel import multihost
-from stndt_jax.runs import directory
+from stndt_jax.runs import directory, records
 from stndt_jax.training import best_weights, population, restore, step
 from stndt_jax.types import Dims, Params
 
@@ -143,7 +142,7 @@ def initialisation(
         return None
     record: dict[str, Any] = {"init": init, "neurons": neurons, "frozen": list(parts)}
     if begun:
-        before = files.read_json(path / _FILE) if (path / _FILE).exists() else {}
+        before = records.read(path / _FILE) if (path / _FILE).exists() else {}
         if init and record != before:
             raise UserError(
                 f"{path} was initialised otherwise ({before or 'newly'}); choose "
@@ -171,7 +170,7 @@ def initialisation(
         )
     if multihost.first():
         directory.make(path)
-        files.write_json(path / _FILE, record)
+        records.write(path / _FILE, record)
     anew = sorted({name.partition(".")[0] for name in set(names(one)) - set(kept)})
     sentence = (
         f"training from {len(kept)} of {len(names(one))} parameters of {found.path}; newly "

@@ -13,7 +13,7 @@ from stndt_jax.config import recording
 from stndt_jax.config.schema import Config, Hyper
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
-from stndt_jax.runs import directory, places
+from stndt_jax.runs import directory, ensemble_directory
 from stndt_jax.runs.checkpoint import Checkpoints
 from stndt_jax.training import batches, population, setup, step
 from stndt_jax.types import Dims, Params
@@ -160,21 +160,21 @@ def models(path: Path, data_path: str = "", targets: str = "") -> list[TrainedMo
     Raises:
       UserError: as :func:`load`, or no member was ever validated.
     """
-    if not places.is_ensemble(path):
+    if not ensemble_directory.is_ensemble(path):
         trained = load(path, data_path, targets)
         if not trained.usable:
             raise UserError(f"no member of {path} has been validated yet; train it further")
         return [TrainedModel(trained, k, 1 / len(trained.usable)) for k in trained.usable]
     parts: dict[Path, TrainedRun] = {}
     found = []
-    for part, member, weight in places.ensemble_members(path):
+    for part, member, weight in ensemble_directory.members(path):
         if part not in parts:
             data = next((t.data for t in parts.values()), None)
             parts[part] = load(part, data_path, targets, data)
         if member not in parts[part].usable:
             raise UserError(
-                f"{part} holds no member {member}, which {path / places.FILE} names; choose the "
-                f"ensemble again with stndt ensemble"
+                f"{part} holds no member {member}, which {path / ensemble_directory.FILE} names; "
+                f"choose the ensemble again with stndt ensemble"
             )
         found.append(TrainedModel(parts[part], member, weight))
     return found

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stndt_jax import files
 from stndt_jax.config import loading, recording
 from stndt_jax.console import tables
 from stndt_jax.data import hdf5, synthetic
@@ -14,7 +13,8 @@ from stndt_jax.evaluation import baselines, evaluate, scoring
 from stndt_jax.plotting import figures, run_figures
 from stndt_jax.plotting.rate_figures import of_rates
 from stndt_jax.plotting.scores import score_bars
-from stndt_jax.runs import directory
+from stndt_jax.runs import directory, records
+from stndt_jax.runs.score_names import label
 from stndt_jax.training import loop, restore
 
 
@@ -51,14 +51,14 @@ def demo(out: Path, *, seed: int = 0, settings: Sequence[str] = ()) -> dict[str,
     targets = hdf5.targets_of(data)
     scores = {
         "smoothing": scoring.score(smoothed, targets, kind="velocity"),
-        "best member": found.scores["best member"],
+        "best member": found.scores["best_member"],
         f"ensemble of {config.population}": found.scores["ensemble"],
         "true rates": scoring.score(baselines.truth(data), targets, kind="velocity"),
     }
-    files.write_json(out / "scores.json", scores)
+    records.write(out / "scores.json", {"methods": scores})
     drawn = _draw(out / "figures", scores, run)
     print("\n" + _table(scores))
-    reached = found.scores["ensemble"]["co-bps / oracle"]
+    reached = found.scores["ensemble"]["co_bps_of_oracle"]
     print(
         f"\nThe ensemble reaches {reached:.0%} of the co-bps of the true rates, the best possible."
     )
@@ -70,10 +70,10 @@ def _draw(folder: Path, scores: Mapping[str, Mapping[str, Any]], run: Path) -> l
     """Figures of the rates and the training, and the scores of all methods."""
     bars = score_bars(
         scores,
-        metrics=("co-bps", "fp-bps", "vel R2", "psth R2"),
+        metrics=("co_bps", "fp_bps", "vel_r2", "psth_r2"),
         highlight=next(name for name in scores if name.startswith("ensemble")),
     )
-    others = {name: scores[name]["co-bps"] for name in ("smoothing", "true rates")}
+    others = {name: scores[name]["co_bps"] for name in ("smoothing", "true rates")}
     drawings = (
         *of_rates(restore.models(run)),
         *run_figures.of_training(run, others),
@@ -84,9 +84,9 @@ def _draw(folder: Path, scores: Mapping[str, Mapping[str, Any]], run: Path) -> l
 
 def _table(scores: Mapping[str, Mapping[str, Any]]) -> str:
     """Methods down, scores across."""
-    columns = ("co-bps", "fp-bps", "vel R2", "psth R2", "rate R2")
+    columns = ("co_bps", "fp_bps", "vel_r2", "psth_r2", "rate_r2")
     rows = [
         [method, *(tables.number(found.get(name), 3) for name in columns)]
         for method, found in scores.items()
     ]
-    return tables.table(["method", *columns], rows)
+    return tables.table(["method", *map(label, columns)], rows)

@@ -19,13 +19,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stndt_jax import files
 from stndt_jax.data import hdf5, nlb
 from stndt_jax.ensembles import build, retrain
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import evaluate
 from stndt_jax.report import reproduction
-from stndt_jax.runs import directory, places
+from stndt_jax.runs import directory, ensemble_directory, records
 from stndt_jax.search import plan as search_plan
 from stndt_jax.search import results, worker
 
@@ -156,8 +155,8 @@ def run(task: Task) -> Path:
             task.say(f"{name}: done")
         else:
             task.say(f"{name}: begins")
-            files.write_json(marker, stage(task))
-        done[name] = files.read_json(marker, f"remove {marker}, and the stage is done again")
+            records.write(marker, stage(task))
+        done[name] = records.read(marker, f"remove {marker}, and the stage is done again")
     report = task.folder / "report.md"
     reproduction.write(
         report,
@@ -176,14 +175,14 @@ def run(task: Task) -> Path:
 def _same_task(task: Task) -> None:
     path = task.folder / "task.json"
     mine = {
-        "data set": task.name,
+        "data_set": task.name,
         "budget": task.budget,
         "trials": task.trials,
         "settings": list(task.settings),
     }
     if not path.exists():
-        files.write_json(path, mine)
-    old = files.read_json(path, "restore it, or choose another --workdir")
+        records.write(path, mine)
+    old = records.read(path, "restore it, or choose another --workdir")
     if changed := [
         f"{key}: {old.get(key)} -> {mine[key]}" for key in mine if old[key] != mine[key]
     ]:
@@ -220,10 +219,10 @@ def _prepare(task: Task) -> dict[str, Any]:
         tensors.write(task.file(phase), task.file(phase, targets=True))
     data = hdf5.read(task.file("val"), task.file("val", targets=True), name=task.name)
     return {
-        "test phase": not why,
+        "test_phase": not why,
         "why": why,
-        "train trials": len(data.train),
-        "validation trials": len(data.eval),
+        "train_trials": len(data.train),
+        "validation_trials": len(data.eval),
         "bins": [data.bins_observed, data.bins_forward],
         "neurons": [data.heldin, data.heldout],
         "fingerprint": data.fingerprint(),
@@ -247,21 +246,21 @@ def _search(task: Task) -> dict[str, Any]:
 
 def _ensemble(task: Task) -> dict[str, Any]:
     out = task.folder / "ensemble"
-    if not places.is_ensemble(out):
+    if not ensemble_directory.is_ensemble(out):
         build.build([task.folder / "search" / "trials"], out, say=task.say)
-    found = places.read_ensemble(out)
+    found = ensemble_directory.read(out)
     task.say(build.table(found))
     return {
         "size": found["size"],
         "candidates": len(found["candidates"]),
-        "validation co-bps": found["validation co-bps"],
+        "validation_co_bps": found["validation_co_bps"],
     }
 
 
 def _score(task: Task) -> dict[str, Any]:
     scores = evaluate.evaluate(task.folder / "ensemble").scores
     task.say(evaluate.table(scores))
-    return {key: scores[key] for key in ("best member", "ensemble")}
+    return {key: scores[key] for key in ("best_member", "ensemble")}
 
 
 def _retrain(task: Task) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from stndt_jax import files
 from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
 from stndt_jax.console import tables
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import bootstrap
-from stndt_jax.runs import log
+from stndt_jax.runs import log, records
+from stndt_jax.runs.score_names import label
 from stndt_jax.training import batches, loop
 
 FILE = "seeds.json"
@@ -62,7 +62,7 @@ def run(config: Config, data: SpikeData, path: Path, *, quiet: bool = False) -> 
     loop.train(config, data, path, quiet=quiet)
     last = log.read_metrics(path / "metrics.jsonl")[-1]
     found = summary(configs.hyper(config).seed.tolist(), last["best_cobps"])
-    files.write_json(path / FILE, found)
+    records.write(path / FILE, found)
     return found
 
 
@@ -76,14 +76,14 @@ def summary(seeds: list[int], cobps: list[float | None]) -> dict[str, Any]:
     scores = [value if value is not None and np.isfinite(value) else None for value in cobps]
     values = np.array([value for value in scores if value is not None])
     found: dict[str, Any] = {
-        "validation co-bps": {
+        "validation_co_bps": {
             "n": len(values),
-            "without a score": len(scores) - len(values),
+            "without_score": len(scores) - len(values),
         },
         "seeds": dict(zip(map(str, seeds), scores, strict=True)),
     }
     if len(values):
-        found["validation co-bps"] |= {
+        found["validation_co_bps"] |= {
             "mean": float(values.mean()),
             "sd": float(values.std(ddof=1)) if len(values) > 1 else None,
             "lowest": float(values.min()),
@@ -96,19 +96,19 @@ def summary(seeds: list[int], cobps: list[float | None]) -> dict[str, Any]:
 
 def table(found: dict[str, Any]) -> str:
     """The summary in lines of text."""
-    scores = found["validation co-bps"]
+    scores = found["validation_co_bps"]
     lines = [f"validation co-bps of {scores['n']} seeds"]
     rows = [
         [name, tables.number(scores[name])]
         for name in ("mean", "sd", "lowest", "median", "highest")
         if scores.get(name) is not None
     ]
-    for name in ("t interval", "bootstrap interval"):
+    for name in ("t_interval", "bootstrap_interval"):
         if name in scores:
             low, high = map(tables.number, scores[name])
-            rows.append([f"{name} of the mean, 95%", f"{low} to {high}"])
+            rows.append([f"{label(name)} of the mean, 95%", f"{low} to {high}"])
     if rows:
         lines.append(tables.table(["", ""], rows))
-    if scores["without a score"]:
-        lines.append(f"{scores['without a score']} more have no score, because they diverged")
+    if scores["without_score"]:
+        lines.append(f"{scores['without_score']} more have no score, because they diverged")
     return "\n".join(lines)

@@ -67,7 +67,7 @@ def run(
     read = hdf5.read(inputs, targets if scored else None)
     directory.open_run(path, config, read)
     record = json.loads((path / "run.json").read_text())
-    record["sittings"] = [
+    record["sessions"] = [
         {
             "began": "2030-01-02T03:04:05+00:00",
             "ended": "2030-01-02T04:05:05+00:00",
@@ -104,17 +104,17 @@ def scores(members: int, scored: bool = True) -> dict[str, Any]:
         "data": "small",
         "weights": "cobps",
         "members": [
-            {"member": k, "validation co-bps": 0.2 + 0.01 * k, "co-bps": 0.19 + 0.01 * k}
+            {"member": k, "validation_co_bps": 0.2 + 0.01 * k, "co_bps": 0.19 + 0.01 * k}
             for k in range(members)
         ],
-        "left out": [],
+        "left_out": [],
     }
     if scored:
-        best = {"co-bps": 0.2123, "fp-bps": 0.1, "vel R2": 0.8, "psth R2": 0.7}
-        found["best member"] = {"member": members - 1, **best}
+        best = {"co_bps": 0.2123, "fp_bps": 0.1, "vel_r2": 0.8, "psth_r2": 0.7}
+        found["best_member"] = {"member": members - 1, **best}
         found["ensemble"] = {
-            **{"co-bps": 0.2345, "fp-bps": -0.0456, "vel R2": 0.81, "psth R2": 0.71},
-            **{"co-bps interval": [0.2222, 0.2468], "oracle co-bps": 0.3, "rate R2": 0.9},
+            **{"co_bps": 0.2345, "fp_bps": -0.0456, "vel_r2": 0.81, "psth_r2": 0.71},
+            **{"co_bps_interval": [0.2222, 0.2468], "oracle_co_bps": 0.3, "rate_r2": 0.9},
         }
     return found
 
@@ -175,7 +175,7 @@ def interpretation() -> Interpretation:
         gradient_by_member=None,
         summary={
             "agreement": {"members": agreement},
-            "top share": 0.4,
-            "importance and rate": -0.1,
+            "top_share": 0.4,
+            "importance_and_rate": -0.1,
         },
     )

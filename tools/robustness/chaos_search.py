@@ -73,8 +73,8 @@ def check(folder: Path, trials: int) -> bool:
     ]
     print(f"trials by state: {dict(states)}")
     for path in sorted(folder.glob("search/trials/*/run.json")):
-        sittings = json.loads(path.read_text())["sittings"]
-        print(f"  {path.parent.name}: {[s.get('how', 'killed') for s in sittings]}")
+        sessions = json.loads(path.read_text())["sessions"]
+        print(f"  {path.parent.name}: {[s.get('how', 'killed') for s in sessions]}")
     return (
         states == {"complete": trials}
         and set(places.values()) == {1}

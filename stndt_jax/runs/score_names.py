@@ -1,76 +1,98 @@
-"""What each score is called in figures and reports, its unit, and what it means."""
+"""The scores: their keys in JSON files and in Python, their labels, units and meanings.
+
+Everything that prints or draws a score takes its label from here.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+# Ends the key of a score's confidence interval, ``[low, high]``.
+INTERVAL = "_interval"
 
 
 class ScoreName(NamedTuple):
     """How a score is shown.
 
     Attributes:
-        title: its name, a word or two.
+        label: its name in text, ASCII.
         unit: empty for a number without one.
         meaning: one or two sentences for readers who do not know the benchmark.
     """
 
-    title: str
+    label: str
     unit: str
     meaning: str
 
-    @property
-    def axis(self) -> str:
-        """Label of an axis: the title, and the unit in brackets."""
-        return f"{self.title} ({self.unit})" if self.unit else self.title
-
 
 SCORES = {
-    "co-bps": ScoreName(
+    "co_bps": ScoreName(
         "co-bps",
         "bits/spike",
         "How well the spikes of held-out neurons, which the model never sees, are predicted: bits "
         "per spike above a prediction by each neuron's mean rate. 0 is the mean rate; higher is "
         "better.",
     ),
-    "fp-bps": ScoreName(
+    "fp_bps": ScoreName(
         "fp-bps",
         "bits/spike",
         "The same for the forward bins, which follow those that the model sees: forward "
         "prediction.",
     ),
-    "vel R2": ScoreName(
-        "velocity R²",
+    "vel_r2": ScoreName(
+        "vel R2",
         "",
         "Fraction of the variance of hand velocity that a linear decoder explains from the rates; "
         "at most 1.",
     ),
-    "tp corr": ScoreName(
-        "tp corr",
+    "tp_corr": ScoreName(
+        "tp-corr",
         "",
         "Correlation between the speed of the population state and the interval that the animal "
         "produced; the closer to −1, the better.",
     ),
-    "psth R2": ScoreName(
-        "PSTH R²",
+    "psth_r2": ScoreName(
+        "PSTH R2",
         "",
         "Fraction of the variance of recorded condition averages (PSTHs) that condition averages "
         "of the rates explain; at most 1.",
     ),
-    "rate R2": ScoreName(
-        "rate R²",
+    "rate_r2": ScoreName(
+        "rate R2",
         "",
         "Fraction of the variance of the true rates that the rates explain, mean over neurons; "
         "known for simulated spikes only.",
     ),
-    "co-bps / oracle": ScoreName(
+    "co_bps_of_oracle": ScoreName(
         "co-bps / oracle",
         "",
         "co-bps as a fraction of that of the true rates, which no method can exceed on average.",
     ),
+    "oracle_co_bps": ScoreName(
+        "oracle co-bps",
+        "bits/spike",
+        "co-bps of the true rates; known for simulated spikes only.",
+    ),
+    "validation_co_bps": ScoreName(
+        "validation co-bps",
+        "bits/spike",
+        "co-bps on the validation trials, which select the weights.",
+    ),
 }
-"""By the key of `scoring.score`, in the order in which scores are shown."""
+"""By key, in the order in which scores are shown."""
 
 
-def of(key: str) -> ScoreName:
-    """The name of a score; one that is not in `SCORES` is called by its key."""
-    return SCORES.get(key, ScoreName(key, "", ""))
+def label(key: str) -> str:
+    """The label of a score; of any other key, the key with spaces."""
+    return SCORES[key].label if key in SCORES else key.replace("_", " ")
+
+
+def typeset(key: str) -> str:
+    """The label of a score with a raised 2, for figures and pages."""
+    return label(key).replace("R2", "R²")
+
+
+def axis_label(key: str) -> str:
+    """The typeset label of a score, with its unit in brackets, for the axis of a figure."""
+    unit = SCORES[key].unit if key in SCORES else ""
+    return f"{typeset(key)} ({unit})" if unit else typeset(key)

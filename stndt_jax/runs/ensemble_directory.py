@@ -1,11 +1,9 @@
-"""Where runs and ensembles are.
-
-A run directory is what ``stndt train`` leaves. An ensemble directory holds
+"""The files of an ensemble directory, and how ensembles and runs are told apart and found.
 
 ``ensemble.json``  the members, their weights, and how they were chosen
-``parts/00, ...``  run directories with nothing but chosen members, of one architecture each
+``parts/00, ...``  run directories that hold only chosen members, one for each run chosen from
 
-and whatever is taken of a run directory is taken of an ensemble directory too.
+Whatever takes a run directory takes an ensemble directory as well.
 """
 
 from __future__ import annotations
@@ -15,19 +13,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stndt_jax import files
 from stndt_jax.config.schema import Config
 from stndt_jax.errors import UserError
-from stndt_jax.runs import directory
+from stndt_jax.runs import directory, records
 
 FILE = "ensemble.json"
 _AGAIN = "choose the ensemble again with stndt ensemble"
-# Any of these makes a directory a run's, be it a damaged one.
+# Any of these makes a directory a run directory, even a damaged one.
 _OF_RUNS = ("config.json", "run.json", "checkpoints")
 
 
 class EnsembleMember(NamedTuple):
-    """A member of an ensemble: which part holds it, as which member, and its weight."""
+    """A member of an ensemble.
+
+    Attributes:
+      part: the run directory that holds it.
+      member: its number in that run.
+      weight: its weight in the mean rate.
+    """
 
     part: Path
     member: int
@@ -40,15 +43,15 @@ def is_ensemble(path: Path) -> bool:
 
 
 def is_run(path: Path) -> bool:
-    """Whether a directory holds a run, whole or damaged."""
+    """Whether a directory holds a run, complete or damaged."""
     return not is_ensemble(path) and any((path / name).exists() for name in _OF_RUNS)
 
 
 def find(folder: Path) -> Iterator[Path]:
-    """The runs and ensembles at or below a folder, in the order of their names.
+    """The runs and ensembles at or below a directory, ordered by name.
 
-    What lies inside of one, such as the parts of an ensemble, is not listed by itself. Links to
-    folders are not followed.
+    Runs inside of others, such as the parts of an ensemble, are left out. Links to directories are
+    not followed.
     """
     for path, inner, _ in os.walk(folder):
         here = Path(path)
@@ -58,17 +61,17 @@ def find(folder: Path) -> Iterator[Path]:
         inner.sort()
 
 
-def read_ensemble(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
     """The ``ensemble.json`` of an ensemble directory.
 
     Raises:
       UserError: it is missing or damaged.
     """
-    found = files.read_json(path / FILE, _AGAIN)
-    rows = found.get("members") if isinstance(found, dict) else None
+    found = records.read(path / FILE, _AGAIN)
+    rows = found.get("members")
     fine = isinstance(rows, list) and rows and all(_is_member(row) for row in rows)
     if not fine:
-        raise UserError(f"{path / FILE} does not say what the ensemble is made of; {_AGAIN}")
+        raise UserError(f"{path / FILE} is damaged: it lists no valid members; {_AGAIN}")
     return found
 
 
@@ -83,13 +86,13 @@ def _is_member(row: Any) -> bool:
     )
 
 
-def ensemble_members(path: Path) -> list[EnsembleMember]:
-    """The members of an ensemble directory and their weights, which add up to one.
+def members(path: Path) -> list[EnsembleMember]:
+    """The members of an ensemble directory; their weights sum to 1.
 
     Raises:
-      UserError: as :func:`read_ensemble`.
+      UserError: as :func:`read`.
     """
-    rows = read_ensemble(path)["members"]
+    rows = read(path)["members"]
     total = sum(row["weight"] for row in rows)
     return [
         EnsembleMember(path / "parts" / row["part"], row["member"], row["weight"] / total)
@@ -103,4 +106,4 @@ def read_config(path: Path) -> Config:
     Raises:
       UserError: its file is missing or damaged.
     """
-    return directory.read_config(ensemble_members(path)[0].part if is_ensemble(path) else path)
+    return directory.read_config(members(path)[0].part if is_ensemble(path) else path)
