@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from stndt_jax.plotting.style import BEST, OTHERS, SMOOTHED, TRUE, styled
 from stndt_jax.runs.score_names import axis_label
@@ -48,6 +49,7 @@ def ensemble_curve(
     margin = 0.08 * max(highest - lowest, 1e-4)
     ax.set_ylim(lowest - margin, highest + margin)
     ax.set_xlim(0, None)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("number of models")
     ax.set_ylabel(axis_label("validation_co_bps"))
     ax.legend(loc="lower right")

@@ -48,7 +48,7 @@ def history(
         whole = scores_R[known_R & ~pruned_R]
         low = np.quantile(whole if whole.size else scores_R[known_R], 0.1)
         ax.set_ylim(low - 0.1 * (top - low) - 1e-3, top + 0.1 * (top - low) + 1e-3)
-        ax.legend(loc="lower right")
+        fig.legend(loc="outside upper center", ncols=3)
     ax.set(xlabel="trial of the search", ylabel=score)
     return fig
 
