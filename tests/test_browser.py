@@ -13,8 +13,9 @@ from helpers.report_runs import HOSTILE, METHOD, interpretation, png, run
 from stndt_jax import files, load_run
 from stndt_jax.evaluation import method_scores
 from stndt_jax.plotting.figures import SavedFigure
-from stndt_jax.report import page as room
-from stndt_jax.report import pictures
+from stndt_jax.report import page as pages
+from stndt_jax.report import scores
+from stndt_jax.report.figures import RunFigures
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="needs playwright: pip install 'stndt_jax[browser]'"
@@ -57,11 +58,11 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     method_scores.add(path, METHOD, {"co_bps": 0.1})
     method_scores.add(path, HOSTILE, {"co_bps": 0.2})
     loaded = load_run(path)
-    room._score_others(loaded, len)
+    scores.add_baselines(loaded, len)
     file = png(path / "a.png", 1600)
     drawn = [SavedFigure(name, file, "Read it so.", HOSTILE) for name in ("rates", "attention")]
-    shown = pictures.Pictures(drawn, interpretation(), None)
-    files.write_text(path / "report.html", room.build(load_run(path), shown))
+    shown = RunFigures(drawn, interpretation(), None)
+    files.write_text(path / "report.html", pages.build(load_run(path), shown))
     return path / "report.html"
 
 

@@ -19,7 +19,17 @@ from stndt_jax import files, load_run
 from stndt_jax.cli import main
 from stndt_jax.evaluation import method_scores
 from stndt_jax.plotting.figures import SavedFigure
-from stndt_jax.report import about, charts, explorer, markup, page, pictures, published, tables
+from stndt_jax.report import (
+    about,
+    charts,
+    explorer,
+    figures,
+    markup,
+    page,
+    published,
+    tables,
+)
+from stndt_jax.report import scores as score_section
 from stndt_jax.runs import directory
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
@@ -62,7 +72,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = run(tmp_path_factory.mktemp("runs") / folder, name, optimizer__learning_rate=0.0123)
     method_scores.add(path, METHOD, {"co_bps": 0.1})
     method_scores.add(path, "smoothing", {"co_bps": 0.1111, "vel_r2": 0.5})
-    method_scores.add(path, page.PSTH, {"co_bps": 0.1212})
+    method_scores.add(path, score_section.PSTH, {"co_bps": 0.1212})
     page.write(path, path / "report.html", figures=False)
     return path
 
@@ -168,11 +178,11 @@ def test_numbers_travel_whole(path: Path) -> None:
 
 
 def test_figures_and_attention_are_shown(path: Path, tmp_path: Path) -> None:
-    files = [png(tmp_path / f"{name}.png", 900 + i) for i, name in enumerate("ab")]
+    pngs = [png(tmp_path / f"{name}.png", 900 + i) for i, name in enumerate("ab")]
     drawn = [
-        SavedFigure("rates", files[0], f"Read it {HOSTILE}.", f"Rates {HOSTILE}"),
-        SavedFigure("attention", files[1], "Read that.", "Attention"),
-        SavedFigure("training", files[1], "Not this one.", "Training, again"),
+        SavedFigure("rates", pngs[0], f"Read it {HOSTILE}.", f"Rates {HOSTILE}"),
+        SavedFigure("attention", pngs[1], "Read that.", "Attention"),
+        SavedFigure("training", pngs[1], "Not this one.", "Training, again"),
     ]
     found = interpretation()
     dropped = {
@@ -183,19 +193,19 @@ def test_figures_and_attention_are_shown(path: Path, tmp_path: Path) -> None:
             }
         }
     }
-    shown = pictures.Pictures(drawn, found, dropped)
+    shown = figures.RunFigures(drawn, found, dropped)
     read = Reader(page.build(load_run(path), shown))
     images = read.find("img")
-    for image, file in zip(images, files, strict=True):
+    for image, file in zip(images, pngs, strict=True):
         data = (image["src"] or "").removeprefix("data:image/png;base64,")
         assert base64.b64decode(data) == file.read_bytes()
     assert images[0]["alt"] == f"Rates {HOSTILE}. Read it {HOSTILE}."
-    assert int(images[0]["width"] or 0) == round(900 * pictures._SCALE)
+    assert int(images[0]["width"] or 0) == round(900 * figures.SCALE)
     text = read.text()
     assert "Training, again" not in text and f"Rates {HOSTILE}" in text
     # By hand: silencing the first two costs 50% and 100%, random ones 10% and 20%.
-    assert "cost run 60.0% of its co-bps more" in text
-    assert "correlation of 0.25" in text and "receives 40% of their attention" in text
+    assert "costs run 60.0% more of its co-bps" in text
+    assert "correlate with 0.25" in text and "receives 40% of their attention" in text
     assert "stndt interpret" in text
     # The second neuron is the first of the held-in ones: its importance is 4 of 9 times even.
     assert found.importance is not None
@@ -204,8 +214,8 @@ def test_figures_and_attention_are_shown(path: Path, tmp_path: Path) -> None:
 
 
 def test_why_there_are_no_figures(path: Path) -> None:
-    shown = pictures.Pictures([], None, None, "There are no figures, for x is missing.")
-    assert "for x is missing" in Reader(page.build(load_run(path), shown)).text()
+    shown = figures.RunFigures(missing="There are no figures: x is missing.")
+    assert "x is missing" in Reader(page.build(load_run(path), shown)).text()
 
 
 def test_counts_that_are_not_known_are_told_from_none() -> None:
@@ -220,7 +230,7 @@ def test_as_many_trials_travel_as_there_is_room_for(trials: int, shown: int) -> 
     assert rows[0] == 0 and rows[-1] == trials - 1 and np.ptp(np.diff(rows, prepend=-1)) <= 62
 
 
-def test_a_run_that_was_not_scored_and_tells_nothing_else(tmp_path: Path) -> None:
+def test_a_run_that_was_not_scored_and_records_nothing_else(tmp_path: Path) -> None:
     path = run(tmp_path, "<i>", members=1, scored=False)
     (path / "metrics.jsonl").unlink()
     record = directory.read_run(path)
@@ -228,7 +238,7 @@ def test_a_run_that_was_not_scored_and_tells_nothing_else(tmp_path: Path) -> Non
     files.write_json(path / "run.json", record)
     found = Reader(page.write(path, tmp_path / "x.html", figures=False).read_text("utf-8"))
     text = found.text()
-    assert "Nothing was scored" in text and "does not say who worked on it" in text
+    assert "Nothing was scored" in text and "is not recorded" in text
     assert not [a for a in found.find("section") if a["id"] == "training"]
     assert method_scores.read(path) == {}
 
@@ -247,7 +257,7 @@ def test_unlikely_files_still_make_a_page(tmp_path: Path) -> None:
     record["sessions"] = [{"began": "yesterday"}, {}]
     files.write_json(path / "run.json", record)
     text = Reader(page.write(path, path / "r.html", figures=False).read_text("utf-8")).text()
-    assert "yesterday" in text and "0.234" in text and "did not tell its end" in text
+    assert "yesterday" in text and "0.234" in text and "not recorded" in text
 
 
 def test_published_numbers_stand_beside_whole_data_sets_only() -> None:

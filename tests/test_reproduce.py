@@ -95,16 +95,17 @@ def test_the_report_says_what_is_comparable() -> None:
     whole = _text()
     assert "| STNDT, ensemble | test, published | 0.3862 | 0.9095 | 0.6693 | 0.2686 |" in whole
     assert "| Smoothing | test, published | 0.2109 | 0.6238 | 0.1853 | - |" in whole
-    assert "of the validation split" in whole
-    assert "only the benchmark's server knows it" in whole
-    assert "Nothing here compares" not in whole
+    assert "on the validation split" in whole
+    assert "only the benchmark's server can compute" in whole
+    assert "cannot be compared" not in whole
     assert "the effort is not" not in whole
     small = _text(prepare={"neurons": [5, 3]}, as_published=False, trials=4, budget="small")
-    assert "it has 8 neurons and 180 bins, that has 182 and 180" in small
-    assert "Here were 4 trials of `config=mc_maze`" in small
+    assert "it has 8 neurons and 180 bins, the benchmark's has 182 and 180" in small
+    assert "cannot be compared" in small and "the effort is not" in small
+    assert "from 4 trials with `config=mc_maze`" in small
     without = _text(prepare={"test_phase": False, "why": "nwb has no test file"})
-    assert "no submission file of the test split: nwb has no test file" in without
-    assert "No numbers of this method are published" in _text(name="mc_maze_small")
+    assert "no submission file for the test split: nwb has no test file" in without
+    assert "No scores of this method are published" in _text(name="mc_maze_small")
 
 
 def test_published_numbers() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -532,6 +532,19 @@ def check_dims(config: Config, dims: Dims) -> None:
 def to_mapping(config: Config) -> dict[str, Any]:
     """The configuration as plain nested dictionaries, ready for JSON."""
     return dataclasses.asdict(config)
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """The configuration as one dictionary, ``section.key -> value``; tuples become lists."""
+
+    def flattened(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                yield from flattened(value, f"{prefix}{name}.")
+            else:
+                yield prefix + name, list(value) if isinstance(value, tuple) else value
+
+    return dict(flattened(to_mapping(config), ""))
 
 
 def hyper(config: Config) -> Hyper:

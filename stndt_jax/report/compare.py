@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stndt_jax import __version__
-from stndt_jax.config.schema import to_mapping
-from stndt_jax.console import tables as plain
+from stndt_jax.config import schema
+from stndt_jax.console import tables as console_tables
 from stndt_jax.errors import UserError
-from stndt_jax.report import about, charts, page, tables
-from stndt_jax.report.markup import Child, Html, document, tag
+from stndt_jax.report import about, charts, layout, tables, training
+from stndt_jax.report.layout import Section, details
+from stndt_jax.report.markup import Child, Html, tag
 from stndt_jax.run import Run, load_run
+from stndt_jax.runs.log import values_by_epoch
 from stndt_jax.runs.score_names import axis_label, label
 
-# Where files lie is everybody's own and no difference between runs.
-_PATHS = ("data.path", "data.targets")
 _LOOKS = 8  # line styles of the page
 
 
 def open_runs(paths: Sequence[Path]) -> dict[str, Run]:
-    """Runs by a name that tells them apart: the directory's, or as much of its path as it takes.
+    """Opens runs and names them: the directory's name, or as much of its path as is unique.
 
     Raises:
-      UserError: fewer than two, one of them twice, or one is no run directory.
+      UserError: fewer than two runs, one of them twice, or one is no run directory.
     """
     if len(paths) < 2:
         raise UserError("one run cannot be compared; name two or more run directories")
@@ -48,46 +46,45 @@ def scores(runs: Mapping[str, Run]) -> dict[str, Mapping[str, Any]]:
 
 
 def differences(runs: Mapping[str, Run]) -> dict[str, list[str]]:
-    """Settings in which runs differ: key -> a value a run."""
-    flat = [_flat(to_mapping(run.config)) for run in runs.values()]
-    keys = dict.fromkeys(key for values in flat for key in values)
-    rows = {key: [values.get(key, "–") for values in flat] for key in keys if key not in _PATHS}
+    """Settings that differ between runs: key -> one value per run."""
+    flat = [schema.flat(run.config) for run in runs.values()]
+    keys = dict.fromkeys(key for values in flat for key in values if key not in about.PATHS)
+    rows = {key: [str(values.get(key, "–")) for values in flat] for key in keys}
     return {key: values for key, values in rows.items() if len(set(values)) > 1}
 
 
 def warnings(runs: Mapping[str, Run]) -> list[str]:
-    """What stands in the way of comparing, in sentences."""
-    told = []
-    prints: dict[str, list[str]] = {}
+    """Reasons why scores cannot be compared, in sentences."""
+    sentences = []
+    names_by_data: dict[str, list[str]] = {}
     for name, run in runs.items():
-        prints.setdefault(str(run.record.get("data_fingerprint", "unknown")), []).append(name)
-    if len(prints) > 1:
-        groups = "; ".join(", ".join(names) for names in prints.values())
-        told.append(
-            f"These runs were trained on different data ({groups}): their scores tell as much of "
-            "the data as of the models."
+        fingerprint = str(run.record.get("data_fingerprint", "unknown"))
+        names_by_data.setdefault(fingerprint, []).append(name)
+    if len(names_by_data) > 1:
+        groups = "; ".join(", ".join(names) for names in names_by_data.values())
+        sentences.append(
+            f"These runs were trained on different data ({groups}), so their scores differ because "
+            "of the data as well as of the models."
         )
     without = [name for name in runs if name not in scores(runs)]
     if without:
-        told.append(f"Not evaluated, or without targets: {', '.join(without)}.")
-    return told
+        sentences.append(f"Not evaluated, or without targets: {', '.join(without)}.")
+    return sentences
 
 
 def text(runs: Mapping[str, Run]) -> str:
-    """Scores, differing settings and warnings as lines for a terminal."""
+    """Scores, differing settings and warnings as tables and sentences for a terminal."""
     found = scores(runs)
-    columns = tables.shown_metrics(found)
-    heads = ["run", "members", *(label(name) for name in columns)]
+    columns = tables.shown_scores(found)
     rows = []
     for name, run in runs.items():
         own = found.get(name, {})
-        values = [tables.decimal(_number(own.get(column)), 4) for column in columns]
+        values = [tables.decimal(tables.finite(own.get(column)), 4) for column in columns]
         rows.append([name, str(_members(run)), *values])
-    parts = [plain.table(heads, rows)]
-    differing = differences(runs)
+    parts = [console_tables.table(["run", "members", *map(label, columns)], rows)]
+    differing = [[key, *values] for key, values in differences(runs).items()]
     if differing:
-        listed = [[key, *values] for key, values in differing.items()]
-        parts.append(plain.table(["setting", *runs], listed))
+        parts.append(console_tables.table(["setting", *runs], differing))
     else:
         parts.append("no setting differs")
     return "\n\n".join([*parts, *warnings(runs)])
@@ -95,32 +92,20 @@ def text(runs: Mapping[str, Run]) -> str:
 
 def build(runs: Mapping[str, Run]) -> Html:
     """The page."""
-    sections: list[tuple[str, str, list[Child]]] = [
-        ("scores", "Scores", _scores(runs)),
-        ("training", "Training", _training(runs)),
-        ("settings", "Settings", _settings(runs)),
-        ("runs", "Runs", _runs(runs)),
-    ]
-    there = [(key, title, parts) for key, title, parts in sections if parts]
-    links = [tag("li", tag("a", title, href=f"#{key}")) for key, title, _ in there]
-    names = about.listed(list(runs))
-    return document(
+    return layout.page(
         f"{', '.join(runs)}: stndt compare",
-        tag("a", "Skip to the scores", href="#scores", class_="skip"),
-        tag(
-            "header",
-            tag(
-                "div",
-                tag("p", "stndt compare", class_="kicker"),
-                tag("h1", f"{len(runs)} runs side by side"),
-                tag("p", names, ".", class_="lead"),
-                *(tag("p", sentence, class_="warn") for sentence in warnings(runs)),
-                class_="wide",
-            ),
-        ),
-        tag("nav", tag("ul", *links, class_="wide"), aria_label="Sections"),
-        tag("main", *(page.section(*parts) for parts in there), class_="wide"),
-        tag("footer", tag("div", f"Made by stndt_jax {__version__}.", class_="wide")),
+        kicker="stndt compare",
+        heading=f"{len(runs)} runs side by side",
+        lead=[
+            tag("p", layout.listed(list(runs)), ".", class_="lead"),
+            *(tag("p", sentence, class_="warn") for sentence in warnings(runs)),
+        ],
+        sections=[
+            Section("scores", "Scores", _scores(runs)),
+            Section("training", "Training", _training(runs)),
+            Section("settings", "Settings", _settings(runs)),
+            Section("runs", "Runs", _runs(runs)),
+        ],
     )
 
 
@@ -128,42 +113,42 @@ def _scores(runs: Mapping[str, Run]) -> list[Child]:
     found = scores(runs)
     if not found:
         return [tag("p", "None of these runs was scored; run stndt evaluate first.")]
-    columns = tables.shown_metrics(found)
-    known = [name for name in found if _number(found[name].get("co_bps")) is not None]
-    best = max(known, key=lambda name: found[name]["co_bps"], default="")
-    caption = "Scores of the runs; the best co-bps stands out"
+    cobps = {name: tables.finite(own.get("co_bps")) for name, own in found.items()}
+    known = {name: x for name, x in cobps.items() if x is not None}
+    best = [max(known, key=lambda name: known[name])] if known else []
+    caption = "Scores of the runs; the run with the best co-bps is highlighted"
     return [
-        tables.scores_table(found, ours=[best], caption=caption, first="Run"),
-        tag("details", tag("summary", "What the scores mean"), tables.meanings(columns)),
+        tables.scores_table(found, ours=best, caption=caption, first="Run"),
+        details("What the scores mean", tables.meanings(tables.shown_scores(found))),
     ]
 
 
 def _training(runs: Mapping[str, Run]) -> list[Child]:
-    """Mean over members that still train, a line a run."""
+    """Loss and score of the best member of every run, a line per run."""
     plots = []
     for key, title, y_label in (
-        ("valid_masked_loss", "Validation loss of the runs over epochs", "nats per target"),
+        ("valid_masked_loss", "Validation loss of the runs over epochs", training.LOSS_LABEL),
         ("valid_cobps", "Validation co-bps of the runs over epochs", axis_label("co_bps")),
     ):
         curves = []
         for i, (name, run) in enumerate(runs.items()):
-            epochs, values_EK = page.curve(run, key)
+            epochs, values_EK = values_by_epoch(run.history, key)
             if np.isfinite(values_EK).any():
-                best = values_EK[:, min(page.best_member(run), values_EK.shape[1] - 1)]
-                curves.append(charts.Line(name, epochs, best, f"s{i % _LOOKS}"))
+                best = min(training.best_member(run), values_EK.shape[1] - 1)
+                curves.append(charts.Line(name, epochs, values_EK[:, best], f"s{i % _LOOKS}"))
         if curves:
             plots.append(
                 charts.lines(curves, label=title, x_label="epoch", y_label=y_label, robust=True)
             )
     if not plots:
         return []
+    text = (
+        "The best member of every run: loss on masked counts of the validation trials, and co-bps "
+        "on the trials that select the weights."
+    )
     keys = [tag("span", name, class_=f"key s{i % _LOOKS}") for i, name in enumerate(runs)]
     return [
-        tag(
-            "p",
-            "The best member of every run; loss on masked entries, and co-bps on the trials "
-            "that choose the weights.",
-        ),
+        tag("p", text),
         tag("div", *keys, class_="keys"),
         tag("div", *(tag("figure", plot) for plot in plots), class_="two"),
     ]
@@ -177,46 +162,33 @@ def _settings(runs: Mapping[str, Run]) -> list[Child]:
         [tag("code", key), *(tag("code", value) for value in values)]
         for key, values in rows.items()
     ]
-    caption = f"{len(rows)} settings in which the runs differ"
+    caption = f"{len(rows)} setting{'s' * (len(rows) > 1)} in which the runs differ"
     return [tables.table(["Setting", *runs], body, caption=caption, sortable=False)]
 
 
 def _runs(runs: Mapping[str, Run]) -> list[Child]:
+    """Model, data and duration of every run."""
     rows: list[list[Child | tables.Cell]] = []
     for name, run in runs.items():
         sessions = run.record.get("sessions", [])
-        last = sessions[-1] if sessions else {}
         sizes = run.record.get("sizes", {})
         rows.append(
             [
                 name,
                 about.kind(run.config),
-                tables.Cell(str(_members(run)), float(_members(run))),
+                tables.number_cell(_members(run), 0),
                 str(run.config.data.name or run.scores.get("data", "–")),
                 f"{sizes.get('train_trials', '–')} trials, {sizes.get('heldin', '–')} + "
                 f"{sizes.get('heldout', '–')} neurons",
                 about.total(sessions) or "–",
-                str(last.get("how") or "–"),
+                str((sessions[-1] if sessions else {}).get("how") or "–"),
                 tag("code", str(run.path)),
             ]
         )
-    heads = ("Run", "Model", "Members", "Data", "Sizes", "Took", "Ended", "Directory")
-    return [tables.table(heads, rows, caption="What was run")]
+    heads = ("Run", "Model", "Members", "Data", "Sizes", "Duration", "End", "Directory")
+    return [tables.table(heads, rows, caption="Model, data and duration of every run")]
 
 
 def _members(run: Run) -> int:
     rows = run.scores.get("members")
     return len(rows) if isinstance(rows, list) and rows else run.config.population
-
-
-def _number(value: object) -> float | None:
-    fine = isinstance(value, (int, float)) and math.isfinite(value)
-    return float(value) if fine and isinstance(value, (int, float)) else None
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, value in values.items():
-        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else None
-        found |= {prefix + name: str(value)} if inner is None else inner
-    return found

@@ -1,7 +1,7 @@
-"""HTML and SVG that cannot be written unescaped: the only place where a page's text is made.
+"""HTML and SVG, with everything escaped.
 
-`tag` escapes every child and every attribute unless it is `Html`, which only this file makes of
-text that comes from outside.
+`tag` escapes all children and attributes that are not `Html`. Only this file makes `Html` from
+text that comes from elsewhere.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from collections.abc import Iterable
 from importlib import resources
 from typing import Any
 
-# Elements without content, which have no end.
+# Elements without content, which have no end tag.
 VOID = {"meta", "br", "img", "input", "link", "hr"}
-# What neither HTML nor UTF-8 has room for; names of files may hold any of it.
+# Characters that HTML or UTF-8 cannot represent; names of files may contain them.
 _NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 class Html(str):
-    """Text that is HTML already and is not escaped again."""
+    """Text that is HTML already, and is not escaped again."""
 
     __slots__ = ()
 
@@ -31,7 +31,7 @@ Child = str | int | float | None | Iterable[Any]
 
 
 def text(value: object) -> Html:
-    """Any value as text of a page."""
+    """Any value as escaped text."""
     shown = _NO_TEXT.sub(lambda found: ascii(found[0])[1:-1], str(value))
     return Html(html.escape(shown, quote=True))
 
@@ -39,8 +39,8 @@ def text(value: object) -> Html:
 def tag(name: str, /, *children: Child, **attributes: Any) -> Html:
     """An element; `class_` stands for class, `aria_label` for aria-label.
 
-    Attributes that are None or False are left out, True has no value. A float has two decimals,
-    as coordinates need.
+    Attributes that are None or False are left out; True has no value. Floats, which are
+    coordinates, are rounded to two decimals.
     """
     words = [name]
     for key, value in attributes.items():
@@ -55,7 +55,7 @@ def tag(name: str, /, *children: Child, **attributes: Any) -> Html:
 
 
 def join(children: Iterable[Child], between: str = "") -> Html:
-    """Children one after another; None is nothing."""
+    """Children one after another; None is left out."""
     parts = []
     for child in children:
         if child is None:
@@ -70,7 +70,7 @@ def join(children: Iterable[Child], between: str = "") -> Html:
 
 
 def data_script(name: str, value: object) -> Html:
-    """A value for the page's own script to read, as JSON that cannot end its element."""
+    """A value that the page's script reads, as JSON that cannot end its element."""
     packed = json.dumps(value, allow_nan=False, separators=(",", ":"))
     for character in "<>&":
         packed = packed.replace(character, f"\\u{ord(character):04x}")
@@ -78,9 +78,9 @@ def data_script(name: str, value: object) -> Html:
 
 
 def document(title: str, *body: Child) -> Html:
-    """A whole page with its style and script in it.
+    """A whole page, including its style sheet and script.
 
-    The policy in its head forbids every connection, and every script and style but these two.
+    Its content security policy forbids all connections, and all scripts and styles but these two.
     """
     here = resources.files(__package__)
     style, script = ((here / name).read_text("utf-8") for name in ("page.css", "page.js"))

@@ -1,4 +1,4 @@
-"""The report of a reproduction: its scores beside the published ones, and what may be compared."""
+"""The report of a reproduction: its scores, the published ones, and how far they compare."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ Done = dict[str, dict[str, Any]]
 
 
 def write(path: Path, **about: Any) -> None:
-    """Writes the report of :func:`text`, whole or not at all."""
+    """Writes the report of :func:`text`.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
     files.write_text(path, text(**about))
 
 
@@ -32,25 +36,26 @@ def text(
 
     Args:
       name: of the data set.
-      budget: its name.
-      settings: the configuration, and what was set beside it.
-      trials: of the search.
-      as_published: whether the search was as wide and as long as the published one.
-      done: what each stage left.
+      budget: name of the budget.
+      settings: flags of the configuration.
+      trials: number of trials of the search.
+      as_published: whether the search had the published size and settings.
+      done: results of every stage, by its name.
     """
     prepared, chosen = done["prepare"], done["ensemble"]
     lines = [
         f"# {name}, reproduced with the budget {budget}",
         "",
-        f"{trials} trials were searched; the mean rate of the best {chosen['size']} of "
-        f"{chosen['candidates']} models is the ensemble, its size chosen on the validation trials.",
+        f"The search had {trials} trials. The ensemble is the mean rate of the best "
+        f"{chosen['size']} of {chosen['candidates']} models; its size was chosen on the validation "
+        f"trials.",
         f"Trained on {prepared['train_trials']} trials, validated on "
         f"{prepared['validation_trials']}; {prepared['bins'][0]} + {prepared['bins'][1]} bins, "
         f"{prepared['neurons'][0]} + {prepared['neurons'][1]} neurons.",
         "",
         *_table(name, done["score"]),
         "",
-        "## What may be compared",
+        "## Comparison with the published scores",
         "",
         *(f"* {sentence}" for sentence in comparable(name, settings, trials, as_published, done)),
         "",
@@ -82,38 +87,38 @@ def _cell(value: Any) -> str:
 def comparable(
     name: str, settings: Sequence[str], trials: int, as_published: bool, done: Done
 ) -> list[str]:
-    """What the numbers have in common, and what not, sentence by sentence."""
+    """What the scores here and the published ones have in common and what not, in sentences."""
     prepared = done["prepare"]
-    own = ["The scores are computed by the benchmark's own code, as the published ones are."]
+    sentences = ["All scores are computed by the benchmark's code."]
     if leaderboard.rows(name):
-        own.append(
-            "Published scores are of the test split. Those from here are of the validation split, "
-            "whose held-out counts also chose the weights, the settings and the ensemble: they are "
-            "of other trials, and too good by an unknown amount."
+        sentences.append(
+            "Published scores are on the test split. The scores here are on the validation split, "
+            "whose held-out counts also selected the weights, the settings and the ensemble: they "
+            "are on other trials, and too high by an unknown amount."
         )
     else:
-        own = [f"No numbers of this method are published for {name}."]
+        sentences = [f"No scores of this method are published for {name}."]
     found = Dims(*prepared["bins"], *prepared["neurons"])
     wanted = leaderboard.SIZES.get(name)
     if wanted is not None and found != wanted:
-        own.append(
+        sentences.append(
             f"This recording is not the benchmark's: it has {found.neurons} neurons and "
-            f"{found.bins} bins, that has {wanted.neurons} and {wanted.bins}. Nothing here "
-            f"compares with the published scores."
+            f"{found.bins} bins, the benchmark's has {wanted.neurons} and {wanted.bins}. The "
+            f"scores cannot be compared with the published ones."
         )
     if not as_published:
-        own.append(
-            f"The published ensemble comes of 120 trials of the published settings. Here were "
-            f"{trials} trials of `{' '.join(s.removeprefix('--') for s in settings)}`: the way is "
-            f"the same, the effort is not."
+        flags = " ".join(setting.removeprefix("--") for setting in settings)
+        sentences.append(
+            f"The published ensemble is from 120 trials with the published settings, this one from "
+            f"{trials} trials with `{flags}`: the method is the same, the effort is not."
         )
     if prepared["test_phase"]:
-        own.append(
-            f"The submission file of the test split, {done['submit']['file']}, is of the same "
-            f"settings, trained again on training and validation trials for as many epochs as gave "
-            f"each model's best weights. Its score is the one that compares with the published "
-            f"ones; only the benchmark's server knows it."
+        sentences.append(
+            f"The submission file for the test split, {done['submit']['file']}, is from models "
+            f"with the same settings, trained on training and validation trials for as many epochs "
+            f"as gave each model's best weights. Its score, which only the benchmark's server can "
+            f"compute, is comparable with the published ones."
         )
     else:
-        own.append(f"There is no submission file of the test split: {prepared['why']}.")
-    return own
+        sentences.append(f"There is no submission file for the test split: {prepared['why']}.")
+    return sentences

@@ -1,4 +1,4 @@
-"""Tables of a page: scores with intervals, members, settings; sortable, scrolling by themselves."""
+"""Tables of a page, which can be sorted and scroll on their own; tables of scores."""
 
 from __future__ import annotations
 
@@ -19,10 +19,23 @@ COLUMNS = ("co_bps", "fp_bps", "vel_r2", "tp_corr", "psth_r2", "rate_r2", "co_bp
 
 
 class Cell(NamedTuple):
-    """A cell that sorts by a value."""
+    """A cell that is sorted by a value; None, for no value, comes last."""
 
     content: Child
     value: float | None
+
+
+def finite(value: object) -> float | None:
+    """A finite number, or None for anything else that a file may hold instead."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def number_cell(value: object, digits: int) -> Cell:
+    """A number with fixed decimals, or a dash."""
+    number = finite(value)
+    return Cell(decimal(number, digits), number)
 
 
 def table(
@@ -33,73 +46,64 @@ def table(
     sortable: bool = True,
     ours: Sequence[int] = (),
 ) -> Html:
-    """A table whose first column names its rows, in a box that scrolls where it is too wide.
+    """A table whose first column names its rows, in a box that scrolls if it is too wide.
 
     Args:
-        heads: of the columns.
-        rows: a column of `Cell` is one of numbers.
-        caption: what it holds.
-        sortable: whether a press on a column's head sorts by it.
-        ours: rows that stand out.
+        heads: headings of the columns.
+        rows: rows of cells; a column is numeric if all of its cells are `Cell`.
+        caption: what it shows, drawn above the box so that it does not scroll with the table.
+        sortable: whether a click on a heading sorts by its column.
+        ours: indices of highlighted rows.
     """
-    numbers = [
-        bool(rows) and all(isinstance(row[c], Cell) for row in rows) for c in range(len(heads))
-    ]
-
-    def head(c: int) -> Html:
-        inner: Child = (
-            tag("button", heads[c], type="button") if sortable and len(rows) > 1 else (heads[c])
-        )
-        return tag("th", inner, scope="col", class_="number" if numbers[c] else None)
-
-    def cell(c: int, content: Child | Cell) -> Html:
-        if isinstance(content, Cell):
-            value = content.value
-            known = value is not None and math.isfinite(value)
-            return tag(
-                "td", content.content, class_="number", data_value=repr(value) if known else "none"
-            )
-        long = isinstance(content, str) and len(content) > 40
-        look = "long" if long else "words"
-        return tag("th", content, scope="row") if c == 0 else tag("td", content, class_=look)
-
-    body = [
-        tag(
-            "tr",
-            *(cell(c, content) for c, content in enumerate(row)),
-            class_="ours" if r in ours else None,
-        )
-        for r, row in enumerate(rows)
-    ]
+    sortable = sortable and len(rows) > 1
+    head = []
+    for c, title in enumerate(heads):
+        numeric = bool(rows) and all(isinstance(row[c], Cell) for row in rows)
+        content: Child = tag("button", title, type="button") if sortable else title
+        head.append(tag("th", content, scope="col", class_="number" if numeric else None))
+    body = []
+    for r, (name, *cells) in enumerate(rows):
+        first = tag("th", name, scope="row")
+        look = "ours" if r in ours else None
+        body.append(tag("tr", first, *map(_cell, cells), class_=look))
+    content = [tag("thead", tag("tr", *head)), tag("tbody", *body)]
     box = tag(
         "div",
-        tag(
-            "table",
-            tag("thead", tag("tr", *(head(c) for c in range(len(heads))))),
-            tag("tbody", *body),
-            class_="sortable" if sortable and len(rows) > 1 else None,
-            aria_label=caption,
-        ),
+        tag("table", *content, class_="sortable" if sortable else None, aria_label=caption),
         class_="scroll",
         tabindex=0,
         role="region",
         aria_label=f"Table: {caption}",
     )
-    # Above the box, not in the table: it need not scroll with it.
     return join([tag("p", caption, class_="caption"), box])
 
 
-def shown_metrics(methods: Mapping[str, Scores]) -> list[str]:
+def _cell(content: Child | Cell) -> Html:
+    if isinstance(content, Cell):
+        value = "none" if finite(content.value) is None else repr(content.value)
+        return tag("td", content.content, class_="number", data_value=value)
+    is_long = isinstance(content, str) and len(content) > 40
+    return tag("td", content, class_="long" if is_long else "words")
+
+
+def shown_scores(methods: Mapping[str, Scores]) -> list[str]:
     """The scores that any method has, in the order of `COLUMNS`."""
     found = methods.values()
-    return [name for name in COLUMNS if any(_value(s, name) is not None for s in found)]
+    return [name for name in COLUMNS if any(finite(s.get(name)) is not None for s in found)]
 
 
 def scores_table(
     methods: Mapping[str, Scores], *, ours: Sequence[str], caption: str, first: str = "Method"
 ) -> Html:
-    """Methods down, scores across; every cell a number, its interval, and both as a dot and bar."""
-    columns = shown_metrics(methods)
+    """A row per method, a column per score: number and interval, and both as a dot and a bar.
+
+    Args:
+        methods: scores by method.
+        ours: methods whose rows are highlighted.
+        caption: what the table shows.
+        first: heading of the methods.
+    """
+    columns = shown_scores(methods)
     scales = {name: _scale(list(methods.values()), name) for name in columns}
     rows = [
         [method, *(_score(scores, name, scales[name], method in ours) for name in columns)]
@@ -117,42 +121,36 @@ def meanings(names: Sequence[str]) -> Html:
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
-    """A score with three decimals; a dash where there is none."""
+    """A number with fixed decimals and a minus sign; a dash if there is none."""
     if value is None or not math.isfinite(value):
         return "–"
     return f"{value:.{digits}f}".replace("-", MINUS)
 
 
 def interval_of(scores: Scores, name: str) -> tuple[float, float] | None:
-    """The interval of a score, where it has one."""
+    """The interval of a score; None if it has none."""
     found = scores.get(name + INTERVAL)
     if not isinstance(found, (list, tuple)) or len(found) != 2:
         return None
-    if not all(isinstance(x, (int, float)) and math.isfinite(x) for x in found):
-        return None
-    return float(found[0]), float(found[1])
+    low, high = map(finite, found)
+    return None if low is None or high is None else (low, high)
 
 
 def interval_text(interval: tuple[float, float] | None) -> str:
-    """An interval in brackets; nothing where there is none."""
+    """An interval in brackets; empty for None."""
     return "" if interval is None else f"[{decimal(interval[0])}, {decimal(interval[1])}]"
 
 
-def _value(scores: Scores, name: str) -> float | None:
-    found = scores.get(name)
-    fine = isinstance(found, (int, float)) and not isinstance(found, bool) and math.isfinite(found)
-    return float(found) if fine and found is not None else None
-
-
 def _scale(methods: Sequence[Scores], name: str) -> tuple[float, float]:
-    values = [v for scores in methods if (v := _value(scores, name)) is not None]
+    """The range of a score over all methods and their intervals, with 0."""
+    values = [x for scores in methods if (x := finite(scores.get(name))) is not None]
     for scores in methods:
         values += interval_of(scores, name) or ()
     return min([0.0, *values]), max(values)
 
 
 def _score(scores: Scores, name: str, scale: tuple[float, float], ours: bool) -> Cell:
-    value, interval = _value(scores, name), interval_of(scores, name)
+    value, interval = finite(scores.get(name)), interval_of(scores, name)
     if value is None:
         return Cell("–", None)
     content = [

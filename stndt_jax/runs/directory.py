@@ -69,17 +69,7 @@ def read_config(path: Path) -> Config:
 
 def differences(old: Config, new: Config) -> list[str]:
     """The keys in which two configurations differ, as ``key: old -> new``."""
-
-    def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for name, value in values.items():
-            if isinstance(value, dict):
-                found |= flat(value, f"{prefix}{name}.")
-            else:
-                found[prefix + name] = list(value) if isinstance(value, tuple) else value
-        return found
-
-    a, b = flat(to_mapping(old)), flat(to_mapping(new))
+    a, b = schema.flat(old), schema.flat(new)
     return [
         f"{key}: {a.get(key)} -> {b.get(key)}" for key in {**a, **b} if a.get(key) != b.get(key)
     ]

@@ -1,0 +1,106 @@
+"""Attention and the importance of neurons in a report: sentences, figures, a table of neurons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stndt_jax.interpret import ablation, rankings
+from stndt_jax.interpret.summary import Interpretation
+from stndt_jax.report import tables
+from stndt_jax.report.figures import ATTENTION, RunFigures, gallery
+from stndt_jax.report.layout import details
+from stndt_jax.report.markup import Child, Html, tag
+from stndt_jax.run import Run
+
+
+def section(run: Run, drawn: RunFigures) -> list[Child]:
+    """Sentences on importance, figures of attention and of dropped neurons, a table of neurons."""
+    found = drawn.found
+    if found is None:
+        return []
+    text = " ".join(
+        [
+            "The importance of a neuron is the attention that it receives from all neurons, "
+            "averaged over layers, trials and members.",
+            *_importance_sentences(found),
+            *_dropping_sentences(drawn.dropped),
+        ]
+    )
+    parts: list[Child] = [tag("p", text)]
+    if not run.was_interpreted:
+        command = tag("code", f"stndt interpret {run.path}")
+        rest = (
+            " adds a second measure, integrated gradients, and drops neurons to test whether the "
+            "important ones matter."
+        )
+        parts.append(tag("p", command, rest, class_="note"))
+    parts.append(gallery([figure for figure in drawn.figures if figure.name in ATTENTION]))
+    parts.append(details("All neurons as a table", _neurons(found)))
+    return [part for part in parts if part is not None]
+
+
+def _importance_sentences(found: Interpretation) -> list[str]:
+    summary = found.summary
+    sentences = []
+    if "spatial" in summary:
+        reason = str(summary["spatial"])
+        sentences.append(f"{reason[:1].upper()}{reason[1:]}.")
+    if "top_share" in summary:
+        share = summary["top_share"]
+        even = rankings.top_count(found.heldin) / found.heldin
+        sentences.append(
+            f"The top tenth of held-in neurons receives {share:.0%} of their "
+            f"attention (with uniform attention, it would be {even:.0%})."
+        )
+    members = summary.get("agreement", {}).get("members", {})
+    if members.get("rankings", 0) > 1:
+        r = tables.decimal(tables.finite(members["spearman"]), 2)
+        sentences.append(f"Between members, rankings of neurons correlate with {r} on average.")
+    with_rate = tables.finite(summary.get("importance_and_rate"))
+    if with_rate is not None:
+        sentences.append(
+            f"The correlation of importance with mean rate is {tables.decimal(with_rate, 2)}; "
+            "close to 1, importance would say little more than the rate."
+        )
+    return sentences
+
+
+def _dropping_sentences(dropped: Mapping[str, Any] | None) -> list[str]:
+    sentences = []
+    for name in [] if dropped is None else dropped["models"]:
+        assert dropped is not None
+        cost = ablation.separation(dropped, name)
+        if math.isfinite(cost):
+            sentences.append(
+                f"Silencing the most important neurons first costs {name} {cost:.1%} more of its "
+                "co-bps than silencing random ones, on average."
+            )
+    return sentences
+
+
+def _neurons(found: Interpretation) -> Html:
+    """Rate and importance of every neuron."""
+    n, N = found.heldin, len(found.rate_hz)
+    columns: list[tuple[str, int, Sequence[float]]] = [
+        ("mean rate (spikes/s)", 2, found.rate_hz.tolist())
+    ]
+    if found.importance is not None:
+        ranks = rankings.ranks_by_group(found.importance, n).tolist()
+        columns += [
+            ("rank", 0, ranks),
+            ("importance (1 is uniform)", 3, (found.importance * N).tolist()),
+        ]
+    if found.gradient_importance is not None:
+        columns.append(("by gradients (nats)", 4, found.gradient_importance.tolist()))
+    rows: list[list[Child | tables.Cell]] = []
+    for i in range(N):
+        unit = [] if found.units is None else [tables.number_cell(float(found.units[i]), 0)]
+        kind = "held-in" if i < n else "held-out"
+        numbers = [tables.number_cell(values[i], digits) for _, digits, values in columns]
+        rows.append([f"neuron {i}", *unit, kind, *numbers])
+    unit_head = [] if found.units is None else ["unit"]
+    heads = ["Neuron", *unit_head, "kind", *(name for name, _, _ in columns)]
+    caption = "Neurons; ranks are among the held-in or among the held-out ones"
+    return tables.table(heads, rows, caption=caption)
