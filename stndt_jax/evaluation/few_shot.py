@@ -26,7 +26,7 @@ from stndt_jax.errors import UserError
 from stndt_jax.evaluation import baselines, inference
 from stndt_jax.models.layers import LayerNorm, ScaleNorm
 from stndt_jax.runs.score_names import label
-from stndt_jax.training import masking, step
+from stndt_jax.training import step
 from stndt_jax.training.metrics import BitsPerSpike
 from stndt_jax.training.restore import SelectedBy, TrainedModel, TrainedRun
 from stndt_jax.types import Array, Bool, Float, NDArray, Params, UInt
@@ -40,8 +40,7 @@ def latents(
     has_count: Bool[Array, "B T N"],
 ) -> Float[Array, "B T N"]:
     """The last layer after the final norm, from held-in neurons' observed bins, no dropout."""
-    x_BTN = jnp.where(has_count, masking.clean(counts, arch.dims), 0)
-    attendable_BT = step.attendable(has_count, arch.dims)
+    x_BTN, attendable_BT = step.clean_input(arch, counts, has_count)
     _, out = arch.network.apply({"params": params}, x_BTN, step.forward_hyper(hyper), attendable_BT)
     norm = LayerNorm if arch.model.final_norm == "layer" else ScaleNorm
     final = norm(arch.dims.neurons).apply({"params": params["final_norm"]}, out["layers"][-1])

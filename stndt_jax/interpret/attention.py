@@ -16,7 +16,7 @@ import numpy as np
 from stndt_jax.config.schema import Hyper
 from stndt_jax.data.trials import Trials
 from stndt_jax.evaluation import inference
-from stndt_jax.training import masking, step
+from stndt_jax.training import step
 from stndt_jax.training.restore import SelectedBy, TrainedModel
 from stndt_jax.types import Array, Bool, Float, NDArray, Params, UInt
 
@@ -77,16 +77,6 @@ def silence(trials: Trials, neurons: Sequence[int] | NDArray) -> Trials:
     return dataclasses.replace(trials, heldin=heldin_RTN)
 
 
-def clean(
-    arch: step.Arch, counts_BTN: UInt[Array, "B T N"], has_count_BTN: Bool[Array, "B T N"]
-) -> tuple[Float[Array, "B T N"], Bool[Array, "B T"] | None]:
-    """The network's input for some trials, and the bins that may be attended to."""
-    x_BTN = masking.clean(counts_BTN, arch.dims)
-    if arch.dims.gaps:
-        x_BTN = jnp.where(has_count_BTN, x_BTN, 0)
-    return x_BTN, step.attendable(has_count_BTN, arch.dims)
-
-
 def _attention_sums(
     arch: step.Arch,
     params: Params,
@@ -103,7 +93,7 @@ def _attention_sums(
         (L, N, N): sum over trials, and ``received`` (L, B, N): of every trial, mean over attending
         neurons.
     """
-    x_BTN, attendable_BT = clean(arch, counts_BTN, has_count_BTN)
+    x_BTN, attendable_BT = step.clean_input(arch, counts_BTN, has_count_BTN)
     _, out = arch.network.apply({"params": params}, x_BTN, step.forward_hyper(hyper), attendable_BT)
     bins_BT = (
         jnp.ones(x_BTN.shape[:2]) if attendable_BT is None else attendable_BT.astype(jnp.float32)

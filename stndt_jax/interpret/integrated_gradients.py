@@ -26,7 +26,6 @@ import numpy as np
 from stndt_jax.config.schema import Hyper
 from stndt_jax.data.trials import Trials, evenly_spaced
 from stndt_jax.evaluation import inference
-from stndt_jax.interpret import attention
 from stndt_jax.training import step
 from stndt_jax.training.restore import SelectedBy, TrainedModel
 from stndt_jax.types import Array, Bool, Float, NDArray, Params, UInt
@@ -109,7 +108,7 @@ def _integrate(
 ) -> tuple[Float[Array, "S B N_in"], Float[Array, "S B"]]:
     """Attributions to neurons and the change, for every sign sample and trial of a batch."""
     dims = arch.dims
-    x_BTN, attendable_BT = attention.clean(arch, counts_BTN, has_count_BTN)
+    x_BTN, attendable_BT = step.clean_input(arch, counts_BTN, has_count_BTN)
     first = dims.heldin if dims.heldout else 0
 
     def log_rates(x_BTN: Array) -> Array:

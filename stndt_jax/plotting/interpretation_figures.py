@@ -30,8 +30,8 @@ def _attention(found: Interpretation) -> Drawing:
     panels = "among bins" if spatial is None else "among neurons (above) and among bins (below)"
     return Drawing(
         "attention",
-        "Attention",
-        f"Attention {panels}, by layer, mean over trials and members: a row attends, a column is "
+        "Attention by layer",
+        f"Attention {panels}, mean over trials and members: a row attends, a column is "
         "attended to. A bright column is a neuron, or a time, that all others attend to. Dotted "
         "lines separate held-in from held-out neurons and observed from forward bins.",
         attention.attention_maps(

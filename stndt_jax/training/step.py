@@ -418,6 +418,23 @@ def attendable(has_count: Bool[Array, "B T N"], dims: Dims) -> Bool[Array, "B T"
     return jnp.any(has_count[..., : dims.heldin], axis=-1) | forward_T[None]
 
 
+def clean_input(
+    arch: Arch, counts: UInt[Array, "B T N"], has_count: Bool[Array, "B T N"] | None
+) -> tuple[Float[Array, "B T N"], Bool[Array, "B T"] | None]:
+    """The network's input at inference, nothing masked, and the bins that may be attended to.
+
+    Args:
+      arch: of the network.
+      counts: spike counts; those of held-out neurons and forward bins are ignored.
+      has_count: where counts were recorded; needed if the data have gaps.
+    """
+    x_BTN = masking.clean(counts, arch.dims)
+    if not arch.dims.gaps:
+        return x_BTN, None
+    assert has_count is not None
+    return jnp.where(has_count, x_BTN, 0), attendable(has_count, arch.dims)
+
+
 def log_rates(
     arch: Arch,
     params: Params,
@@ -427,13 +444,9 @@ def log_rates(
 ) -> Float[Array, "B T N"]:
     """Log expected counts per bin, from held-in neurons' observed bins alone, no dropout.
 
-    ``known``, where counts were recorded, must be given if the data have gaps.
+    ``has_count``, where counts were recorded, must be given if the data have gaps.
     """
-    x_BTN = masking.clean(counts, arch.dims)
-    attendable_BT = None
-    if arch.dims.gaps:
-        assert has_count is not None
-        x_BTN, attendable_BT = jnp.where(has_count, x_BTN, 0), attendable(has_count, arch.dims)
+    x_BTN, attendable_BT = clean_input(arch, counts, has_count)
     z_BTN, _ = arch.network.apply({"params": params}, x_BTN, forward_hyper(hyper), attendable_BT)
     return z_BTN
 
