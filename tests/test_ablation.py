@@ -1,4 +1,4 @@
-"""Neuron dropping with rates that a formula gives, so that what is silenced can be told."""
+"""Neuron dropping, with rates from a formula that reveals which neurons are silenced."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_scores_are_those_of_the_silenced_rates(asked: list[tuple[int, set[int]]
     assert orders[ablation.MOST_FIRST]["co_bps"][0][1] == pytest.approx(expected)
 
 
-def test_another_model_loses_the_same_neurons(asked: list[tuple[int, set[int]]]) -> None:
+def test_the_same_neurons_are_silenced_in_another_run(asked: list[tuple[int, set[int]]]) -> None:
     other = small_models.models(small_models.recording())
     found = drop(against=other, names=("stndt", "ndt"))
     assert list(found["models"]) == ["stndt", "ndt"]
@@ -96,7 +96,7 @@ def test_another_model_loses_the_same_neurons(asked: list[tuple[int, set[int]]])
         drop(against=small_models.models(small_models.recording(seed=1)))
 
 
-def test_without_targets_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_targets_raise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "targets_for", lambda trained, path: None)
     with pytest.raises(UserError, match="--nodrop"):
         drop()
@@ -123,7 +123,9 @@ def test_relative_change_and_separation() -> None:
     assert ablation.separation(found, "a", order=ablation.RANDOM) == 0
 
 
-def test_it_is_read_as_it_was_written(tmp_path: Path, asked: list[tuple[int, set[int]]]) -> None:
+def test_reading_returns_what_was_written(
+    tmp_path: Path, asked: list[tuple[int, set[int]]]
+) -> None:
     found = drop()
     ablation.write(found, tmp_path / "new")
     assert ablation.read(tmp_path / "new") == found

@@ -1,4 +1,4 @@
-"""Attention and rates over batches, against the network asked trial by trial."""
+"""Attention and rates over batches, compared with the network applied trial by trial."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stndt_jax.training.restore import TrainedModel
 
 
 def one_by_one(model: TrainedModel, data: SpikeData) -> list[dict[str, np.ndarray]]:
-    """What the network returns of every evaluated trial, alone."""
+    """The network's output for every evaluated trial by itself."""
     arch, params, hyper = model.trained.arch, model.params("cobps"), model.hyper
     counts = jnp.asarray(data.eval.counts(data.bins_forward, data.heldout))
     known = jnp.asarray(data.eval.has_count(data.bins_forward, data.heldout))

@@ -1,4 +1,4 @@
-"""The report in a real browser: it draws, connects to nothing, and can be used by everybody."""
+"""The report in a real browser: it draws, makes no connections, and is accessible."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
 class Opened(NamedTuple):
-    """A page, and what it said and asked for."""
+    """A page, its errors and its requests."""
 
     page: Any
     errors: list[str]
@@ -96,14 +96,14 @@ def show(found: Opened, path: Path) -> None:
     found.page.wait_for_selector("html[data-ready]")
 
 
-def test_it_says_nothing_wrong_and_asks_for_nothing(opened: Opened, report: Path) -> None:
+def test_there_are_no_errors_and_no_requests(opened: Opened, report: Path) -> None:
     assert opened.errors == []
     outside = [url for url in opened.requests if not url.startswith("data:")]
     assert outside == [opened.page.url] and opened.page.url.startswith("file:")
 
 
 def test_the_policy_holds(opened: Opened) -> None:
-    """A script or a connection that somebody smuggled in does not come about."""
+    """Injected scripts do not run, and connections are refused."""
     said = opened.page.evaluate(
         """async () => {
             const script = document.createElement('script');
@@ -195,9 +195,7 @@ def test_tables_sort(opened: Opened) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_everybody_can_use_it(
-    browser: Any, report: Path, size: dict[str, int], scheme: str
-) -> None:
+def test_it_is_accessible(browser: Any, report: Path, size: dict[str, int], scheme: str) -> None:
     """axe-core finds nothing of any weight; the page never scrolls sideways."""
     axe_api = pytest.importorskip("axe_playwright_python.sync_playwright")
     # Its own code has to come in past the page's policy.
@@ -218,7 +216,7 @@ def test_everybody_can_use_it(
     context.close()
 
 
-def test_on_paper_nothing_is_folded_and_controls_are_gone(opened: Opened) -> None:
+def test_in_print_everything_is_unfolded_without_controls(opened: Opened) -> None:
     page = opened.page
     page.emulate_media(media="print")
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")

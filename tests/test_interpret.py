@@ -74,7 +74,7 @@ def test_the_lag_profile_keeps_to_the_context_window(found: summary.Interpretati
     assert not found.by_lag[outside].any() and (found.by_lag[~outside] > 0).all()
 
 
-def test_the_files_hold_it_all(tmp_path: Path, found: summary.Interpretation) -> None:
+def test_the_files_hold_everything(tmp_path: Path, found: summary.Interpretation) -> None:
     written = files.write(found, tmp_path / "new")
     assert [path.name for path in written] == ["attention.h5", "neurons.csv", "interpret.json"]
     again = files.read(tmp_path / "new")
@@ -135,7 +135,7 @@ def test_the_command_interprets_drops_and_draws(
     assert all(f"{name}.png" in printed for name in drawn)
 
 
-def test_ndt_is_told_what_it_lacks(
+def test_ndt_has_no_importance_by_attention(
     tmp_path: Path,
     models: list[TrainedModel],
     monkeypatch: pytest.MonkeyPatch,
@@ -155,7 +155,7 @@ def test_ndt_is_told_what_it_lacks(
     assert "leave out --nogradients" in capsys.readouterr().err
 
 
-def test_figures_draws_what_is_known(
+def test_figures_that_need_missing_data_are_left_out(
     tmp_path: Path,
     models: list[TrainedModel],
     monkeypatch: pytest.MonkeyPatch,

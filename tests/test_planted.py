@@ -20,7 +20,7 @@ def test_held_out_neurons_depend_on_carriers_alone() -> None:
     like = np.abs(np.corrcoef(rates.T)[:24, 24:])
     assert like[carries].max(axis=1).min() > 0.3
     assert like[~carries].max() < 0.3
-    # Neither mean rate nor how much a neuron varies tells them apart.
+    # Neither the mean rate nor the variance of a neuron separates them.
     spread = rates[:, :24].std(axis=0)
     assert spread[carries].mean() == pytest.approx(spread[~carries].mean(), rel=0.1)
 

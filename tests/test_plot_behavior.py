@@ -14,7 +14,7 @@ CONDITIONS = np.array([0, 1, 2, 0, 1, 2, 0, -1, -1])
 MIDDLES_MS = np.array([10.0, 30, 50, 70, 90, 110, 130, 150, 170, 190, 210, 230])
 
 
-def test_velocity_shows_courses_and_integrated_paths():
+def test_velocity_shows_velocities_over_time_and_paths():
     true, decoded = RNG.normal(0, 300, (2, R, T, 2))
     true[3, 4] = np.nan
     groups = np.where(CONDITIONS < 0, 0, CONDITIONS)

@@ -18,7 +18,7 @@ def softmax(*shape: int) -> np.ndarray:
     return x / x.sum(axis=-1, keepdims=True)
 
 
-def test_importances_stand_in_order_and_against_rate():
+def test_importances_are_sorted_and_drawn_against_rate():
     by_member = softmax(2, 8)
     mean, rate = by_member.mean(axis=0), RNG.random(8) * 20
     gradient = np.where(np.arange(8) < 5, RNG.random(8), np.nan)
@@ -49,7 +49,7 @@ def test_condition_importances_show_the_most_important():
     assert [x.get_text() for x in fig.axes[0].get_xticklabels()] == [str(n) for n in order]
 
 
-def test_agreements_leave_out_what_is_not_known():
+def test_agreements_leave_out_unknown_correlations():
     rows = {
         "trials": {"spearman": 0.5, "overlap": 0.3, "chance": 0.1},
         "members": {"spearman": None, "overlap": None, "chance": 0.1},

@@ -86,7 +86,7 @@ def test_single_trials_show_spikes_and_rates():
         for ax in fig.axes[3 * row : 3 * row + 3]:
             low, high = ax.get_ylim()
             assert low == 0
-            assert highest < 0.9 * high  # the spikes stand above every rate of the row
+            assert highest < 0.9 * high  # the spikes are above all rates of the row
     (shade,) = first.patches
     assert (shade.get_x(), shade.get_x() + shade.get_width()) == (180.0, 240.0)
     assert {x.get_text() for x in fig.legends[0].get_texts()} == {
@@ -98,7 +98,7 @@ def test_single_trials_show_spikes_and_rates():
     texts_apart(fig)
 
 
-def test_single_trials_do_with_spikes_and_inferred_rates():
+def test_single_trials_need_spikes_and_inferred_rates_only():
     spikes = np.full((R, T, N), np.nan)
     fig = rates.single_trials(spikes, RATES, bin_ms=BIN_MS, trials=[0], neurons=[1])
     assert [x.get_label() for x in fig.axes[0].lines] == ["inferred rate", "spikes"]

@@ -1,4 +1,4 @@
-"""The picture of a recording, by what stands in it."""
+"""The figure of a recording by what is drawn."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BEHAVIOR = {
 def draw(behavior=None, velocity=True, known=None, conditions=None):
     return recording.recording(
         COUNTS,
-        known_RTN=np.ones(COUNTS.shape, bool) if known is None else known,
+        has_count_RTN=np.ones(COUNTS.shape, bool) if known is None else known,
         heldin=4,
         bins_observed=10,
         bin_ms=20.0,
@@ -33,7 +33,7 @@ def draw(behavior=None, velocity=True, known=None, conditions=None):
     )
 
 
-def test_rasters_rates_and_course_are_those_of_the_counts():
+def test_rasters_and_rates_are_those_of_the_counts():
     fig = draw()
     first, second, rates, course, _ = fig.axes
     order = np.argsort(COUNTS.mean(axis=(0, 1)), kind="stable")
@@ -46,11 +46,11 @@ def test_rasters_rates_and_course_are_those_of_the_counts():
     np.testing.assert_allclose(course.lines[0].get_ydata(), COUNTS.mean(axis=(0, 2)) * 50)
 
 
-def test_what_was_not_recorded_is_in_no_mean():
+def test_bins_that_were_not_recorded_are_in_no_mean():
     known = np.ones(COUNTS.shape, bool)
     known[3, 7:] = False
     fig = recording.recording(
-        np.where(known, COUNTS, 0), known_RTN=known, heldin=4, bins_observed=12, bin_ms=20.0,
+        np.where(known, COUNTS, 0), has_count_RTN=known, heldin=4, bins_observed=12, bin_ms=20.0,
         behavior=None, velocity=False, conditions=None, trials=[3], name="short",
     )  # fmt: skip
     raster, _, course, _ = fig.axes

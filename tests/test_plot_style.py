@@ -13,7 +13,7 @@ from stndt_jax.plotting import style
 from stndt_jax.plotting.scores import score_bars
 
 
-def test_figures_ignore_and_keep_the_users_settings():
+def test_figures_neither_use_nor_change_the_users_settings():
     matplotlib.rcParams.update({"font.size": 31, "axes.grid": True})
     try:
         fig = score_bars({"a": {"co_bps": 1.0}})
@@ -37,7 +37,7 @@ def test_saving_writes_png_and_pdf(tmp_path: Path):
     assert sorted(x.name for x in tmp_path.iterdir()) == ["one.png", "two.pdf", "two.png"]
 
 
-def test_saving_where_it_cannot_be_done_leaves_no_trace(tmp_path: Path):
+def test_failed_saving_leaves_no_files(tmp_path: Path):
     fig = score_bars({"a": {"co_bps": 1.0}})
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(UserError, match=r"folder\.png cannot be written"):

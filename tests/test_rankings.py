@@ -33,7 +33,7 @@ def test_chance_is_what_random_rankings_share() -> None:
     assert found.spearman == pytest.approx(0, abs=0.01)
 
 
-def test_what_a_third_quantity_explains_is_taken_out() -> None:
+def test_partial_correlation_removes_a_third_quantity() -> None:
     rate = RNG.normal(size=50)
     a, b = rate + RNG.normal(size=50), rate + RNG.normal(size=50)
     ab, ar, br = (spearmanr(x, y).statistic for x, y in ((a, b), (a, rate), (b, rate)))
@@ -44,7 +44,7 @@ def test_what_a_third_quantity_explains_is_taken_out() -> None:
     assert np.isnan(rankings.spearman(np.exp(rate), b, given=rate))
 
 
-def test_rankings_that_are_none_are_left_out() -> None:
+def test_constant_rankings_are_left_out() -> None:
     rows = np.stack([np.arange(9.0), np.full(9, 0.5), np.arange(9.0) ** 2, np.full(9, np.nan)])
     found = rankings.agreement(rows)
     assert found == (2, pytest.approx(1.0), 1.0, 1 / 9)

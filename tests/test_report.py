@@ -1,4 +1,4 @@
-"""The report's page without a browser: what it says, that it is HTML, that nothing gets in."""
+"""The page of a report without a browser: its content, valid HTML, escaping."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_everything_is_escaped_but_what_is_html() -> None:
 
 
 @pytest.mark.parametrize("bad", ["\x00", "\x1b[31m", "\udcff", "\x7f", "\ufffe"])
-def test_what_is_no_text_is_written_in_ascii(bad: str) -> None:
+def test_characters_without_a_representation_are_escaped(bad: str) -> None:
     shown = markup.tag("p", f"a{bad}b")
     shown.encode("utf-8")
     assert bad not in shown and "\\" in shown
@@ -106,7 +106,7 @@ def test_data_cannot_end_their_script() -> None:
         markup.data_script("x", float("nan"))
 
 
-def test_the_page_holds_together(read: Reader) -> None:
+def test_links_and_identifiers_are_consistent(read: Reader) -> None:
     ids = [a["id"] for _, a in read.elements if "id" in a]
     assert len(ids) == len(set(ids))
     links = [a["href"] or "" for a in read.find("a")]
@@ -121,7 +121,7 @@ def test_the_page_holds_together(read: Reader) -> None:
     assert heads.count("h1") == 1 and heads[0] == "h1"
 
 
-def test_the_policy_lets_in_nothing_but_the_pages_own(read: Reader) -> None:
+def test_the_policy_allows_only_the_pages_own_style_and_script(read: Reader) -> None:
     policy = next(a["content"] for a in read.find("meta") if "http-equiv" in a) or ""
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == "'none'"
@@ -132,7 +132,7 @@ def test_the_policy_lets_in_nothing_but_the_pages_own(read: Reader) -> None:
     assert rules["img-src"] == "data:" and len(rules) == 6
 
 
-def test_it_says_what_the_files_say(read: Reader, path: Path) -> None:
+def test_the_page_shows_what_the_files_hold(read: Reader, path: Path) -> None:
     text = read.text()
     for shown in (
         *("0.234", "[0.222, 0.247]", "−0.046", "0.111", "0.121"),
@@ -146,15 +146,15 @@ def test_it_says_what_the_files_say(read: Reader, path: Path) -> None:
     assert method_scores.read(path)["smoothing"] == {"co_bps": 0.1111, "vel_r2": 0.5}
 
 
-def test_settings_are_set_beside_those_they_began_from(path: Path) -> None:
+def test_settings_are_compared_with_the_shipped_ones(path: Path) -> None:
     name, changed = about.differences(load_run(path))
     assert name == "tiny"
     assert ("optimizer.learning_rate", "0.003", "0.0123") in changed
     assert {key for key, _, _ in changed} == {"optimizer.learning_rate", "population"}
 
 
-def test_numbers_travel_whole(path: Path) -> None:
-    """Unpacked here by other means than the page's."""
+def test_arrays_are_unpacked_as_they_were(path: Path) -> None:
+    """Unpacked with NumPy instead of the page's script."""
     loaded = load_run(path)
     found = explorer.payload(loaded)
     rates_RTN, T = loaded.rates_hz("eval"), loaded.data.bins
@@ -213,18 +213,18 @@ def test_figures_and_attention_are_shown(path: Path, tmp_path: Path) -> None:
     assert rows == ["2.001" + f"{found.importance[1] * N:.3f}"]
 
 
-def test_why_there_are_no_figures(path: Path) -> None:
+def test_the_reason_for_missing_figures_is_shown(path: Path) -> None:
     shown = figures.RunFigures(missing="There are no figures: x is missing.")
     assert "x is missing" in Reader(page.build(load_run(path), shown)).text()
 
 
-def test_counts_that_are_not_known_are_told_from_none() -> None:
+def test_unknown_counts_differ_from_zero() -> None:
     counts = np.array([[[0.0], [np.nan], [300.0]]])
     assert explorer._count_bytes(counts).ravel().tolist() == [0, explorer.UNKNOWN, 254]
 
 
 @pytest.mark.parametrize(("trials", "shown"), [(1, 1), (10, 10), (574, 91), (5000, 91)])
-def test_as_many_trials_travel_as_there_is_room_for(trials: int, shown: int) -> None:
+def test_as_many_trials_are_included_as_there_is_room_for(trials: int, shown: int) -> None:
     rows = explorer.shown_trials(trials, 180, 182)
     assert len(rows) == shown
     assert rows[0] == 0 and rows[-1] == trials - 1 and np.ptp(np.diff(rows, prepend=-1)) <= 62
@@ -243,7 +243,7 @@ def test_a_run_that_was_not_scored_and_records_nothing_else(tmp_path: Path) -> N
     assert method_scores.read(path) == {}
 
 
-def test_unlikely_files_still_make_a_page(tmp_path: Path) -> None:
+def test_files_with_missing_values_still_make_a_page(tmp_path: Path) -> None:
     """Members frozen at once, scores that are null, times that are none."""
     path = run(tmp_path, members=2)
     found = scores(2)
@@ -260,7 +260,7 @@ def test_unlikely_files_still_make_a_page(tmp_path: Path) -> None:
     assert "yesterday" in text and "0.234" in text and "not recorded" in text
 
 
-def test_published_numbers_stand_beside_whole_data_sets_only() -> None:
+def test_published_scores_are_shown_for_whole_data_sets_only() -> None:
     whole: dict[str, Any] = {"name": "mc_maze", "bin_ms": 5.0, "neurons": 182, "trials": 2295}
     found = published.scores(**whole)
     assert found["STNDT, ensemble"]["co_bps"] == 0.3862
@@ -280,7 +280,7 @@ def test_ticks_are_round_and_inside() -> None:
         assert min(abs(mantissa - m) for m in (1, 2, 5, 10)) < 1e-6
 
 
-def test_a_chart_breaks_where_nothing_is_known() -> None:
+def test_a_curve_is_interrupted_at_unknown_values() -> None:
     y = np.array([1.0, np.nan, 2.0, 3.0])
     svg = charts.lines([charts.Line("a", np.arange(4.0), y)], label="l", x_label="x", y_label="y")
     (d,) = [a["d"] for a in Reader(svg).find("path")]
@@ -289,7 +289,7 @@ def test_a_chart_breaks_where_nothing_is_known() -> None:
     assert "nan" not in charts.lines(constant, label="l", x_label="x", y_label="y")
 
 
-def test_dots_and_intervals_keep_to_their_strip() -> None:
+def test_dots_and_intervals_stay_inside_their_strip() -> None:
     svg = Reader(charts.strip(0.5, 0.0, 1.0, (0.25, 9.0), ours=True))
     (dot,) = svg.find("circle")
     bar = next(a for a in svg.find("line") if "bar" in (a["class"] or ""))
@@ -299,7 +299,7 @@ def test_dots_and_intervals_keep_to_their_strip() -> None:
     assert float(bar["x2"] or 0) == width - 5
 
 
-def test_intervals_are_read_with_care() -> None:
+def test_damaged_intervals_are_ignored() -> None:
     assert tables.interval_of({"a_interval": [0.1, 0.2]}, "a") == (0.1, 0.2)
     for odd in (None, [0.1], [None, 0.2], "ab", [float("nan"), 1.0]):
         assert tables.interval_of({"a_interval": odd}, "a") is None

@@ -45,13 +45,13 @@ def test_the_terminal_gets_a_table(paths: list[Path]) -> None:
     assert len(widths) == 1
 
 
-def test_what_cannot_be_compared_is_said(paths: list[Path]) -> None:
+def test_runs_that_cannot_be_compared_are_named(paths: list[Path]) -> None:
     assert compare.warnings(compare.open_runs(paths[:2])) == []
     told = " ".join(compare.warnings(compare.open_runs(paths)))
     assert "different data" in told and "Not evaluated" in told
 
 
-def test_the_page_holds_all_of_it(paths: list[Path]) -> None:
+def test_the_page_holds_all_runs(paths: list[Path]) -> None:
     runs = compare.open_runs(paths)
     read = Reader(compare.build(runs))
     text = read.text()
@@ -64,7 +64,7 @@ def test_the_page_holds_all_of_it(paths: list[Path]) -> None:
     assert len(read.find("script")) == 1
 
 
-def test_names_tell_runs_apart(folder: Path, paths: list[Path]) -> None:
+def test_names_of_runs_are_unique(folder: Path, paths: list[Path]) -> None:
     twin = run(folder / "elsewhere", "one")
     assert list(compare.open_runs([paths[0], twin])) == [f"{folder.name}/one", "elsewhere/one"]
     assert list(compare.open_runs(paths[:2])) == ["one", "two"]

@@ -364,7 +364,7 @@ def _show(data: Any, inputs: Path, *, velocity: bool) -> int:
         sizes = (data.bins_forward, data.heldout)
         fig = recording.recording(
             data.train.counts(*sizes),
-            known_RTN=data.train.has_count(*sizes),
+            has_count_RTN=data.train.has_count(*sizes),
             heldin=data.heldin,
             bins_observed=data.bins_observed,
             bin_ms=data.bin_ms,

@@ -21,7 +21,7 @@ MOST_PATHS = 300  # trials whose behaviour is drawn: more would hide each other
 def recording(
     counts_RTN: UInt[NDArray, "R T N"],
     *,
-    known_RTN: Bool[NDArray, "R T N"],
+    has_count_RTN: Bool[NDArray, "R T N"],
     heldin: int,
     bins_observed: int,
     bin_ms: float,
@@ -40,7 +40,7 @@ def recording(
 
     Args:
         counts_RTN: spike counts, neurons held-in then held-out, bins observed then forward.
-        known_RTN: where they are known.
+        has_count_RTN: where they are known.
         heldin: number of held-in neurons.
         bins_observed: number of observed bins.
         bin_ms: bin width, ms.
@@ -54,12 +54,12 @@ def recording(
     fig = Figure(figsize=(7.2, 4.8), layout="constrained")
     fig.suptitle(name, fontsize=9)
     halves: Any = fig.subfigures(2, 1, height_ratios=(1.2, 1))
-    rates_N = np.nan_to_num(style.hz(_mean_count(counts_RTN, known_RTN, axis=(0, 1)), bin_ms))
+    rates_N = np.nan_to_num(style.hz(_mean_count(counts_RTN, has_count_RTN, axis=(0, 1)), bin_ms))
     order_N = np.argsort(rates_N, kind="stable")
     colors_N = np.where(np.arange(N) < heldin, HELDIN, HELDOUT)[order_N]
     rasters = halves[0].subplots(1, len(trials), sharex=True, sharey=True, squeeze=False)[0]
     for ax, r in zip(rasters, trials, strict=True):
-        _raster(ax, counts_RTN[r][:, order_N], known_RTN[r][:, order_N], colors_N, bin_ms)
+        _raster(ax, counts_RTN[r][:, order_N], has_count_RTN[r][:, order_N], colors_N, bin_ms)
         ax.set_title(f"trial {r}")
         if bins_observed < T:
             ax.axvline(bins_observed * bin_ms, color=HELDIN, linewidth=0.6, linestyle=":")
@@ -68,7 +68,7 @@ def recording(
 
     left, middle, right = halves[1].subplots(1, 3)
     _mean_rates(left, rates_N[order_N], colors_N)
-    mean_T = style.hz(_mean_count(counts_RTN, known_RTN, axis=(0, 2)), bin_ms)
+    mean_T = style.hz(_mean_count(counts_RTN, has_count_RTN, axis=(0, 2)), bin_ms)
     middle.plot(style.bin_centres(T, bin_ms), mean_T, color=HELDIN, linewidth=0.9)
     if bins_observed < T:
         middle.axvspan(bins_observed * bin_ms, T * bin_ms, color=FORWARD, zorder=0)
@@ -79,10 +79,10 @@ def recording(
     return fig
 
 
-def _mean_count(counts_RTN: NDArray, known_RTN: NDArray, axis: tuple[int, int]) -> NDArray:
+def _mean_count(counts_RTN: NDArray, has_count_RTN: NDArray, axis: tuple[int, int]) -> NDArray:
     """Mean over the known counts; NaN without any. Counts that are not known are 0."""
     with np.errstate(invalid="ignore"):
-        return counts_RTN.sum(axis=axis, dtype=np.int64) / known_RTN.sum(axis=axis)
+        return counts_RTN.sum(axis=axis, dtype=np.int64) / has_count_RTN.sum(axis=axis)
 
 
 def _mean_rates(ax: Axes, rates_N: NDArray, colors_N: NDArray) -> None:
@@ -95,11 +95,11 @@ def _mean_rates(ax: Axes, rates_N: NDArray, colors_N: NDArray) -> None:
 
 
 def _raster(
-    ax: Axes, counts_TN: NDArray, known_TN: NDArray, colors_N: NDArray, bin_ms: float
+    ax: Axes, counts_TN: NDArray, has_count_TN: NDArray, colors_N: NDArray, bin_ms: float
 ) -> None:
     T, N = counts_TN.shape
-    if not known_TN.all():
-        shade = np.where(known_TN.T, np.nan, 0.5)
+    if not has_count_TN.all():
+        shade = np.where(has_count_TN.T, np.nan, 0.5)
         extent = (0, T * bin_ms, -0.5, N - 0.5)
         look: dict[str, Any] = {"cmap": "Greys", "vmin": 0, "vmax": 3}
         ax.imshow(shade, extent=extent, origin="lower", aspect="auto", **look)
