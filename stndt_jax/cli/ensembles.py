@@ -1,53 +1,48 @@
-"""Many models: ``ensemble``, ``retrain``, ``seeds`` and ``runs``."""
+"""``ensemble``, ``retrain`` and ``cut``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from absl import flags
-
-from stndt_jax.cli.flags import new_flags, parse
+from stndt_jax.cli import flags as shared
+from stndt_jax.cli.flags import Flags
 from stndt_jax.errors import UserError
-
-MOST_FOLDERS = 10_000
 
 
 def ensemble(argv: list[str]) -> int:
-    """Chooses models among trained ones by the validation co-bps of their mean rate.
+    """Selects trained models by the validation co-bps of their mean rate.
 
-    usage: stndt ensemble DIR [DIR ...] --out=OUT [--select=top|greedy|all] [--max=50] [--fresh]
+    usage: stndt ensemble DIR [DIR ...] --out=OUT [--select=top|greedy|all]
+                          [--max=50] [--fresh]
 
-    DIR is a run, an ensemble, or a folder with runs below it. All members are compared on the
-    trials that selected their weights, which must be the same ones for all; no other trial is
-    looked at. top takes the best n with the n whose mean rate is best; greedy adds members one by
-    one, some of them several times, and is never below top on these trials; all takes every member
-    and looks at no trial's counts to do so.
+    DIR is a run, an ensemble, or a directory with runs below it. All members are
+    compared on the trials that selected their weights, which must be the same for all.
+    top takes the best n members, with the n whose mean rate is best. greedy adds one
+    member after the other, some of them several times, and is never below top on these
+    trials. all takes every member, and uses no counts to do so.
 
-    OUT holds copies of the chosen members and is evaluated and exported like a run. The curve of
-    score against size stands in OUT/ensemble.json and OUT/figures.
+    OUT holds copies of the selected members and is evaluated and exported like a run;
+    OUT/ensemble.json and OUT/figures show the score against the number of members.
 
     example: stndt ensemble runs/search --out=runs/best --select=greedy
     """
-    fv = new_flags()
-    flags.DEFINE_string("out", "", "folder to write", flag_values=fv)
-    flags.DEFINE_enum(
-        "select", "top", ["top", "greedy", "all"], "how members are chosen", flag_values=fv
-    )
-    flags.DEFINE_integer("max", 50, "members at most", lower_bound=1, flag_values=fv)
-    flags.DEFINE_integer("seed", 0, "of the random sets", 0, 2**31 - 1, flag_values=fv)
-    flags.DEFINE_string("data", "", "the recording, if it has moved", flag_values=fv)
-    flags.DEFINE_bool("fresh", False, "set an old ensemble aside", flag_values=fv)
-    flag, folders = parse(fv, argv, ensemble, 1, MOST_FOLDERS)
-    if not flag["out"]:
-        raise UserError("--out is missing; name a folder to write, for example --out=runs/best")
-    from stndt_jax.ensembles import build as room
+    flags = Flags(ensemble)
+    shared.out(flags, "DIR", "ensemble directory to write", required="runs/best")
+    flags.choice("select", "how members are selected", ["top", "greedy", "all"], "top")
+    flags.whole("max", "members at most", 50, 1)
+    shared.seed(flags, "of the random sets that the curve is compared with")
+    shared.data(flags)
+    flags.switch("fresh", "move an existing ensemble aside first")
+    flag, folders = flags.parse(argv, 1, shared.MOST_PATHS)
+    if flag["select"] == "all":
+        flag.refuse("max", when="with --select=all")
+    from stndt_jax.ensembles import build
     from stndt_jax.runs import directory, ensemble_directory
 
     out = Path(flag["out"])
     if flag["fresh"] and ensemble_directory.is_ensemble(out) and (old := directory.set_aside(out)):
-        print(f"the old ensemble is in {old} now")
-    found = room.build(
+        print(f"moved the old ensemble to {old}")
+    found = build.build(
         [Path(folder) for folder in folders],
         out,
         select=flag["select"],
@@ -56,111 +51,71 @@ def ensemble(argv: list[str]) -> int:
         data_path=flag["data"],
         say=print,
     )
-    print(room.table(found))
-    drawn = _draw(out, found)
-    print("wrote " + ", ".join(map(str, [out / ensemble_directory.FILE, *drawn])))
+    print(build.table(found))
+    drawn: list[Path] = []
+    if found["curve"] is not None:
+        try:
+            from stndt_jax.plotting import ensemble as curve
+        except ModuleNotFoundError:
+            print("no figure: matplotlib is missing; run: pip install 'stndt_jax[plots]'")
+        else:
+            drawn = curve.save(found, out / "figures")
+    shared.wrote([out / ensemble_directory.FILE, *drawn])
     print(f"next: stndt evaluate {out}")
     return 0
 
 
-def _draw(out: Path, found: dict[str, Any]) -> list[Path]:
-    if found["curve"] is None:
-        return []
-    try:
-        from stndt_jax.plotting import ensemble as plots_many
-        from stndt_jax.plotting import style
-    except ModuleNotFoundError:
-        print("no figure: matplotlib is missing; run: pip install 'stndt_jax[plots]'")
-        return []
-    chosen = (found["size"], found["validation_co_bps"])
-    each = [row["validation_co_bps"] for row in found["candidates"]]
-    fig = plots_many.ensemble_curve(found["curve"], chosen, each)
-    folder = out / "figures"
-    folder.mkdir(exist_ok=True)
-    return style.save(fig, folder / "ensemble_curve.png", pdf=True)
-
-
 def retrain(argv: list[str]) -> int:
-    """Trains chosen models again on all trials of another recording: the test phase's.
+    """Trains selected models again on all trials, for the test phase.
 
     usage: stndt retrain DIR --data=FILE --out=OUT
 
-    DIR is an ensemble or a run, FILE a recording of the same neurons and bins. Every model begins
-    from scratch with its old settings and trains for as many epochs as gave its best weights; no
-    trial is kept back to select. OUT is an ensemble with the old shares of the mean rate, and is
-    evaluated like any other. The same command goes on where it was.
+    DIR is an ensemble or a run, FILE a recording of the same neurons and bins. Every
+    model trains from scratch with its old settings, for as many epochs as gave its best
+    weights; no trial is kept back for validation. OUT is an ensemble with the old
+    weights of its members. The same command resumes.
 
     example: stndt retrain runs/best --data=test.h5 --out=runs/test
     """
-    fv = new_flags()
-    flags.DEFINE_string("data", "", "recording to train on", flag_values=fv)
-    flags.DEFINE_string("out", "", "folder to write", flag_values=fv)
-    flags.DEFINE_string("old_data", "", "DIR's recording, if it has moved", flag_values=fv)
-    flag, (folder,) = parse(fv, argv, retrain, 1)
-    for needed, example in (("data", "test.h5"), ("out", "runs/test")):
-        if not flag[needed]:
-            raise UserError(f"--{needed} is missing, for example --{needed}={example}")
-    from stndt_jax.ensembles import retrain as room
+    flags = Flags(retrain)
+    flags.text("data", "FILE", "HDF5 file of the recording to train on", required="test.h5")
+    shared.out(flags, "DIR", "ensemble directory to write", required="runs/test")
+    flags.text("old_data", "FILE", "HDF5 file of DIR's recording, if it has moved")
+    flag, (folder,) = flags.parse(argv, 1)
+    from stndt_jax.ensembles import retrain as retraining
 
     out = Path(flag["out"])
-    about = room.retrain(Path(folder), flag["data"], out, old_data=flag["old_data"], say=print)
+    about = retraining.retrain(
+        Path(folder), flag["data"], out, old_data=flag["old_data"], say=print
+    )
     print(f"{len(about['members'])} models trained again; wrote {out}")
     print(f"next: stndt evaluate {out}")
     return 0
 
 
-def seeds(argv: list[str]) -> int:
-    """Trains one setting with many seeds as one population: mean, spread, intervals.
+def cut(argv: list[str]) -> int:
+    """Writes selected members of a run as a run of their own; the run stays as it is.
 
-    usage: stndt seeds --config=NAME|FILE --n=20 --workdir=DIR [--config.KEY=VALUE ...]
+    usage: stndt cut DIR --members=K,... --out=DIR
 
-    Seeds count from config.seed. The trials that select are the same for all. The run directory
-    is like that of stndt train, and the same command goes on where it was. What comes of it is
-    printed and written to DIR/seeds.json.
+    The new run is evaluated and exported like any other. Trained further, its members
+    continue as they would have; that command repeats the settings of the new
+    config.json.
 
-    example: stndt seeds --config=mc_maze --config.data.path=mc_maze.h5 --n=20 --workdir=runs/seeds
+    example: stndt cut runs/maze --members=0,3 --out=runs/maze_best
     """
-    from stndt_jax.config import loading, recording
+    flags = Flags(cut)
+    flags.words("members", "K", "numbers of the members, from 0", required="0,3")
+    shared.out(flags, "DIR", "run directory to write", required="runs/maze_best")
+    flag, (path,) = flags.parse(argv, 1)
+    if not all(k.isdecimal() and len(k) < 10 for k in flag["members"]):
+        raise UserError(
+            f"--members={','.join(flag['members'])}: give numbers, for example --members=0,3"
+        )
+    from stndt_jax.ensembles import extract
 
-    fv = new_flags()
-    flags.DEFINE_string("workdir", "", "run directory", flag_values=fv)
-    flags.DEFINE_integer("n", 20, "how many seeds", 1, 2**16, flag_values=fv)
-    flags.DEFINE_string("config", "", "shipped name or path of a file", flag_values=fv)
-    rest, settings = loading.split(argv)
-    flag, _ = parse(fv, rest, seeds, 0)
-    if not flag["workdir"]:
-        raise UserError("--workdir is missing; name a run directory, for example --workdir=runs/s")
-    from stndt_jax.workflows import seeds as room
-
-    config = room.setting(loading.load(settings), flag["n"])
-    path = Path(flag["workdir"])
-    found = room.run(config, recording.read(config), path)
-    print(room.table(found))
-    print(f"wrote {path / room.FILE}")
-    print(f"next: stndt evaluate {path}")
-    return 0
-
-
-def runs(argv: list[str]) -> int:
-    """Lists all runs and ensembles below a folder: settings, progress, scores, how they ended.
-
-    usage: stndt runs DIR [--sort=COLUMN] [--csv=FILE]
-
-    Columns: path, kind, config, data, epochs, planned, members, validation_co_bps (of the best
-    member; of an ensemble, its own), co_bps and the other scores if evaluated, how, date.
-    Numbers are sorted from the highest, texts from the first.
-
-    example: stndt runs runs --sort=validation_co_bps --csv=runs.csv
-    """
-    fv = new_flags()
-    flags.DEFINE_string("sort", "path", "column to sort by", flag_values=fv)
-    flags.DEFINE_string("csv", "", "file to write as well", flag_values=fv)
-    flag, (folder,) = parse(fv, argv, runs, 1)
-    from stndt_jax.runs import listing as room
-
-    rows = room.ordered(room.table(Path(folder)), flag["sort"])
-    print(room.text(rows))
-    if flag["csv"]:
-        room.write_csv(rows, Path(flag["csv"]))
-        print(f"wrote {flag['csv']}")
+    members = [int(k) for k in flag["members"]]
+    extract.cut(Path(path), members, Path(flag["out"]))
+    print(f"wrote {flag['out']}: {len(members)} of the members of {path}")
+    print(f"next: stndt evaluate {flag['out']}")
     return 0

@@ -14,7 +14,9 @@ The command's docstring is its help: a sentence, ``usage:``, prose, ``example:``
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags as absl
@@ -52,6 +54,17 @@ class Values(dict[str, Any]):
         for name in names:
             if name in self.given:
                 raise UserError(f"{self.spelled(name)} has no effect {when}; leave it out")
+
+    def refuse_keys(self, *keys: str, when: str) -> None:
+        """Refuses ``--config.KEY=VALUE`` flags that would be ignored, as :meth:`refuse`."""
+        for word in self.settings:
+            name = word.partition("=")[0]
+            if name.removeprefix("--config.") in keys:
+                raise UserError(f"{name} has no effect {when}; leave it out")
+
+    def if_given(self, name: str) -> Any:
+        """The value of a flag that stands on the command line, otherwise None."""
+        return self[name] if name in self.given else None
 
     def spelled(self, name: str) -> str:
         """A flag as the user wrote it."""
@@ -169,10 +182,14 @@ class Flags:
             raise UserError(f"{positional} argument(s) expected but got {got}; {usage.strip()}")
         given = {name for name in list(self._values) if self._values[name].present}
         values = Values(self._values.flag_values_dict(), given, settings)
-        for name, example in self._required.items():
-            if not values[name]:
-                flag = values.spelled(name)
-                raise UserError(f"{flag} is missing; give one, for example {flag}={example}")
+        missing = [name for name in self._required if not values[name]]
+        if missing:
+            flags = [values.spelled(name) for name in missing]
+            example = [f"{values.spelled(name)}={self._required[name]}" for name in missing]
+            raise UserError(
+                f"{' and '.join(flags)} {'is' if len(flags) == 1 else 'are'} missing; for example "
+                f"{' '.join(example)}"
+            )
         return values, rest
 
     def help(self) -> str:
@@ -180,14 +197,14 @@ class Flags:
         from stndt_jax.console import tables
 
         lines = [line.removeprefix("    ").rstrip() for line in self._help.strip().splitlines()]
-        prose, mark, examples = "\n".join(lines).partition("\nexample:")
+        text, mark, examples = "\n".join(lines).partition("\nexample:")
         rows = [[self._usage(name), self._meaning(name)] for name in self._values]
         if self._takes_config:
             rows.append(["--config=NAME|FILE", CONFIG])
             rows.append(
                 ["--config.KEY=VALUE", "set a key of it; stndt train --help lists the keys"]
             )
-        parts = [prose.rstrip()]
+        parts = [_wrapped(paragraph) for paragraph in text.strip().split("\n\n")]
         if rows:
             parts.append(tables.table(["flags", ""], rows, wrap=[""]))
         if mark:
@@ -212,12 +229,20 @@ class Flags:
         return f"{meaning} (default: {flag.default})"
 
 
+MOST_PATHS = 10_000  # on one command line
 CONFIG = "a shipped configuration, a Python file, or the config.json of a run"
 
 
 def wants_help(argv: Sequence[str]) -> bool:
     """Whether the user asked what a command does."""
     return any(arg in ("--help", "-help", "-h", "--helpfull", "help") for arg in argv)
+
+
+def _wrapped(paragraph: str) -> str:
+    """A paragraph of prose in lines of 80 characters; usage and lists stay as they are."""
+    if paragraph.startswith("usage:") or "\n " in f"\n{paragraph}":
+        return paragraph
+    return textwrap.fill(" ".join(paragraph.split()), 80, break_on_hyphens=False)
 
 
 def _underscored(word: str) -> str:
@@ -275,6 +300,16 @@ def quiet(flags: Flags, meaning: str) -> None:
 def say(line: str) -> None:
     """Prints a line of progress at once."""
     print(line, flush=True)
+
+
+def wrote(paths: Sequence[Path]) -> int:
+    """Prints which files were written, one per line.
+
+    Returns:
+      The exit code 0.
+    """
+    print("wrote " + "\n      ".join(map(str, paths)))
+    return 0
 
 
 # Of the commands that do not use Flags yet.

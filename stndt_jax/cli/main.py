@@ -21,7 +21,7 @@ from stndt_jax.errors import Interrupted, UserError
 # are needed, so that --help is quick.
 GROUPS = {
     "Data": {
-        "synth": ("train", "write a synthetic recording with known rates"),
+        "synth": ("data", "write a synthetic recording with known rates"),
         "download": ("data", "download a benchmark data set from the DANDI archive"),
         "inspect": ("data", "list the contents of an NWB or HDF5 file"),
         "prepare": ("data", "make a recording from NWB files, arrays or a benchmark data set"),
@@ -29,18 +29,18 @@ GROUPS = {
     "Train": {
         "demo": ("train", "simulate a recording, train on it, score and plot the rates"),
         "train": ("train", "train a model, or a population of models, on a recording"),
-        "seeds": ("ensembles", "train one configuration with many seeds: mean, spread, intervals"),
-        "runs": ("ensembles", "list the runs and ensembles below a directory"),
+        "seeds": ("train", "train one configuration with many seeds: mean, spread, intervals"),
+        "runs": ("train", "list the runs and ensembles below a directory"),
     },
     "Evaluate": {
         "evaluate": ("train", "infer rates, score them, write the submission file"),
-        "baseline": ("baselines", "score smoothing, PSTH, NDT, GPFA or an LDS on a recording"),
-        "check-submission": ("data", "check a submission file against the recording"),
+        "baseline": ("evaluate", "score smoothing, PSTH, NDT, GPFA or an LDS on a recording"),
+        "check-submission": ("evaluate", "check a submission file against the recording"),
     },
     "Ensembles": {
         "ensemble": ("ensembles", "select trained models and average their rates"),
         "retrain": ("ensembles", "train selected models again on all trials, for the test phase"),
-        "cut": ("export", "write selected members of a run as a run of their own"),
+        "cut": ("ensembles", "write selected members of a run as a run of their own"),
     },
     "Search": {
         "search": ("search", "search for good hyperparameters, a population at a time"),
@@ -48,17 +48,17 @@ GROUPS = {
     },
     "Interpret and report": {
         "interpret": (
-            "interpret",
+            "report",
             "which neurons and times models attend to, and whether it matters",
         ),
-        "figures": ("interpret", "write all figures of a run"),
+        "figures": ("report", "write all figures of a run"),
         "report": ("report", "write one HTML file about a run: scores, rates, figures"),
         "compare": ("report", "compare runs: scores, settings, training"),
     },
     "Interop": {
-        "import": ("baselines", "make a run directory from PyTorch checkpoints of STNDT or NDT"),
-        "export": ("export", "write a trained model, or inferred rates, for other programs"),
-        "infer": ("export", "infer rates from spike counts with an exported model"),
+        "import": ("interop", "make a run directory from PyTorch checkpoints of STNDT or NDT"),
+        "export": ("interop", "write a trained model, or inferred rates, for other programs"),
+        "infer": ("interop", "infer rates from spike counts with an exported model"),
     },
 }
 COMMANDS = {name: module for group in GROUPS.values() for name, (module, _) in group.items()}

@@ -1,32 +1,112 @@
-"""What came of runs, to look at: ``report`` and ``compare``."""
+"""``interpret``, ``figures``, ``report`` and ``compare``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from absl import flags
-
 from stndt_jax import files
-from stndt_jax.cli.flags import new_flags, parse
+from stndt_jax.cli import flags as shared
+from stndt_jax.cli.flags import Flags
+
+
+def interpret(argv: list[str]) -> int:
+    r"""Shows which neurons and times a run's models attend to, and whether it matters.
+
+    usage: stndt interpret DIR [--targets=FILE] [--against=DIR] [--nodrop] [flags]
+
+    A neuron's importance is the attention it receives; integrated gradients are a
+    second estimate. Held-in neurons are then silenced, in the order of importance, at
+    random and in the reverse order, and the rates scored. This takes minutes and needs
+    the held-out counts; --nodrop leaves it out, --nodecode leaves out the scores of
+    behaviour, which take most of the time. --against silences the same neurons for a
+    second run, such as one of NDT.
+
+    Writes attention.h5, neurons.csv, interpret.json, dropping.json and figures.
+
+    example: stndt interpret runs/maze --targets=mc_maze_target.h5 \
+                 --against=runs/ndt
+    """
+    flags = Flags(interpret)
+    shared.out(flags, "DIR", "directory to write to; by default interpret in the run's")
+    shared.data(flags)
+    shared.targets(flags)
+    flags.choice("split", "trials whose attention is shown", ["eval", "train"], "eval")
+    shared.select(flags)
+    flags.switch("gradients", "leave out integrated gradients", True)
+    flags.switch("drop", "silence no neurons", True)
+    flags.switch("decode", "leave out the scores of behaviour while silencing", True)
+    flags.text("against", "DIR", "another run, in which the same neurons are silenced")
+    flags.whole("repeats", "random orders of silencing", 5, 1)
+    shared.seed(flags, "of the random orders")
+    flag, (path,) = flags.parse(argv, 1)
+    if not flag["drop"]:
+        flag.refuse("against", "repeats", "seed", "decode", when="with --nodrop")
+    from stndt_jax.workflows import interpret as workflow
+
+    silencing = workflow.Silencing(
+        against=flag["against"],
+        repeats=flag["repeats"],
+        seed=flag["seed"],
+        decode=flag["decode"],
+    )
+    written = workflow.interpret(
+        Path(path),
+        Path(flag["out"] or Path(path) / "interpret"),
+        data_path=flag["data"],
+        targets_path=flag["targets"],
+        split=flag["split"],
+        select=flag["select"],
+        gradients=flag["gradients"],
+        silencing=silencing if flag["drop"] else None,
+        say=shared.say,
+    )
+    return shared.wrote(written)
+
+
+def figures(argv: list[str]) -> int:
+    """Writes all figures of a run, as PNG and SVG.
+
+    usage: stndt figures DIR [--out=DIR] [--data=FILE] [--targets=FILE]
+
+    Rates in single trials, PSTHs, behaviour, latent paths, correlations, calibration,
+    attention and training; also silenced neurons, after stndt interpret.
+
+    example: stndt figures runs/maze --targets=mc_maze_target.h5
+    """
+    flags = Flags(figures)
+    shared.out(flags, "DIR", "directory to write to; by default figures in the run's")
+    shared.data(flags)
+    shared.targets(flags)
+    flag, (path,) = flags.parse(argv, 1)
+    from stndt_jax.plotting import run_figures
+
+    out = Path(flag["out"] or Path(path) / "figures")
+    for figure in run_figures.draw_all(
+        Path(path), out, data_path=flag["data"], targets_path=flag["targets"]
+    ):
+        print(f"{figure.file}\n    {figure.caption}")
+    return 0
 
 
 def report(argv: list[str]) -> int:
-    """Writes one HTML file about a run: scores, rates to look into, training, figures, settings.
+    """Writes one HTML file about a run: scores, rates, training, figures, settings.
 
-    usage: stndt report DIR [--out=FILE.html] [--data=FILE] [--targets=FILE] [--nofigures]
+    usage: stndt report DIR [--out=FILE.html] [--data=FILE] [--targets=FILE]
+                        [--nofigures]
 
-    The file needs no network and nothing beside it. A run that was not evaluated is evaluated
-    first; smoothing, condition means and, where they are known, the true rates are scored once
-    and stand beside the run from then on. What stndt interpret found is shown too.
+    The file needs no network and no other file. A run without scores is evaluated
+    first; the scores of smoothing, of condition means and, where they are known, of
+    the true rates are computed once and kept in the run directory. Results of stndt
+    interpret are included.
 
     example: stndt report runs/maze
     """
-    fv = new_flags()
-    flags.DEFINE_string("out", "", "file to write; report.html in DIR", flag_values=fv)
-    flags.DEFINE_string("data", "", "the recording, if it has moved", flag_values=fv)
-    flags.DEFINE_string("targets", "", "target file to score against", flag_values=fv)
-    flags.DEFINE_bool("figures", True, "draw figures, which takes a while", flag_values=fv)
-    flag, (path,) = parse(fv, argv, report, 1)
+    flags = Flags(report)
+    shared.out(flags, "FILE", "HTML file to write; by default report.html in DIR")
+    shared.data(flags)
+    shared.targets(flags)
+    flags.switch("figures", "leave out the figures, which take a while", True)
+    flag, (path,) = flags.parse(argv, 1)
     from stndt_jax.report import page
 
     out = Path(flag["out"] or Path(path) / "report.html")
@@ -43,23 +123,23 @@ def report(argv: list[str]) -> int:
 
 
 def compare(argv: list[str]) -> int:
-    """Sets two or more runs side by side: scores, settings that differ, training curves.
+    """Compares two or more runs: scores, settings that differ, training curves.
 
-    usage: stndt compare DIR DIR ... [--out=compare.html]
+    usage: stndt compare DIR DIR ... [--out=FILE.html]
 
-    Prints tables; with --out it also writes them, and the curves, as one HTML file. The runs'
-    recordings are not needed.
+    Prints tables; with --out it also writes them, and the curves, as one HTML file.
+    The recordings of the runs are not needed.
 
     example: stndt compare runs/stndt runs/ndt --out=compare.html
     """
-    fv = new_flags()
-    flags.DEFINE_string("out", "", "HTML file to write", flag_values=fv)
-    flag, paths = parse(fv, argv, compare, 2, 1000)
-    from stndt_jax.report import compare as room
+    flags = Flags(compare)
+    shared.out(flags, "FILE", "HTML file to write")
+    flag, paths = flags.parse(argv, 2, shared.MOST_PATHS)
+    from stndt_jax.report import compare as comparison
 
-    runs = room.open_runs([Path(path) for path in paths])
-    print(room.text(runs))
+    runs = comparison.open_runs([Path(path) for path in paths])
+    print(comparison.text(runs))
     if flag["out"]:
-        files.write_text(Path(flag["out"]), room.build(runs), "choose another with --out")
+        files.write_text(Path(flag["out"]), comparison.build(runs), "choose another with --out")
         print(f"\nwrote {flag['out']}")
     return 0

@@ -11,8 +11,8 @@ from stndt_jax.cli.flags import Flags
 def search(argv: list[str]) -> int:
     r"""Searches for good hyperparameters, training a population of trials at a time.
 
-    usage: stndt search --config=NAME|FILE --workdir=DIR [--trials=120] [--population=auto|K]
-                        [--config.KEY=VALUE ...] [flags]
+    usage: stndt search --config=NAME|FILE --workdir=DIR [--trials=120]
+                        [--population=auto|K] [--config.KEY=VALUE ...] [flags]
 
     The function get_search_space() in the configuration's file lists the hyperparameters and their
     ranges; a key set with --config.KEY is not searched. The score is the validation co-bps. The
@@ -32,7 +32,7 @@ def search(argv: list[str]) -> int:
     Writes search.json, trials.csv, figures, and the runs below DIR/trials.
 
     example: stndt search --config=mc_maze_large --config.data.path=val.h5 \
-                 --config.data.targets=val_target.h5 --workdir=runs/search --trials=24
+                 --config.data.targets=val_target.h5 --workdir=runs/search
     """
     flags = Flags(search)
     shared.workdir(flags, "search directory", "runs/search")
@@ -48,6 +48,7 @@ def search(argv: list[str]) -> int:
     shared.quiet(flags, "one line per population, nothing of the training")
     flags.config()
     flag, _ = flags.parse(argv)
+    flag.refuse_keys("population", when="in a search; give --population")
     if flag["executor"] != "ray":
         flag.refuse("ray_address", "workers", when="without --executor=ray")
     from stndt_jax.search import results, run
@@ -74,10 +75,10 @@ def search(argv: list[str]) -> int:
 
 
 def reproduce(argv: list[str]) -> int:
-    """Prepares a benchmark data set, searches, builds an ensemble, retrains it and reports.
+    r"""Prepares a data set of the benchmark, searches, builds an ensemble, reports.
 
-    usage: stndt reproduce NAME --nwb=DIR --workdir=DIR [--budget=small|paper] [--trials=N]
-                           [--config.KEY=VALUE ...]
+    usage: stndt reproduce NAME --nwb=DIR --workdir=DIR [--budget=small|paper]
+                           [--trials=N] [--config.KEY=VALUE ...]
 
     NAME is a data set of the Neural Latents Benchmark, DIR holds its NWB files. --budget=paper is
     120 trials of the data set's own configuration; --budget=small is 8 trials of a small model
@@ -86,7 +87,8 @@ def reproduce(argv: list[str]) -> int:
     The same command resumes where it stopped. DIR/report.md compares the scores with the published
     ones; DIR/test/submission.h5 is the submission for the test phase.
 
-    example: stndt reproduce mc_maze --nwb=data/nwb --workdir=runs/paper --budget=paper
+    example: stndt reproduce mc_maze --nwb=data/nwb --workdir=runs/paper \
+                 --budget=paper
     """
     flags = Flags(reproduce)
     flags.text("nwb", "DIR", "directory of the NWB files, or one above it", required="data/nwb")
@@ -96,6 +98,7 @@ def reproduce(argv: list[str]) -> int:
     flags.text("population", "auto|K", "trials that train together; without it, the budget's")
     flags.config()
     flag, (name,) = flags.parse(argv, 1)
+    flag.refuse_keys("population", when="in a search; give --population")
     from stndt_jax.workflows import reproduce as workflow
 
     task = workflow.task(

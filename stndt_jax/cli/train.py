@@ -1,4 +1,4 @@
-"""From nothing to scores: ``demo``, ``synth``, ``train``, ``evaluate``."""
+"""``demo``, ``train``, ``seeds``, ``runs`` and ``evaluate``."""
 
 from __future__ import annotations
 
@@ -6,57 +6,85 @@ from pathlib import Path
 
 from absl import flags
 
-from stndt_jax.cli.flags import new_flags, parse, print_help, wants_help
+from stndt_jax.cli import flags as shared
+from stndt_jax.cli.flags import Flags, new_flags, parse, print_help, wants_help
 from stndt_jax.errors import UserError
 
 
 def demo(argv: list[str]) -> int:
-    """Makes a reach data set, trains a small population and shows what it inferred.
+    """Simulates a recording, trains four models on it, scores and plots the rates.
 
     usage: stndt demo [--out=DIR] [--seed=0] [--config.KEY=VALUE ...]
 
+    The same command resumes an interrupted demo.
+
     example: stndt demo --out=demo
     """
-    fv = new_flags()
-    flags.DEFINE_string("out", "demo", "folder for data, run and figures", flag_values=fv)
-    flags.DEFINE_integer("seed", 0, "of the data and of the models", 0, 2**31 - 1, flag_values=fv)
-    from stndt_jax.config import loading
+    flags = Flags(demo)
+    flags.text("out", "DIR", "directory for the recording, the run and the figures", "demo")
+    shared.seed(flags, "of the simulation and of the models")
+    flags.config()
+    flag, _ = flags.parse(argv)
+    flag.refuse_keys("data.path", "data.targets", when="in the demo, which makes its recording")
+    from stndt_jax.workflows import demo as workflow
 
-    rest, settings = loading.split(argv)
-    flag, _ = parse(fv, rest, demo, 0)
-    from stndt_jax.workflows import demo as room
-
-    room.demo(Path(flag["out"]), seed=flag["seed"], settings=settings)
+    workflow.demo(Path(flag["out"]), seed=flag["seed"], settings=flag.settings)
     return 0
 
 
-def synth(argv: list[str]) -> int:
-    """Writes a synthetic data set and, beside it, its target file with the true rates.
+def seeds(argv: list[str]) -> int:
+    r"""Trains one configuration with many seeds: mean, spread and intervals.
 
-    usage: stndt synth lorenz|rnn|reach --out=FILE [--seed=0]
+    usage: stndt seeds --config=NAME|FILE --n=20 --workdir=DIR [--config.KEY=VALUE]
 
-    example: stndt synth reach --out=reach.h5     (and reach_target.h5)
+    The seeds, counted from config.seed, train as one population and are validated on
+    the same trials. DIR is a run directory like that of stndt train, with the results
+    in DIR/seeds.json. The same command resumes.
+
+    example: stndt seeds --config=mc_maze --config.data.path=mc_maze.h5 --n=20 \
+                 --workdir=runs/seeds
     """
-    fv = new_flags()
-    flags.DEFINE_string("out", None, "HDF5 file to write", flag_values=fv)
-    flags.DEFINE_integer("seed", 0, "of the draw", 0, flag_values=fv)
-    flag, (kind,) = parse(fv, argv, synth, 1)
-    if not flag["out"]:
-        raise UserError("--out is missing; name the file to write, for example --out=reach.h5")
-    from stndt_jax.data import hdf5, synthetic
+    flags = Flags(seeds)
+    shared.workdir(flags, "run directory", "runs/seeds")
+    flags.whole("n", "number of seeds", 20, 1, 2**16)
+    flags.config()
+    flag, _ = flags.parse(argv)
+    flag.refuse_keys("population", when="here; give the number of seeds with --n")
+    from stndt_jax.config import loading, recording
+    from stndt_jax.workflows import seeds as workflow
 
-    out = Path(flag["out"])
-    if not out.name:
-        raise UserError(f"--out={out} is a folder; name the file to write, for example reach.h5")
-    targets = out.with_name(f"{out.stem}_target{out.suffix}")
-    data = synthetic.make(kind, seed=flag["seed"])
-    hdf5.write(data, out)
-    hdf5.write_targets(data, targets)
-    print(
-        f"{out} and {targets}: {len(data.train)} training and {len(data.eval)} evaluated trials, "
-        f"{data.bins_observed} + {data.bins_forward} bins of {data.bin_ms:g} ms, "
-        f"{data.heldin} + {data.heldout} neurons"
-    )
+    config = workflow.setting(loading.load(flag.settings), flag["n"])
+    path = Path(flag["workdir"])
+    found = workflow.run(config, recording.read(config), path)
+    print(workflow.table(found))
+    print(f"wrote {path / workflow.FILE}")
+    print(f"next: stndt evaluate {path}")
+    return 0
+
+
+def runs(argv: list[str]) -> int:
+    """Lists all runs and ensembles below a directory: settings, progress, scores.
+
+    usage: stndt runs DIR [--sort=COLUMN] [--csv=FILE]
+
+    Columns: path, kind, config, data, epochs, planned, members, validation_co_bps (of
+    the best member; of an ensemble, its own), co_bps and the other scores, if it has
+    been evaluated, how it ended, date. Numbers are sorted in descending order, text in
+    ascending order. Columns without any value are left out, except in the CSV file.
+
+    example: stndt runs runs --sort=validation_co_bps --csv=runs.csv
+    """
+    flags = Flags(runs)
+    flags.text("sort", "COLUMN", "column to sort by", "path")
+    flags.text("csv", "FILE", "CSV file to write as well")
+    flag, (folder,) = flags.parse(argv, 1)
+    from stndt_jax.runs import listing
+
+    rows = listing.ordered(listing.table(Path(folder)), flag["sort"])
+    print(listing.text(rows))
+    if flag["csv"]:
+        listing.write_csv(rows, Path(flag["csv"]))
+        print(f"wrote {flag['csv']}")
     return 0
 
 

@@ -143,6 +143,72 @@ def from_continuous(
     )
 
 
+def from_file(
+    path: Path,
+    *,
+    bin_ms: float,
+    name: str = "",
+    window_ms: float | None = None,
+    overlap_ms: float | None = None,
+    bins_forward: int | None = None,
+    evaluated: float | None = None,
+    behavior: str = "",
+    conditions: str = "",
+    **options: Any,
+) -> SpikeData:
+    """A recording from a file of spike counts.
+
+    The file is ``.npy`` with counts (trials, bins, neurons), or (bins, neurons) of a continuous
+    recording; ``.npz`` with one array (bins, neurons) per trial; or the HDF5 file of LFADS.
+
+    Args:
+        path: of the file.
+        bin_ms: bin width, ms.
+        name: of the recording; by default the file's own.
+        window_ms: length of the windows of a continuous recording, ms.
+        overlap_ms: what neighbouring windows of it share, ms; by default nothing.
+        bins_forward: last bins of a trial to predict; by default none.
+        evaluated: fraction of the trials to evaluate; by default a quarter. LFADS has its own.
+        behavior: file with behaviour in the form of the spikes.
+        conditions: ``.npy`` file with the condition of every trial.
+        options: ``heldout`` and ``seed`` of `SpikeData.from_arrays`.
+
+    Raises:
+        UserError: a file is missing or malformed, or an option does not apply to this kind of file.
+    """
+    options |= {"bin_ms": bin_ms, "name": name or path.stem}
+    own = {"bins_forward": bins_forward, "evaluated": evaluated}
+    options |= {key: value for key, value in own.items() if value is not None}
+    if behavior:
+        options["behavior"] = load(behavior)
+    windows = {"window_ms": window_ms, "overlap_ms": overlap_ms}
+    if is_lfads(path):
+        _unused(path, "trials in the form of LFADS", conditions=conditions, evaluated=evaluated,
+                **windows)  # fmt: skip
+        return from_lfads(path, **options)
+    found = load(path)
+    if isinstance(found, np.ndarray) and found.ndim == 2:
+        _unused(path, "a continuous recording", conditions=conditions, bins_forward=bins_forward)
+        if not window_ms:
+            raise UserError(
+                f"{path} holds a continuous recording {found.shape}; give the length of the "
+                "windows to chop it into with --window-ms"
+            )
+        window, overlap = (round((ms or 0.0) / bin_ms) for ms in (window_ms, overlap_ms))
+        return from_continuous(found, window=window, overlap=overlap, **options)
+    _unused(path, "trials", **windows)
+    if conditions:
+        options["conditions"] = load(conditions)
+    return SpikeData.from_arrays(found, **options)
+
+
+def _unused(path: Path, kind: str, **options: Any) -> None:
+    """Refuses options that were given but do not apply to the kind of file."""
+    given = [name for name, value in options.items() if value not in (None, "")]
+    if given:
+        raise UserError(f"{path} holds {kind}, on which {given[0]} has no effect; leave it out")
+
+
 def load(path: str | Path) -> NDArray | list[NDArray]:
     """Reads the array of a ``.npy`` file, or one array per trial of an ``.npz`` file.
 

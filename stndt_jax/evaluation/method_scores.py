@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from stndt_jax.console import tables
+from stndt_jax.data import hdf5
+from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
-from stndt_jax.runs import records
+from stndt_jax.evaluation import external_rates
+from stndt_jax.runs import ensemble_directory, records
 from stndt_jax.runs.score_names import label
+from stndt_jax.types import NDArray
 
 Scores = Mapping[str, float]
 _FILE = "others.json"
@@ -42,6 +47,68 @@ def add(run: Path, name: str, scores: Scores) -> None:
     if name in _OURS:
         raise UserError(f"--name {name} is what the run's own scores are called; choose another")
     records.write(run / _FILE, {"methods": {**read(run), name: dict(scores)}})
+
+
+class Recording(NamedTuple):
+    """What rates are inferred from and scored against.
+
+    Attributes:
+      data: the recording.
+      targets: under the benchmark's keys; None where they are unknown.
+      files: paths of the recording and of the target file, empty where there is none.
+    """
+
+    data: SpikeData
+    targets: dict[str, NDArray] | None
+    files: tuple[str, str]
+
+
+def recording(data: str, targets: str, run: str) -> Recording:
+    """Reads a recording and its targets.
+
+    Args:
+      data: path of the recording; empty for the run's.
+      targets: path of the target file; empty for the run's, or for those in the recording.
+      run: run directory; may be empty.
+
+    Raises:
+      UserError: no recording is named, or a file cannot be read.
+    """
+    name, bin_ms = None, None
+    if run:
+        config = ensemble_directory.read_config(Path(run))
+        data, targets = data or config.data.path, targets or config.data.targets
+        name, bin_ms = config.data.name or None, config.data.bin_ms or None
+    if not data:
+        raise UserError("--data is missing; name the recording, for example --data=mc_maze.h5")
+    read = hdf5.read(data, targets or None, name=name, bin_ms=bin_ms)
+    if targets:
+        return Recording(read, hdf5.read_targets(targets, name), (data, targets))
+    known = read.eval.heldout is not None
+    return Recording(read, hdf5.targets_of(read) if known else None, (data, ""))
+
+
+def compare(
+    name: str, rates: Mapping[str, NDArray], targets: Mapping[str, NDArray] | None, run: str = ""
+) -> str:
+    """Scores a method's rates; in words, beside a run's own scores if there is one.
+
+    Args:
+      name: of the method.
+      rates: under the benchmark's keys, expected counts per bin.
+      targets: to score against; None where they are unknown.
+      run: run directory that keeps the scores; empty for none.
+
+    Raises:
+      UserError: as :func:`stndt_jax.evaluation.external_rates.score` and :func:`add`.
+    """
+    if targets is None:
+        return "no targets are known for these trials: nothing was scored"
+    scores = external_rates.score(rates, targets)
+    if not run:
+        return table({name: scores})
+    add(Path(run), name, scores)
+    return f"{table(beside(Path(run)))}\nwrote {Path(run) / _FILE}"
 
 
 def beside(run: Path) -> dict[str, Scores]:

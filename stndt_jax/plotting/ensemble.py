@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from stndt_jax.plotting import style
 from stndt_jax.plotting.style import BEST, OTHERS, SMOOTHED, TRUE, styled
 from stndt_jax.runs.score_names import axis_label
 
@@ -54,3 +56,20 @@ def ensemble_curve(
     ax.set_ylabel(axis_label("validation_co_bps"))
     ax.legend(loc="lower right")
     return fig
+
+
+def save(found: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Writes the curve of an ensemble's score against its size.
+
+    Args:
+        found: the content of ``ensemble.json``, with a curve.
+        folder: directory to write to.
+
+    Returns:
+        The files written.
+    """
+    chosen = (found["size"], found["validation_co_bps"])
+    each = [row["validation_co_bps"] for row in found["candidates"]]
+    folder.mkdir(exist_ok=True)
+    figure = ensemble_curve(found["curve"], chosen, each)
+    return style.save(figure, folder / "ensemble_curve.png", pdf=True)

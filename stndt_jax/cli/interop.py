@@ -1,0 +1,128 @@
+"""``import``, ``export`` and ``infer``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stndt_jax.cli import flags as shared
+from stndt_jax.cli.flags import Flags, Values
+from stndt_jax.errors import UserError
+
+
+def import_(argv: list[str]) -> int:
+    """Makes a run directory from PyTorch checkpoints of STNDT or NDT.
+
+    usage: stndt import CHECKPOINT.pth|DIR --data=FILE --out=DIR [--targets=FILE]
+
+    The file is read without executing anything in it; PyTorch need not be installed.
+    All checkpoints in a directory become one population. --data is the recording they
+    were trained on.
+
+    example: stndt import maze.lve.pth --data=mc_maze.h5 --out=runs/maze
+    """
+    flags = Flags(import_)
+    shared.data(flags, required=True)
+    shared.targets(flags)
+    shared.out(flags, "DIR", "run directory to write", required="runs/maze")
+    flag, (path,) = flags.parse(argv, 1)
+    from stndt_jax.data import hdf5
+    from stndt_jax.interop import torch_checkpoint
+
+    data = hdf5.read(flag["data"], flag["targets"] or None)
+    config = torch_checkpoint.import_run(
+        Path(path), data, flag["data"], flag["targets"], Path(flag["out"])
+    )
+    kind = "STNDT" if config.model.spatial else "NDT"
+    print(f"imported {config.population} x {kind} into {flag['out']}")
+    print(f"next: stndt evaluate {flag['out']}")
+    return 0
+
+
+def export(argv: list[str]) -> int:
+    """Writes a trained model, or inferred rates, for other programs.
+
+    usage: stndt export DIR --out=DIR [--weights=baked|beside] [--select=cobps|...]
+       or: stndt export SUBMISSION --data=FILE --out=FILE [--name=DATASET]
+
+    Of a run or ensemble directory it writes a directory with the program (StableHLO;
+    any number of trials; cpu, cuda, tpu), a manifest and load.py, which needs jax and
+    numpy only. Of a submission file it writes the rates; the ending of --out is the
+    format: .nwb, .nc (xarray, NetCDF) or .h5. Windows of a continuous recording are
+    merged. To an existing NWB file the rates are added.
+
+    example: stndt export runs/maze --out=model
+    example: stndt export runs/maze/submission.h5 --data=mc_maze.h5 --out=rates.nwb
+    """
+    flags = Flags(export)
+    shared.out(flags, "DIR|FILE", "directory or file to write", required="model")
+    flags.text("data", "FILE", "HDF5 file of the recording; of a run, if it has moved")
+    flags.text("name", "DATASET", "data set of a submission, if the recording has another name")
+    flags.choice(
+        "weights",
+        "where weights go: in the program, or in a file beside it",
+        ["baked", "beside"],
+        "baked",
+    )
+    shared.select(flags)
+    flag, (path,) = flags.parse(argv, 1)
+    if Path(path).is_file():
+        flag.refuse("weights", "select", when="on a submission file")
+        return _export_rates(Path(path), flag)
+    flag.refuse("name", when="on a run directory; it names the data set of a submission file")
+    from stndt_jax.interop import stablehlo
+    from stndt_jax.training import restore
+
+    manifest = stablehlo.export(
+        restore.models(Path(path), flag["data"]),
+        Path(flag["out"]),
+        select=flag["select"],
+        weights_file=flag["weights"] == "beside",
+    )
+    shapes = [", ".join(map(str, manifest[side]["shape"])) for side in ("input", "output")]
+    print(f"wrote {flag['out']}: {manifest['members']} x {manifest['model']} as one function")
+    print(f"counts ({shapes[0]}) to rates ({shapes[1]}), bins of {manifest['bin_ms']:g} ms")
+    print(f"next: stndt infer {flag['out']} --spikes=counts.npy --out=rates.npy")
+    return 0
+
+
+def _export_rates(path: Path, flag: Values) -> int:
+    if not flag["data"]:
+        raise UserError("--data is missing; name the recording, for example --data=mc_maze.h5")
+    from stndt_jax.data import export as rates_file
+    from stndt_jax.data import hdf5
+    from stndt_jax.evaluation import submission
+
+    data = hdf5.read(flag["data"], name=flag["name"] or None)
+    rates = submission.read(path, hdf5.group_name(data.name, data.bin_ms))
+    submission.check(rates, data)
+    about = {"submission": str(path), "fingerprint": data.fingerprint()}
+    found = rates_file.collect(rates, data, about)
+    rates_file.write(found, flag["out"])
+    R, T, N = found.rates.shape
+    print(f"wrote {flag['out']}: {R} x {T} bins of {data.bin_ms:g} ms, {N} neurons, counts per bin")
+    return 0
+
+
+def infer(argv: list[str]) -> int:
+    """Infers rates from spike counts with an exported model.
+
+    usage: stndt infer DIR --spikes=FILE.npy --out=FILE.npy [--chunk=256]
+
+    Counts are (trials, observed bins, held-in neurons), rates (trials, bins, neurons)
+    in expected counts per bin. Memory limits --chunk, not the number of trials.
+
+    example: stndt infer model --spikes=counts.npy --out=rates.npy
+    """
+    flags = Flags(infer)
+    flags.text("spikes", "FILE", ".npy file of spike counts", required="counts.npy")
+    shared.out(flags, "FILE", ".npy file of rates to write", required="rates.npy")
+    flags.whole("chunk", "trials at a time", 256, 1)
+    flag, (folder,) = flags.parse(argv, 1)
+    for name in ("spikes", "out"):
+        if not flag[name].endswith(".npy"):
+            raise UserError(f"--{name} is {flag[name]}; name an .npy file")
+    from stndt_jax.interop import stablehlo
+
+    shape = stablehlo.infer(Path(folder), Path(flag["spikes"]), Path(flag["out"]), flag["chunk"])
+    print(f"wrote {flag['out']}: rates of {shape[0]} trials, {shape[1]} bins, {shape[2]} neurons")
+    return 0

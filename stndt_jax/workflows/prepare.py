@@ -1,0 +1,166 @@
+"""From NWB files or arrays to a recording's files, with a summary and a picture to check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from stndt_jax import files
+from stndt_jax.data import arrays, hdf5, nlb, nwb_trials, summary, synthetic
+from stndt_jax.data.trials import SpikeData
+from stndt_jax.errors import UserError
+
+Say = Callable[[str], None]
+
+
+def benchmark(
+    name: str,
+    nwb: str,
+    out: Path,
+    *,
+    bin_ms: int = 5,
+    phase: str = "val",
+    seed: int = 0,
+    say: Say = print,
+) -> list[Path]:
+    """Makes the files of a data set of the Neural Latents Benchmark.
+
+    Args:
+      name: of the data set.
+      nwb: directory of its NWB files, or one above it.
+      out: directory to write to.
+      bin_ms: bin width, ms.
+      phase: ``val`` or ``test``.
+      seed: of the jitter.
+      say: called with each line of the result.
+
+    Returns:
+      The files written.
+
+    Raises:
+      UserError: as :func:`stndt_jax.data.nlb.prepare`, or a file cannot be written.
+    """
+    tensors = nlb.prepare(name, nwb, bin_ms=bin_ms, phase=phase, seed=seed)
+    inputs, targets = _paths(out, f"{hdf5.group_name(name, bin_ms)}_{phase}")
+    tensors.write(inputs, targets)
+    for note in tensors.notes:
+        say(f"nlb_tools: {note}")
+    # The files are read again, so that what is shown is what training will see.
+    data = hdf5.read(inputs, targets if tensors.targets is not None else None)
+    return _describe(data, inputs, velocity=True, say=say)
+
+
+def custom(
+    nwb: str, cut: nwb_trials.Cut, out: Path, *, say: Say = print, **options: object
+) -> list[Path]:
+    """Makes the files of a recording from any NWB file.
+
+    Args:
+      nwb: the NWB file.
+      cut: how trials are cut.
+      out: directory to write to.
+      say: called with each line of the result.
+      options: of :func:`stndt_jax.data.nwb_trials.prepare`.
+
+    Returns:
+      The files written.
+
+    Raises:
+      UserError: as :func:`stndt_jax.data.nwb_trials.prepare`, or a file cannot be written.
+    """
+    data = nwb_trials.prepare(nwb, cut, **options)  # type: ignore[arg-type]
+    return _write(data, out, velocity="vel" in cut.behavior, say=say)
+
+
+def from_arrays(path: Path, out: Path, *, say: Say = print, **options: object) -> list[Path]:
+    """Makes the files of a recording from a file of spike counts.
+
+    Args:
+      path: .npy, .npz, or the HDF5 file of LFADS.
+      out: directory to write to.
+      say: called with each line of the result.
+      options: of :func:`stndt_jax.data.arrays.from_file`.
+
+    Returns:
+      The files written.
+
+    Raises:
+      UserError: as :func:`stndt_jax.data.arrays.from_file`, or a file cannot be written.
+    """
+    data = arrays.from_file(path, **options)  # type: ignore[arg-type]
+    return _write(data, out, velocity=False, say=say)
+
+
+def simulated(kind: str, path: Path, *, seed: int = 0, say: Say = print) -> SpikeData:
+    """Simulates a recording and writes it and, beside it, its targets with the true rates.
+
+    Args:
+      kind: lorenz, rnn or reach.
+      path: of the recording; the target file gets ``_target`` in its name.
+      seed: of the simulation.
+      say: called with a line about the result.
+
+    Raises:
+      UserError: the kind is unknown, or a file cannot be written.
+    """
+    if not path.name:
+        raise UserError(f"--out={path} is a directory; name the file to write, such as reach.h5")
+    data = synthetic.make(kind, seed=seed)
+    targets = path.with_name(f"{path.stem}_target{path.suffix}")
+    hdf5.write(data, path)
+    hdf5.write_targets(data, targets)
+    say(
+        f"{path} and {targets}: {len(data.train)} training and {len(data.eval)} evaluated trials, "
+        f"{data.bins_observed} + {data.bins_forward} bins of {data.bin_ms:g} ms, "
+        f"{data.heldin} + {data.heldout} neurons"
+    )
+    return data
+
+
+def _paths(out: Path, stem: str) -> tuple[Path, Path]:
+    """The input and the target file, in a directory that exists."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out={out} cannot be made a directory: {error.strerror}") from error
+    return out / f"{stem}.h5", out / f"{stem}_target.h5"
+
+
+def _write(data: SpikeData, out: Path, *, velocity: bool, say: Say) -> list[Path]:
+    inputs, targets = _paths(out, data.name)
+    hdf5.write(data, inputs)
+    hdf5.write_targets(data, targets)
+    return _describe(data, inputs, velocity=velocity, say=say)
+
+
+def _describe(data: SpikeData, inputs: Path, *, velocity: bool, say: Say) -> list[Path]:
+    """Writes the summary and the picture beside the input file.
+
+    Returns:
+      These, and the recording's files.
+    """
+    text = summary.of_recording(data)
+    say(text)
+    written = [inputs, inputs.with_suffix(".txt")]
+    files.write_text(written[1], text + "\n")
+    if data.eval.heldout is not None:
+        written.insert(1, inputs.with_name(f"{inputs.stem}_target.h5"))
+    try:
+        from stndt_jax.plotting import recording, style
+    except ModuleNotFoundError:
+        say("no picture: matplotlib is missing; run: pip install 'stndt_jax[plots]'")
+        return written
+    sizes = (data.bins_forward, data.heldout)
+    figure = recording.recording(
+        data.train.counts(*sizes),
+        has_count_RTN=data.train.has_count(*sizes),
+        heldin=data.heldin,
+        bins_observed=data.bins_observed,
+        bin_ms=data.bin_ms,
+        behavior=data.train.behavior,
+        velocity=velocity,
+        conditions=data.train.conditions,
+        trials=range(min(3, len(data.train))),
+        name=f"{data.name}: training trials",
+    )
+    return written + style.save(figure, inputs.with_suffix(".png"))
