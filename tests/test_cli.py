@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
 from stndt_jax.cli import main
-from stndt_jax.config import loading
+from stndt_jax.cli.flags import Flags
+from stndt_jax.config import loading, schema
 from stndt_jax.data import hdf5, synthetic
 
 
@@ -123,10 +129,150 @@ def test_mistakes_are_one_line(
     assert captured.out == ""
 
 
-@pytest.mark.parametrize("command", ["", *main.COMMANDS])
-def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+HELP = [
+    "",
+    *(name for name in main.COMMANDS if name not in ("train", "evaluate")),
+    "prepare mc_maze",
+    "prepare custom",
+    "prepare arrays",
+]
+# Of the words that this project once used for those of the field.
+BANNED = (
+    r"told|tells?|tellings?|sittings?|draws?|drawn|portions?|judges?|judged|places?|lest|goes on|"
+    r"looked at|looks at|stands?|begun|anew|by itself|room|brings?|brought|folders?"
+)
+
+
+def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
     assert main.main([*command.split(), "--help"]) == 0
-    assert f"example: stndt {command}" in capsys.readouterr().out
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_help_has_a_sentence_usage_and_examples(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = help_of(command, capsys)
+    first, blank, *_ = text.splitlines()
+    assert first.endswith((".", ":")) and not blank
+    assert f"usage: stndt {command}".rstrip() in text.replace("NAME --nwb", "mc_maze --nwb")
+    assert f"example: stndt {command}" in text
+    assert not [line for line in text.splitlines() if len(line) > 80]
+    assert not re.findall(rf"\b({BANNED})\b", text, re.IGNORECASE)
+
+
+class Parsed(Exception):  # noqa: N818
+    pass
+
+
+@pytest.mark.parametrize("command", HELP[1:])
+def test_examples_are_command_lines(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is read by its command: its flags exist, and none that is required is missing."""
+    settings: list[str] = []
+
+    def parsed(self: Flags, *arguments: Any) -> None:
+        values, _ = parse(self, *arguments)
+        settings.extend(values.settings)
+        raise Parsed
+
+    text = re.sub(r"\\\n *", "", help_of(command, capsys))
+    examples = re.findall(r"^example: stndt (.+)$", text, re.MULTILINE)
+    assert examples
+    parse = Flags.parse
+    monkeypatch.setattr(Flags, "parse", parsed)
+    for example in examples:
+        with pytest.raises(Parsed):
+            main.main(shlex.split(example))
+    keys = {name for name, _, _ in schema.documentation()}
+    assert set(loading.keys(["", *(s for s in settings if "config=" not in s)])) <= keys
+
+
+def test_the_list_of_commands_is_quick() -> None:
+    code = (
+        "import sys\nfrom stndt_jax.cli import main\nmain.main(['--help'])\n"
+        "print(sorted({'jax', 'numpy', 'absl', 'h5py'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for group in main.GROUPS:
+        assert f"\n{group}\n" in done.stdout
+    for command in main.COMMANDS:
+        assert f"\n  {command} " in done.stdout
+    assert done.stderr.strip() == "['absl']"
+
+
+CUSTOM = [
+    *("prepare", "custom", "--nwb=x", "--align=cue_time", "--window=-250,450"),
+    "--out=y",
+]
+
+IGNORED = {
+    "export of a run": (["export", "RUN", "--out=x", "--name=a"], "--name has no effect on a run"),
+    "export of rates": (
+        ["export", "small.h5", "--out=x.h5", "--data=small.h5", "--weights=beside"],
+        "--weights has no effect on a submission file",
+    ),
+    "search here": (
+        ["search", "--config=tiny", "--workdir=s", "--ray-address=auto"],
+        "--ray-address has no effect without --executor=ray",
+    ),
+    "search's population": (
+        ["search", "--config=tiny", "--workdir=s", "--config.population=4"],
+        "--config.population has no effect in a search; give --population",
+    ),
+    "reproduction's population": (
+        ["reproduce", "mc_maze", "--nwb=x", "--workdir=s", "--config.population=4"],
+        "--config.population has no effect in a search",
+    ),
+    "seeds' population": (
+        ["seeds", "--config=tiny", "--workdir=s", "--config.population=4"],
+        "--config.population has no effect here; give the number of seeds with --n",
+    ),
+    "demo's data": (
+        ["demo", "--out=d", "--config.data.path=x"],
+        "--config.data.path has no effect",
+    ),
+    "silencing": (["interpret", "RUN", "--nodrop", "--repeats=3"], "--repeats has no effect with"),
+    "no decoding": (["interpret", "RUN", "--nodrop", "--nodecode"], "--nodecode has no effect"),
+    "all members": (
+        ["ensemble", "RUN", "--out=x", "--select=all", "--max=3"],
+        "--max has no effect with --select=all",
+    ),
+    "latents": (
+        ["baseline", "psth", "--data=small.h5", "--latents=3"],
+        "--latents has no effect on the psth baseline",
+    ),
+    "what NDT is": (
+        ["baseline", "ndt", "--data=small.h5", "--out=x", "--config.model.spatial=true"],
+        "--config.model.spatial has no effect on the ndt baseline",
+    ),
+    "jitter": (
+        ["prepare", "mc_maze", "--nwb=x", "--out=y", "--seed=3"],
+        "--seed has no effect on mc_maze",
+    ),
+    "held-out twice": (
+        [*CUSTOM, "--heldout-column=c", "--heldout-fraction=.5"],
+        "--heldout-fraction has no effect with --heldout-column",
+    ),
+    "split twice": ([*CUSTOM, "--split-column=c", "--split=.5/.5"], "--split has no effect with"),
+    "nothing to sample": (
+        [*CUSTOM, "--split-column=c", "--heldout-column=c", "--seed=1"],
+        "--seed has no effect with --heldout-column and --split-column",
+    ),
+    "lag of nothing": ([*CUSTOM, "--lag-ms=20"], "--lag-ms has no effect without --behavior"),
+}
+
+
+@pytest.mark.parametrize("case", IGNORED)
+def test_flags_that_would_be_ignored_are_refused(
+    case: str, recording: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(recording)
+    argv, expected = IGNORED[case]
+    assert main.main(argv) == 2
+    assert f"stndt: error: {expected}" in capsys.readouterr().err
+    assert sorted(path.name for path in recording.iterdir() if path.is_dir()) == []
 
 
 def test_overrides_reach_the_configuration() -> None:

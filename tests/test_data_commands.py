@@ -232,7 +232,10 @@ MISTAKES = {
         ["prepare", "mc_mase"],
         "mc_mase is nothing that can be prepared; choose",
     ),
-    "flags missing": (["prepare", "custom", "--nwb=x"], "--out and --align and --window missing"),
+    "flags missing": (
+        ["prepare", "custom", "--nwb=x"],
+        "--out and --align and --window are missing",
+    ),
     "no folder": (
         ["prepare", "mc_maze", "--nwb=nowhere", "--out=x"],
         "nowhere is not a folder; give",

@@ -17,9 +17,10 @@ def synth(argv: list[str]) -> int:
     usage: stndt synth lorenz|rnn|reach --out=FILE [--seed=0]
 
     lorenz is a Lorenz attractor, rnn a chaotic recurrent network, reach a reaching
-    task with hand velocity. The target file, beside FILE, holds the true rates.
+    task with hand velocity. The target file, here reach_target.h5, holds the
+    true rates.
 
-    example: stndt synth reach --out=reach.h5     (and reach_target.h5)
+    example: stndt synth reach --out=reach.h5
     """
     flags = Flags(synth)
     shared.out(flags, "FILE", "HDF5 file to write", required="reach.h5")

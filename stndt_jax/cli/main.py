@@ -24,40 +24,40 @@ GROUPS = {
         "synth": ("data", "write a synthetic recording with known rates"),
         "download": ("data", "download a benchmark data set from the DANDI archive"),
         "inspect": ("data", "list the contents of an NWB or HDF5 file"),
-        "prepare": ("data", "make a recording from NWB files, arrays or a benchmark data set"),
+        "prepare": ("data", "make a recording from NWB files or arrays"),
     },
     "Train": {
-        "demo": ("train", "simulate a recording, train on it, score and plot the rates"),
+        "demo": ("train", "simulate a recording, train on it, score, plot rates"),
         "train": ("train", "train a model, or a population of models, on a recording"),
-        "seeds": ("train", "train one configuration with many seeds: mean, spread, intervals"),
+        "seeds": ("train", "train one configuration with many seeds"),
         "runs": ("train", "list the runs and ensembles below a directory"),
     },
     "Evaluate": {
         "evaluate": ("train", "infer rates, score them, write the submission file"),
-        "baseline": ("evaluate", "score smoothing, PSTH, NDT, GPFA or an LDS on a recording"),
+        "baseline": ("evaluate", "score smoothing, PSTH, NDT, GPFA or an LDS"),
         "check-submission": ("evaluate", "check a submission file against the recording"),
     },
     "Ensembles": {
         "ensemble": ("ensembles", "select trained models and average their rates"),
-        "retrain": ("ensembles", "train selected models again on all trials, for the test phase"),
+        "retrain": ("ensembles", "train selected models again on all trials"),
         "cut": ("ensembles", "write selected members of a run as a run of their own"),
     },
     "Search": {
         "search": ("search", "search for good hyperparameters, a population at a time"),
-        "reproduce": ("search", "from a benchmark's files to a report beside published scores"),
+        "reproduce": ("search", "reproduce the published scores of a benchmark data set"),
     },
     "Interpret and report": {
         "interpret": (
             "report",
-            "which neurons and times models attend to, and whether it matters",
+            "show which neurons and times models attend to",
         ),
         "figures": ("report", "write all figures of a run"),
         "report": ("report", "write one HTML file about a run: scores, rates, figures"),
         "compare": ("report", "compare runs: scores, settings, training"),
     },
     "Interop": {
-        "import": ("interop", "make a run directory from PyTorch checkpoints of STNDT or NDT"),
-        "export": ("interop", "write a trained model, or inferred rates, for other programs"),
+        "import": ("interop", "make a run directory from PyTorch checkpoints"),
+        "export": ("interop", "write a trained model or inferred rates for other programs"),
         "infer": ("interop", "infer rates from spike counts with an exported model"),
     },
 }
@@ -79,7 +79,7 @@ def usage() -> str:
     ]
     return "\n".join(
         [
-            "stndt infers firing rates from the spikes of a neural population, trial by trial.",
+            "stndt infers firing rates of neural populations from spikes, trial by trial.",
             "",
             "usage: stndt COMMAND [flags]",
             "",
@@ -87,8 +87,8 @@ def usage() -> str:
             "",
             "stndt COMMAND --help explains a command.",
             "",
-            "example: stndt train --config=mc_maze --config.data.path=mc_maze.h5 "
-            "--workdir=runs/maze",
+            "example: stndt train --config=mc_maze --config.data.path=mc_maze.h5 \\\n"
+            "             --workdir=runs/maze",
         ]
     )
 
