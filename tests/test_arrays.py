@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stndt_jax.data import arrays
+from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 
 HALF_AN_HOUR = 30 * 60 * 200  # bins of 5 ms
@@ -142,3 +143,41 @@ def test_broken_lfads_files(changes, message, tmp_path):
     lfads(tmp_path / "a.h5", **changes)
     with pytest.raises(UserError, match=message):
         arrays.from_lfads(tmp_path / "a.h5", bin_ms=10)
+
+
+UNUSED = [
+    ("trials.npy", {"window_ms": 20.0}, "holds trials, on which window_ms has no effect"),
+    ("trials.npy", {"overlap_ms": 5.0}, "overlap_ms has no effect"),
+    ("long.npy", {"conditions": "c.npy"}, "a continuous recording, on which conditions has no"),
+    ("long.npy", {"bins_forward": 2}, "bins_forward has no effect"),
+    ("long.npy", {}, "with --window-ms"),
+    ("lfads.h5", {"evaluated": 0.5}, "trials in the form of LFADS, on which evaluated has no"),
+    ("lfads.h5", {"conditions": "c.npy"}, "conditions has no effect"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "message"), UNUSED)
+def test_options_that_do_not_apply_to_a_file_are_refused(name, options, message, tmp_path):
+    np.save(tmp_path / "trials.npy", np.ones((6, 4, 5), np.uint8))
+    np.save(tmp_path / "long.npy", np.ones((40, 5), np.uint8))
+    with h5py.File(tmp_path / "lfads.h5", "w") as file:
+        file["train_data"], file["valid_data"] = np.ones((6, 4, 5)), np.ones((2, 4, 5))
+    with pytest.raises(UserError, match=message):
+        arrays.from_file(tmp_path / name, bin_ms=5.0, **options)
+
+
+def test_a_recording_from_a_file_is_that_from_its_array(tmp_path):
+    rng = np.random.default_rng(0)
+    long, trials = rng.poisson(1.0, (60, 5)), rng.poisson(1.0, (8, 6, 5))
+    np.save(tmp_path / "long.npy", long)
+    np.save(tmp_path / "trials.npy", trials)
+    found = arrays.from_file(
+        tmp_path / "long.npy", bin_ms=5.0, window_ms=20.0, overlap_ms=10.0, evaluated=0.5
+    )
+    wanted = arrays.from_continuous(
+        long, bin_ms=5.0, window=4, overlap=2, evaluated=0.5, name="long"
+    )
+    assert found.fingerprint() == wanted.fingerprint()
+    found = arrays.from_file(tmp_path / "trials.npy", bin_ms=5.0, name="x", bins_forward=2, seed=3)
+    wanted = SpikeData.from_arrays(trials, bin_ms=5.0, name="x", bins_forward=2, seed=3)
+    assert found.fingerprint() == wanted.fingerprint()

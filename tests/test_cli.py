@@ -266,13 +266,18 @@ IGNORED = {
 
 @pytest.mark.parametrize("case", IGNORED)
 def test_flags_that_would_be_ignored_are_refused(
-    case: str, recording: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    case: str,
+    recording: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(recording)
+    monkeypatch.chdir(tmp_path)
+    Path("small.h5").symlink_to(recording / "small.h5")
     argv, expected = IGNORED[case]
     assert main.main(argv) == 2
     assert f"stndt: error: {expected}" in capsys.readouterr().err
-    assert sorted(path.name for path in recording.iterdir() if path.is_dir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["small.h5"]
 
 
 def test_overrides_reach_the_configuration() -> None:

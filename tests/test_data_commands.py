@@ -185,7 +185,7 @@ SUBMISSIONS = {
     "shape": (
         lambda r: r | {HELDOUT: r[HELDOUT][1:]},
         "reach",
-        r"shape (5, 6, 2); the data demand",
+        r"shape (5, 6, 2); the data need",
     ),
     "zero": (lambda r: _with(r, HELDOUT, 0), "reach", "1 rates that are 0"),
     "NaN": (lambda r: _with(r, HELDOUT, np.nan), "reach", "holds nan at (1, 2, 0)"),
