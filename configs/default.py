@@ -44,6 +44,9 @@ def get_model() -> ml_collections.ConfigDict:
     model.network = "stndt"
     model.temporal_attention = "dot_product"
     model.spatial_attention = "dot_product"
+    model.width = 0
+    model.input = "counts"
+    model.rate_start = "zero"
     model.layers = 4
     model.heads = 2
     model.feedforward = 128
@@ -69,6 +72,7 @@ def get_mask() -> ml_collections.ConfigDict:
     """Masked modelling."""
     mask = ml_collections.ConfigDict()
     mask.mode = "full"
+    mask.token = "zero"
     mask.grow_full = False
     mask.ratio = 0.25
     mask.token_ratio = 0.75

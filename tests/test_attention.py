@@ -31,7 +31,7 @@ def one_by_one(model: TrainedModel, data: SpikeData) -> list[dict[str, np.ndarra
         if data.gaps:
             x, seen = (
                 jnp.where(known[r : r + 1], x, 0),
-                step.attendable(known[r : r + 1], arch.dims),
+                step.recorded(known[r : r + 1], arch.dims),
             )
         z, out = run(params, hyper, x, seen)
         row = {name: np.asarray(value[:, 0], float) for name, value in out.items()}

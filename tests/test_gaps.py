@@ -88,7 +88,7 @@ def test_nothing_attends_to_padding(norm):
         {"params": params},
         given.counts.astype(jnp.float32),
         step.forward_hyper(how),
-        step.attendable(given.has_count, DIMS),
+        step.recorded(given.has_count, DIMS),
     )
     assert np.all(np.asarray(out["temporal_attention"])[:, 0, :SHORT, SHORT:] == 0)
 

@@ -131,8 +131,27 @@ class ModelConfig:
         weights=True,
     )
     layers: int = _key(_number(1000), "encoder layers")
+    width: int = _key(
+        _at_least(0),
+        "factors, the width of the temporal stream; 0: one a neuron, as in the paper",
+        since=Since("0.2", 0),
+        weights=True,
+    )
+    input: str = _key(
+        _one_of("counts", "standardised"),
+        "what is embedded: counts, or their roots less mean, over deviation, of each neuron",
+        since=Since("0.2", "counts"),
+        weights=True,
+    )
+    rate_start: str = _key(
+        _one_of("zero", "mean"),
+        "initial log-rates: about 0, or those of each neuron's mean count",
+        since=Since("0.2", "zero"),
+    )
     heads: int = _key(
-        _at_least(1), "attention heads; must divide the bins and the neurons", weights=True
+        _at_least(1),
+        "attention heads; must divide the bins and the width (the neurons where width is 0)",
+        weights=True,
     )
     feedforward: int = _key(_at_least(1), "feed-forward width")
     spatial: bool = _key(_anything, "attention over neurons; false is NDT", weights=True)
@@ -171,7 +190,16 @@ class ModelConfig:
 class MaskConfig:
     """Masked modelling."""
 
-    mode: str = _key(_one_of("full", "timestep", "neuron", "timestep_only"), "what one draw masks")
+    mode: str = _key(
+        _one_of("full", "timestep", "neuron", "timestep_only"), "what one sample masks"
+    )
+    token: str = _key(
+        _one_of("zero", "learned"),
+        "zero: masked counts become 0, random or stay, by the ratios below; learned: a learned "
+        "value of each neuron",
+        since=Since("0.2", "zero"),
+        weights=True,
+    )
     grow_full: bool = _key(_anything, "widen masks in mode full too")
     ratio: float = _key(_between(0, 1), "share of entries masked", True)
     token_ratio: float = _key(_between(0, 1), "share of masked entries set to 0", True)
@@ -517,7 +545,8 @@ def check_dims(config: Config, dims: Dims) -> None:
     Raises:
       UserError: the heads do not divide the neurons or the bins.
     """
-    checks = [(dims.neurons, "neurons")]
+    width = config.model.width
+    checks = [(width or dims.neurons, "factors of config.model.width" if width else "neurons")]
     if config.model.spatial:
         checks.append((dims.bins, "bins"))
     for size, what in checks:

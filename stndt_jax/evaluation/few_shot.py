@@ -24,7 +24,7 @@ from stndt_jax.console import tables
 from stndt_jax.data.trials import Trials
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import baselines, inference
-from stndt_jax.models.layers import LayerNorm, ScaleNorm
+from stndt_jax.models.layers import FINAL_NORMS
 from stndt_jax.runs.score_names import label
 from stndt_jax.training import step
 from stndt_jax.training.metrics import BitsPerSpike
@@ -38,13 +38,12 @@ def latents(
     hyper: Hyper,
     counts: UInt[Array, "B T N"],
     has_count: Bool[Array, "B T N"],
-) -> Float[Array, "B T N"]:
+) -> Float[Array, "B T D"]:
     """The last layer after the final norm, from held-in neurons' observed bins, no dropout."""
-    x_BTN, attendable_BT = step.clean_input(arch, counts, has_count)
-    _, out = arch.network.apply({"params": params}, x_BTN, step.forward_hyper(hyper), attendable_BT)
-    norm = LayerNorm if arch.model.final_norm == "layer" else ScaleNorm
-    final = norm(arch.dims.neurons).apply({"params": params["final_norm"]}, out["layers"][-1])
-    return jnp.asarray(final)
+    _, out = step.forward(arch, params, hyper, counts, has_count)
+    last_BTD = out["layers"][-1]
+    norm = FINAL_NORMS[arch.model.final_norm](last_BTD.shape[-1])
+    return jnp.asarray(norm.apply({"params": params["final_norm"]}, last_BTD))
 
 
 def score(

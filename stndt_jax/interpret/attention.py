@@ -16,6 +16,7 @@ import numpy as np
 from stndt_jax.config.schema import Hyper
 from stndt_jax.data.trials import Trials
 from stndt_jax.evaluation import inference
+from stndt_jax.models.attention import attendable
 from stndt_jax.training import step
 from stndt_jax.training.restore import SelectedBy, TrainedModel
 from stndt_jax.types import Array, Bool, Float, NDArray, Params, UInt
@@ -93,11 +94,10 @@ def _attention_sums(
         (L, N, N): sum over trials, and ``received`` (L, B, N): of every trial, mean over attending
         neurons.
     """
-    x_BTN, attendable_BT = step.clean_input(arch, counts_BTN, has_count_BTN)
-    _, out = arch.network.apply({"params": params}, x_BTN, step.forward_hyper(hyper), attendable_BT)
-    bins_BT = (
-        jnp.ones(x_BTN.shape[:2]) if attendable_BT is None else attendable_BT.astype(jnp.float32)
-    )
+    _, out = step.forward(arch, params, hyper, counts_BTN, has_count_BTN)
+    bins_BT = jnp.ones(counts_BTN.shape[:2])
+    if arch.dims.gaps:
+        bins_BT = attendable(has_count_BTN, arch.dims).astype(jnp.float32)
     pairs_BTT = real_B[:, None, None] * bins_BT[:, :, None] * bins_BT[:, None, :]
     sums = {
         "temporal": jnp.einsum("lbts,bts->lts", out["temporal_attention"], pairs_BTT),

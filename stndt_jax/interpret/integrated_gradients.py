@@ -108,12 +108,12 @@ def _integrate(
 ) -> tuple[Float[Array, "S B N_in"], Float[Array, "S B"]]:
     """Attributions to neurons and the change, for every sign sample and trial of a batch."""
     dims = arch.dims
-    x_BTN, attendable_BT = step.clean_input(arch, counts_BTN, has_count_BTN)
+    x_BTN, recorded_BTN = step.clean_input(arch, counts_BTN, has_count_BTN)
     first = dims.heldin if dims.heldout else 0
 
     def log_rates(x_BTN: Array) -> Array:
         z_BTN, _ = arch.network.apply(
-            {"params": params}, x_BTN, step.forward_hyper(hyper), attendable_BT
+            {"params": params}, x_BTN, step.forward_hyper(hyper), recorded_BTN
         )
         return z_BTN[:, : dims.bins_observed, first:]
 

@@ -15,7 +15,7 @@ from stndt_jax.types import Dims
 __all__ = ["build", "register"]
 
 
-def build(config: ModelConfig, contrast: ContrastConfig, dims: Dims) -> Any:
+def build(config: ModelConfig, contrast: ContrastConfig, dims: Dims, token: str = "zero") -> Any:
     """The Flax module that a configuration names.
 
     Args:
@@ -23,6 +23,7 @@ def build(config: ModelConfig, contrast: ContrastConfig, dims: Dims) -> Any:
         ``config.spatial_attention`` those of its attention.
       contrast: which features the contrastive loss compares.
       dims: sizes of one trial.
+      token: what stands for a masked entry, ``config.mask.token``.
 
     Returns:
       A module with the methods of :class:`stndt_jax.models.stndt.STNDT`.
@@ -32,4 +33,4 @@ def build(config: ModelConfig, contrast: ContrastConfig, dims: Dims) -> Any:
     """
     for kind in ("temporal_attention", "spatial_attention"):
         find(kind, getattr(config, kind))
-    return find("network", config.network)(config=config, contrast=contrast, dims=dims)
+    return find("network", config.network)(config=config, contrast=contrast, dims=dims, token=token)

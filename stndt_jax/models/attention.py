@@ -1,15 +1,16 @@
 """Attention over time and attention over neurons; everything about attention is here.
 
-Over time, every bin is a token of N features, and H heads attend within a context window::
+Over time, every bin is a token of D features (in the paper D = N, one a neuron), and H heads
+attend within a context window::
 
-    q, k, v = x W + b          each (B, T, N), split into H heads of d = N / H features
+    q, k, v = x W + b          each (B, T, D), split into H heads of d = D / H features
     a       = softmax(q k^T / sqrt(d))      (B, H, T, T), -inf outside the window
     y       = concat_h(drop(a) v) W_o + b_o
 
-Over neurons, every neuron is a token of T features. There are queries and keys only: the values
-are the temporal stream itself, which the layer multiplies with the weights::
+Over neurons (or factors), each is a token of T features. There are queries and keys only: the
+values are the temporal stream itself, which the layer multiplies with the weights::
 
-    A       = mean_h softmax(q k^T / sqrt(T / H))                               (B, N, N)
+    A       = mean_h softmax(q k^T / sqrt(T / H))                               (B, D, D)
 
 Source: T. Le and E. Shlizerman, NeurIPS 2022, section 3.
 """
@@ -40,6 +41,12 @@ def context_mask(
     ahead = jnp.asarray(forward)[..., None, None]
     back = jnp.asarray(backward)[..., None, None]
     return ((lag <= ahead) | (ahead < 0)) & ((-lag <= back) | (back <= 0))
+
+
+def attendable(recorded_BTN: Bool[Array, "B T N"], dims: Dims) -> Bool[Array, "B T"]:
+    """Bins to attend to: forward ones, and observed ones with a recorded held-in neuron."""
+    forward_T = jnp.arange(dims.bins) >= dims.bins_observed
+    return jnp.any(recorded_BTN[..., : dims.heldin], axis=-1) | forward_T[None]
 
 
 def temporal_mask(
@@ -85,30 +92,30 @@ class TemporalAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BTN: Float[Array, "B T N"], mask_bTT: Bool[Array, "b T T"], hyper: ForwardHyper
-    ) -> tuple[Float[Array, "B T N"], Float[Array, "B T T"]]:
+        self, x_BTD: Float[Array, "B T D"], mask_bTT: Bool[Array, "b T T"], hyper: ForwardHyper
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "B T T"]]:
         """Attends within each trial.
 
         Args:
-          x_BTN: one token a bin.
+          x_BTD: one token a bin.
           mask_bTT: true where a bin (row) may attend to another (column).
           hyper: has the dropout rate of the weights and the shard of the batch.
 
         Returns:
-          The update of ``x_BTN``, and the weights averaged over heads, for interpretation.
+          The update of ``x_BTD``, and the weights averaged over heads, for interpretation.
         """
-        N, H, dtype = x_BTN.shape[-1], self.config.heads, jnp.dtype(self.config.dtype)
-        xavier = math.sqrt(6.0 / (4 * N))
-        qkv = Linear(N, 3 * N, dtype, xavier, 0.0, name="qkv")(x_BTN)
+        D, H, dtype = x_BTD.shape[-1], self.config.heads, jnp.dtype(self.config.dtype)
+        xavier = math.sqrt(6.0 / (4 * D))
+        qkv = Linear(D, 3 * D, dtype, xavier, 0.0, name="qkv")(x_BTD)
         outputs, mean_BTT = [], jnp.float32(0.0)
         for q_BTd, k_BTd, v_BTd in heads_of(qkv, 3, H):
             a_BTT = attention_weights(q_BTd, k_BTd, mask_bTT)
             mean_BTT = mean_BTT + a_BTT / H
             weights = drop(self, a_BTT.astype(dtype), hyper.dropout, hyper.shard)
             outputs.append(jnp.matmul(weights, v_BTd))
-        y_BTN = jnp.concatenate(outputs, axis=-1)
+        y_BTD = jnp.concatenate(outputs, axis=-1)
         scale = tfixup(self.config)
-        return Linear(N, N, dtype, None, 0.0, scale, name="out")(y_BTN), mean_BTT
+        return Linear(D, D, dtype, None, 0.0, scale, name="out")(y_BTD), mean_BTT
 
 
 def tfixup(config: ModelConfig) -> float:
@@ -122,7 +129,7 @@ def tfixup(config: ModelConfig) -> float:
 
 @register("spatial_attention", "dot_product")
 class SpatialAttention(nn.Module):
-    """Attention of the neurons to one another; no values, the layer has them.
+    """Attention of the neurons, or factors, to one another; no values, the layer has them.
 
     A class registered in its place has the same attributes, arguments and results.
     """
@@ -131,12 +138,12 @@ class SpatialAttention(nn.Module):
     dims: Dims
 
     @nn.compact
-    def __call__(self, s_BNT: Float[Array, "B N T"]) -> Float[Array, "B N N"]:
-        """Weights, averaged over heads: row n says what neuron n takes from each other."""
-        T, H, dtype = s_BNT.shape[-1], self.config.heads, jnp.dtype(self.config.dtype)
+    def __call__(self, s_BDT: Float[Array, "B D T"]) -> Float[Array, "B D D"]:
+        """Weights, averaged over heads: row d says what neuron d takes from each other."""
+        T, H, dtype = s_BDT.shape[-1], self.config.heads, jnp.dtype(self.config.dtype)
         xavier = math.sqrt(6.0 / (4 * T))
-        qk = Linear(T, 2 * T, dtype, xavier, 0.0, name="qk")(s_BNT)
-        mean_BNN = jnp.float32(0.0)
-        for q_BNd, k_BNd in heads_of(qk, 2, H):
-            mean_BNN = mean_BNN + attention_weights(q_BNd, k_BNd) / H
-        return mean_BNN
+        qk = Linear(T, 2 * T, dtype, xavier, 0.0, name="qk")(s_BDT)
+        mean_BDD = jnp.float32(0.0)
+        for q_BDd, k_BDd in heads_of(qk, 2, H):
+            mean_BDD = mean_BDD + attention_weights(q_BDd, k_BDd) / H
+        return mean_BDD

@@ -1,7 +1,7 @@
 """The spatio-temporal transformer over one population's spike counts.
 
-Two views of a trial enter: temporal tokens, one a bin with N features, and spatial tokens,
-one a neuron with T features::
+**The paper's model** (``width`` 0). Two views of a trial enter: temporal tokens, one a bin with N
+features, and spatial tokens, one a neuron with T features::
 
     temporal  E = sqrt(N) (x   W_e + b_e) + P_T        (B, T, N)
     spatial   S = sqrt(T) (x^T W_s + b_s) + P_N        (B, N, T)
@@ -18,13 +18,25 @@ with S as the spatial tokens of the first layer and the transpose of the layer's
 in all others. A norm, dropout and a linear map end in the log-rates. NDT is the same model
 without steps 3 and 4.
 
-Source: T. Le and E. Shlizerman, NeurIPS 2022; NDT: J. Ye and C. Pandarinath, NBDT 2021.
+**Factors** (``width`` D > 0). The temporal stream has a width of its own. Held-in neurons are read
+in to D factors, which attend to one another in place of the neurons::
+
+    u  = (sqrt(x) - m) / (s + .01)      standardised counts; 0 at held-out and forward entries
+    u  = token_n   where masked         one learned value a neuron
+    E0 = u W_e + b_e                    (B, T, D)
+    E  = E0 + P_T,   S = E0^T W_s + b_s + P_D          S: (B, D, T)
+    layers as above with D for N
+    z  = norm(x) W_d + b_d              (B, T, N); b_d starts at the log of the mean counts
+
+Source: T. Le and E. Shlizerman, NeurIPS 2022; NDT: J. Ye and C. Pandarinath, NBDT 2021. The
+factors are this library's own.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -32,7 +44,7 @@ import jax.numpy as jnp
 
 from stndt_jax.config import schema
 from stndt_jax.config.schema import ContrastConfig, ModelConfig
-from stndt_jax.models.attention import temporal_mask, tfixup
+from stndt_jax.models.attention import attendable, temporal_mask, tfixup
 from stndt_jax.models.layers import (
     FINAL_NORMS,
     FeedForward,
@@ -44,11 +56,44 @@ from stndt_jax.models.layers import (
     sinusoid,
 )
 from stndt_jax.models.registry import find, register
-from stndt_jax.types import Array, Bool, Dims, Float
+from stndt_jax.types import Array, Bool, Dims, Float, Params
+
+# Parameters that come from the data and that no step changes.
+CONSTANTS = ("input_mean", "input_deviation")
+
+
+class Statistics(NamedTuple):
+    """What a model takes from the training trials before the first step.
+
+    Attributes:
+      mean: of the square roots of a neuron's counts, in observed bins; 0 of held-out neurons.
+      deviation: of the same; 1 of held-out neurons.
+      log_rate: log of each neuron's mean count per bin.
+    """
+
+    mean: Float[Array, " N"]
+    deviation: Float[Array, " N"]
+    log_rate: Float[Array, " N"]
+
+
+def with_statistics(params: Params, statistics: Statistics, config: ModelConfig) -> Params:
+    """Newly initialised parameters that start from the statistics of the data."""
+    params = dict(params)
+    if config.input == "standardised":
+        params["input_mean"] = statistics.mean
+        params["input_deviation"] = statistics.deviation
+    if config.rate_start == "mean":
+        params["decoder"] = {**params["decoder"], "bias": statistics.log_rate}
+    return params
+
+
+def keep_constants(before: Mapping[str, Any], after: Mapping[str, Any]) -> Params:
+    """The parameters after a step, with those of before that no step changes."""
+    return {**after, **{name: before[name] for name in CONSTANTS if name in before}}
 
 
 class EncoderLayer(nn.Module):
-    """Attention over time, then over neurons, each with its feed-forward sublayer."""
+    """Attention over time, then over neurons or factors, each with its feed-forward sublayer."""
 
     config: ModelConfig
     dims: Dims
@@ -56,47 +101,47 @@ class EncoderLayer(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x_BTN: Float[Array, "B T N"],
-        s_BNT: Float[Array, "B N T"],
+        x_BTD: Float[Array, "B T D"],
+        s_BDT: Float[Array, "B D T"],
         mask_bTT: Bool[Array, "b T T"],
         hyper: ForwardHyper,
-    ) -> tuple[Float[Array, "B T N"], dict[str, Array]]:
+    ) -> tuple[Float[Array, "B T D"], dict[str, Array]]:
         """Returns the layer's output and its attention maps."""
-        config, N = self.config, x_BTN.shape[-1]
+        config, D = self.config, x_BTD.shape[-1]
         pre = config.norm == "pre"
 
-        def residual(x_BTN: Array, name: str, update: Any) -> Array:
+        def residual(x_BTD: Array, name: str, update: Any) -> Array:
             """``x + drop(update(x))`` with the layer norm before or after."""
-            norm = LayerNorm(N, name=name)
-            h = update(norm(x_BTN) if pre else x_BTN)
-            x_BTN = x_BTN + drop(self, h.astype(jnp.float32), hyper.dropout, hyper.shard)
-            return x_BTN if pre else norm(x_BTN)
+            norm = LayerNorm(D, name=name)
+            h = update(norm(x_BTD) if pre else x_BTD)
+            x_BTD = x_BTD + drop(self, h.astype(jnp.float32), hyper.dropout, hyper.shard)
+            return x_BTD if pre else norm(x_BTD)
 
         maps: dict[str, Array] = {}
 
-        def attend_bins(h_BTN: Array) -> Array:
+        def attend_bins(h_BTD: Array) -> Array:
             attention = find("temporal_attention", config.temporal_attention)
-            h_BTN, maps["temporal_attention"] = attention(config, self.dims, name="temporal")(
-                h_BTN, mask_bTT, hyper
+            h_BTD, maps["temporal_attention"] = attention(config, self.dims, name="temporal")(
+                h_BTD, mask_bTT, hyper
             )
-            return h_BTN
+            return h_BTD
 
-        def attend_neurons(h_BTN: Array) -> Array:
-            tokens_BNT = LayerNorm(s_BNT.shape[-1], name="norm_spatial")(s_BNT) if pre else s_BNT
+        def attend_factors(h_BTD: Array) -> Array:
+            tokens_BDT = LayerNorm(s_BDT.shape[-1], name="norm_spatial")(s_BDT) if pre else s_BDT
             attention = find("spatial_attention", config.spatial_attention)
-            a_BNN = attention(config, self.dims, name="spatial")(tokens_BNT)
-            maps["spatial_attention"] = a_BNN
+            a_BDD = attention(config, self.dims, name="spatial")(tokens_BDT)
+            maps["spatial_attention"] = a_BDD
             dtype = jnp.dtype(config.dtype)
-            return jnp.matmul(h_BTN.astype(dtype), a_BNN.astype(dtype).swapaxes(-1, -2))
+            return jnp.matmul(h_BTD.astype(dtype), a_BDD.astype(dtype).swapaxes(-1, -2))
 
-        forward = FeedForward(config, N, tfixup(config), name="feedforward")
-        x_BTN = residual(x_BTN, "norm1", attend_bins)
-        x_BTN = residual(x_BTN, "norm2", lambda h: forward(h, hyper))
+        forward = FeedForward(config, D, tfixup(config), name="feedforward")
+        x_BTD = residual(x_BTD, "norm1", attend_bins)
+        x_BTD = residual(x_BTD, "norm2", lambda h: forward(h, hyper))
         if config.spatial:
-            forward_spatial = FeedForward(config, N, name="feedforward_spatial")
-            x_BTN = residual(x_BTN, "norm3", attend_neurons)
-            x_BTN = residual(x_BTN, "norm4", lambda h: forward_spatial(h, hyper))
-        return x_BTN, maps
+            forward_spatial = FeedForward(config, D, name="feedforward_spatial")
+            x_BTD = residual(x_BTD, "norm3", attend_factors)
+            x_BTD = residual(x_BTD, "norm4", lambda h: forward_spatial(h, hyper))
+        return x_BTD, maps
 
 
 @register("network", "stndt")
@@ -109,11 +154,13 @@ class STNDT(nn.Module):
       config: architecture.
       contrast: which features the contrastive loss compares.
       dims: sizes of one trial.
+      token: what stands for a masked entry, ``zero`` or ``learned``.
     """
 
     config: ModelConfig
     contrast: ContrastConfig
     dims: Dims
+    token: str = "zero"
 
     @classmethod
     def from_config(cls, config: Any, dims: Dims) -> STNDT:
@@ -128,23 +175,37 @@ class STNDT(nn.Module):
         """
         checked = schema.as_config(config)
         schema.check_dims(checked, dims)
-        return cls(config=checked.model, contrast=checked.contrast, dims=dims)
+        return cls(
+            config=checked.model, contrast=checked.contrast, dims=dims, token=checked.mask.token
+        )
+
+    @property
+    def width(self) -> int:
+        """D, the width of the temporal stream."""
+        return self.config.width or self.dims.neurons
 
     def setup(self) -> None:
-        config, T, N = self.config, self.dims.bins, self.dims.neurons
+        config, T, N, D = self.config, self.dims.bins, self.dims.neurons, self.width
         dtype = jnp.dtype(config.dtype)
-        self.embedder = Linear(N, N, dtype, bound=0.1)
-        self.position = self._position(T, N, "position")
+        if config.input == "standardised":
+            self.input_mean = self.param("input_mean", nn.initializers.zeros, (N,))
+            self.input_deviation = self.param("input_deviation", nn.initializers.ones, (N,))
+        if self.token == "learned":
+            self.mask_token = self.param("mask_token", nn.initializers.zeros, (N,))
+        self.embedder = Linear(N, D, dtype, bound=None if config.width else 0.1)
+        self.position = self._position(T, D, "position")
         if config.spatial:
             self.spatial_embedder = Linear(T, T, dtype)
-            self.spatial_position = self._position(N, T, "spatial_position")
+            self.spatial_position = self._position(D, T, "spatial_position")
         # Rematerialised, a layer keeps only its input for the backward pass.
         layer = nn.remat(EncoderLayer) if config.remat else EncoderLayer
         self.layers = [layer(config, self.dims) for _ in range(config.layers)]
-        self.final_norm = FINAL_NORMS[config.final_norm](N)
-        self.decoder = Linear(N, N, dtype, bound=0.1, bias_bound=0.0)
+        self.final_norm = FINAL_NORMS[config.final_norm](D)
+        bound = 0.01 if config.rate_start == "mean" else 0.1
+        self.decoder = Linear(D, N, dtype, bound=bound, bias_bound=0.0)
         if self.contrast.enabled and self.contrast.projector != "none":
-            self.projector = Projector(self.contrast.projector, N)
+            at_rates = self.contrast.layer == "decoder"
+            self.projector = Projector(self.contrast.projector, N if at_rates else D)
             if config.spatial and self.contrast.layer == "embedder":
                 self.spatial_projector = Projector(self.contrast.projector, T)
 
@@ -153,64 +214,101 @@ class STNDT(nn.Module):
             return self.param(name, nn.initializers.normal(1.0), (length, width))
         return sinusoid(length, width, self.config.position_offset)
 
+    def inputs(
+        self,
+        x_BTN: Float[Array, "B T N"],
+        recorded_BTN: Bool[Array, "B T N"] | None = None,
+        masked_BTN: Bool[Array, "B T N"] | None = None,
+    ) -> Float[Array, "B T N"]:
+        """What is embedded: counts or standardised counts, the learned token where masked."""
+        if self.config.input == "standardised":
+            mean_N = jax.lax.stop_gradient(self.input_mean)
+            deviation_N = jax.lax.stop_gradient(self.input_deviation)
+            # The inner where keeps the gradient with respect to a count of 0 finite.
+            root_BTN = jnp.where(x_BTN > 0, jnp.sqrt(jnp.where(x_BTN > 0, x_BTN, 1.0)), 0.0)
+            x_BTN = (root_BTN - mean_N[None, None]) / (deviation_N[None, None] + 0.01)
+            x_BTN = jnp.where(self._is_input()[None], x_BTN, 0)
+            if recorded_BTN is not None:
+                x_BTN = jnp.where(recorded_BTN, x_BTN, 0)
+        if masked_BTN is not None and self.token == "learned":
+            x_BTN = jnp.where(masked_BTN, self.mask_token[None, None], x_BTN)
+        return x_BTN
+
+    def _is_input(self) -> Bool[Array, "T N"]:
+        """True at held-in neurons in observed bins."""
+        held_in_N = jnp.arange(self.dims.neurons) < self.dims.heldin
+        observed_T = jnp.arange(self.dims.bins) < self.dims.bins_observed
+        return observed_T[:, None] & held_in_N[None, :]
+
     def embed(
-        self, x_BTN: Float[Array, "B T N"]
-    ) -> tuple[Float[Array, "B T N"], Float[Array, "B N T"] | None]:
+        self, u_BTN: Float[Array, "B T N"]
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "B D T"] | None]:
         """Embeds both views, before position and dropout; no spatial view in NDT."""
         T, N = self.dims.bins, self.dims.neurons
-        temporal = math.sqrt(N) * self.embedder(x_BTN).astype(jnp.float32)
+        temporal = self.embedder(u_BTN).astype(jnp.float32)
+        if not self.config.width:
+            temporal = math.sqrt(N) * temporal
         if not self.config.spatial:
             return temporal, None
-        spatial = self.spatial_embedder(x_BTN.swapaxes(-1, -2)).astype(jnp.float32)
-        return temporal, math.sqrt(T) * spatial
+        rows = temporal if self.config.width else u_BTN
+        spatial = self.spatial_embedder(rows.swapaxes(-1, -2)).astype(jnp.float32)
+        return temporal, spatial if self.config.width else math.sqrt(T) * spatial
 
     def __call__(
         self,
         x_BTN: Float[Array, "B T N"],
         hyper: ForwardHyper | None = None,
-        attendable_BT: Bool[Array, "B T"] | None = None,
+        recorded_BTN: Bool[Array, "B T N"] | None = None,
+        masked_BTN: Bool[Array, "B T N"] | None = None,
     ) -> tuple[Float[Array, "B T N"], dict[str, Array]]:
         """Log-rates of a batch of trials.
 
         Args:
           x_BTN: spike counts, zero at held-out neurons and forward bins.
           hyper: context window and dropout rates; by default those of the configuration.
-          attendable_BT: false in bins that were not recorded, where ``x_BTN`` must be zero: no
-            other bin and no neuron attends to them. None where all were.
+          recorded_BTN: false where nothing was recorded, where ``x_BTN`` must be zero: no other
+            bin and no neuron attends to a bin without any recorded held-in neuron. None where
+            all were.
+          masked_BTN: true where ``x_BTN`` is masked, for the learned token. None: nowhere.
 
         Returns:
           ``(z, out)``: log expected counts per bin, and intermediate results:
-          ``temporal_attention`` (L, B, T, T) and ``spatial_attention`` (L, B, N, N), averaged
-          over heads, and ``layers`` (L, B, T, N), each layer's output. Under jit, what the caller
+          ``temporal_attention`` (L, B, T, T) and ``spatial_attention`` (L, B, D, D), averaged
+          over heads, and ``layers`` (L, B, T, D), each layer's output. Under jit, what the caller
           does not use is not computed. Dropout acts if ``apply`` is given a ``dropout`` key.
         """
         hyper = ForwardHyper.from_config(self.config) if hyper is None else hyper
-        if self.is_initializing():
-            # Creates the parameters that only the contrastive loss uses.
-            self._contrasted(*self.embed(x_BTN))
+        u_BTN = self.inputs(x_BTN, recorded_BTN, masked_BTN)
+        attendable_BT = None if recorded_BTN is None else attendable(recorded_BTN, self.dims)
         mask_bTT = temporal_mask(self.dims, hyper, attendable_BT)
-        temporal_BTN, spatial_BNT = self.embed(x_BTN)
+        temporal_BTD, spatial_BDT = self.embed(u_BTN)
         embedding = hyper.dropout_embedding
-        x_BTN = drop(self, temporal_BTN + self.position[None], embedding, hyper.shard)
-        if spatial_BNT is None:
-            s_BNT = x_BTN.swapaxes(-1, -2)
+        x_BTD = drop(self, temporal_BTD + self.position[None], embedding, hyper.shard)
+        if spatial_BDT is None:
+            s_BDT = x_BTD.swapaxes(-1, -2)
         else:
-            s_BNT = spatial_BNT + self.spatial_position[None]
-            s_BNT = drop(self, s_BNT, embedding, hyper.shard)
+            s_BDT = spatial_BDT + self.spatial_position[None]
+            s_BDT = drop(self, s_BDT, embedding, hyper.shard)
         layers = []
         for layer in self.layers:
-            x_BTN, maps = layer(x_BTN, s_BNT, mask_bTT, hyper)
-            s_BNT = _recorded(x_BTN, attendable_BT).swapaxes(-1, -2)
-            layers.append(maps | {"layers": x_BTN})
+            x_BTD, maps = layer(x_BTD, s_BDT, mask_bTT, hyper)
+            s_BDT = _recorded(x_BTD, attendable_BT).swapaxes(-1, -2)
+            layers.append(maps | {"layers": x_BTD})
         out = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
-        hidden = drop(self, self.final_norm(x_BTN), hyper.dropout_rates, hyper.shard)
-        return self.decoder(hidden).astype(jnp.float32), out
+        hidden = drop(self, self.final_norm(x_BTD), hyper.dropout_rates, hyper.shard)
+        z_BTN = self.decoder(hidden).astype(jnp.float32)
+        if self.is_initializing():
+            # Creates the parameters that only the contrastive loss uses.
+            at_rates = self.contrast.layer == "decoder"
+            self._contrasted(z_BTN if at_rates else temporal_BTD, spatial_BDT)
+        return z_BTN, out
 
     def features(
         self,
         x_BTN: Float[Array, "B T N"],
         hyper: ForwardHyper | None = None,
-        attendable_BT: Bool[Array, "B T"] | None = None,
+        recorded_BTN: Bool[Array, "B T N"] | None = None,
+        masked_BTN: Bool[Array, "B T N"] | None = None,
     ) -> list[Float[Array, "B features"]]:
         """What the contrastive loss compares, one flat row a trial; one loss for each item.
 
@@ -218,12 +316,13 @@ class STNDT(nn.Module):
         """
         layer = self.contrast.layer
         if layer == "embedder":
-            temporal, spatial = self.embed(x_BTN)
+            temporal, spatial = self.embed(self.inputs(x_BTN, recorded_BTN, masked_BTN))
         else:
-            z, out = self(x_BTN, hyper, attendable_BT)
+            z, out = self(x_BTN, hyper, recorded_BTN, masked_BTN)
             temporal, spatial = z if layer == "decoder" else out["layers"][int(layer)], None
         views = self._contrasted(temporal, spatial)
-        views[0] = _recorded(views[0], attendable_BT)
+        if recorded_BTN is not None:
+            views[0] = _recorded(views[0], attendable(recorded_BTN, self.dims))
         return [view.reshape(view.shape[0], -1) for view in views]
 
     def _contrasted(self, temporal: Array, spatial: Array | None) -> list[Array]:
@@ -236,6 +335,6 @@ class STNDT(nn.Module):
         return [temporal] if spatial is None else [temporal, spatial]
 
 
-def _recorded(x_BTN: Array, attendable_BT: Array | None) -> Array:
+def _recorded(x_BTD: Array, attendable_BT: Array | None) -> Array:
     """Zero in bins that were not recorded."""
-    return x_BTN if attendable_BT is None else jnp.where(attendable_BT[..., None], x_BTN, 0)
+    return x_BTD if attendable_BT is None else jnp.where(attendable_BT[..., None], x_BTD, 0)

@@ -9,6 +9,7 @@ import numpy as np
 from stndt_jax.config.schema import Config
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.errors import UserError
+from stndt_jax.models.stndt import Statistics
 from stndt_jax.training.step import Batch
 from stndt_jax.types import Dims
 
@@ -50,6 +51,31 @@ def split(config: Config, data: SpikeData) -> tuple[Batch, Batch | None, str]:
     chosen, rest = np.sort(order[:held]), np.sort(order[held:])
     pick = lambda trials: jax.tree.map(lambda leaf: leaf[trials], train)  # noqa: E731
     return pick(rest), pick(chosen), f"{held} of the {R} training trials select"
+
+
+def statistics(train: Batch, dims: Dims) -> Statistics:
+    """What a model takes from its training trials before the first step.
+
+    Means and deviations are those of the square roots of counts, over observed bins of held-in
+    neurons. A neuron without a spike in these bins gets a deviation of 1, and a silent one the
+    rate of half a spike in all its bins, so that neither a count nor a log-rate becomes infinite.
+    """
+    counts_RTN, has_count_RTN = (np.asarray(leaf) for leaf in train)
+    T, N_in, N = dims.bins_observed, dims.heldin, dims.neurons
+    known = has_count_RTN[:, :T, :N_in].astype(np.float64)
+    roots = np.sqrt(counts_RTN[:, :T, :N_in].astype(np.float64))
+    entries = np.maximum(known.sum(axis=(0, 1)), 1)
+    mean = (roots * known).sum(axis=(0, 1)) / entries
+    variance = (known * (roots - mean) ** 2).sum(axis=(0, 1)) / entries
+    deviation = np.where(variance > 0, np.sqrt(variance), 1.0)
+    spikes = (counts_RTN * has_count_RTN).sum(axis=(0, 1), dtype=np.float64)
+    rate = np.maximum(spikes, 0.5) / np.maximum(has_count_RTN.sum(axis=(0, 1)), 1)
+    rest = (0, N - N_in)
+    return Statistics(
+        mean=jnp.asarray(np.pad(mean, rest), jnp.float32),
+        deviation=jnp.asarray(np.pad(deviation, rest, constant_values=1.0), jnp.float32),
+        log_rate=jnp.asarray(np.log(rate), jnp.float32),
+    )
 
 
 def batch_size(config: Config, trials: int) -> int:

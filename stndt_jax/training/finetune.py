@@ -29,6 +29,7 @@ import numpy as np
 from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
 from stndt_jax.errors import UserError
+from stndt_jax.models.stndt import CONSTANTS
 from stndt_jax.parallel import multihost
 from stndt_jax.runs import directory, records
 from stndt_jax.training import best_weights, population, restore, step
@@ -36,7 +37,7 @@ from stndt_jax.types import Dims, Params
 
 _FILE = "init.json"
 # Beginnings of the names of what belongs to particular neurons.
-_OF_NEURONS = ("embedder", "decoder", "spatial_position")
+_OF_NEURONS = ("embedder", "decoder", "spatial_position", "mask_token", *CONSTANTS)
 
 
 class Source(NamedTuple):

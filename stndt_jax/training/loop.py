@@ -145,10 +145,13 @@ class _Run:
         init = population.make_init(self.setup.arch, self.grid)
         if self.checkpoints.latest is not None:
             return self.checkpoints.load(jax.eval_shape(init, self.hyper), placed)
+        statistics = self.setup.statistics
         if self.initialisation is None:
-            return 0, init(self.hyper)
+            if statistics is not None:
+                statistics = multihost.placed(statistics, lifts.of_all(self.grid))
+            return 0, init(self.hyper, statistics)
         # Weights are put into one member after another, which needs them all on one device.
-        fresh = population.make_init(self.setup.arch)(jax.device_put(self.setup.hyper))
+        fresh = population.make_init(self.setup.arch)(jax.device_put(self.setup.hyper), statistics)
         return 0, multihost.placed(self.initialisation.apply(fresh), placed)
 
     def _describe(self, log: RunLog | Silent, at: int) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from stndt_jax.config import schema
 from stndt_jax.config.schema import Config, Hyper
+from stndt_jax.models.stndt import Statistics
 from stndt_jax.parallel import lifts, pmap
 from stndt_jax.training import best_weights, optim, step
 from stndt_jax.training.step import Batch, State
@@ -47,21 +48,28 @@ class Initialisation(NamedTuple):
     sentence: str
 
 
-def make_init(arch: step.Arch, grid: Any = None) -> Callable[[Hyper], Member]:
-    """The initialisation of a population: ``init(hyper (K,)) -> members``, on ``grid``."""
+def make_init(arch: step.Arch, grid: Any = None) -> Callable[..., Member]:
+    """The initialisation of a population, on ``grid``.
 
-    def init(hyper: Hyper) -> Member:
-        state = step.init(arch, hyper)
-        return Member(
-            state=state,
-            selection=best_weights.init(state.params),
-            totals=step.no_metrics(),
-            restarts=jnp.int32(0),
-        )
+    Returns:
+      ``init(hyper (K,), statistics) -> members``; the statistics of the training trials are shared,
+      and may be None.
+    """
 
-    # One member after the other, so that the weights do not depend on the devices.
-    one_by_one = lifts.over_members(init, together=False)
-    return lifts.compiled(one_by_one, out_shardings=lifts.of_members(grid))
+    def init(hyper: Hyper, statistics: Statistics | None = None) -> Member:
+        def one(hyper: Hyper) -> Member:
+            state = step.init(arch, hyper, statistics)
+            return Member(
+                state=state,
+                selection=best_weights.init(state.params),
+                totals=step.no_metrics(),
+                restarts=jnp.int32(0),
+            )
+
+        # One member after the other, so that the weights do not depend on the devices.
+        return lifts.over_members(one, together=False)(hyper)
+
+    return lifts.compiled(init, out_shardings=lifts.of_members(grid))
 
 
 def only(members: Member, keep: NDArray) -> Member:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from stndt_jax.config import schema
 from stndt_jax.config.schema import Config, Hyper
 from stndt_jax.data.trials import SpikeData
+from stndt_jax.models.stndt import Statistics
 from stndt_jax.training import batches, step
 from stndt_jax.training.step import Batch
 from stndt_jax.types import Dims
@@ -23,6 +24,7 @@ class Setup(NamedTuple):
       train: the trials to train on.
       valid: the trials that select the best weights; None if no trial does.
       selection: one sentence about ``valid``.
+      statistics: of the training trials, where the model starts from them.
     """
 
     config: Config
@@ -32,6 +34,7 @@ class Setup(NamedTuple):
     train: Batch
     valid: Batch | None
     selection: str
+    statistics: Statistics | None
 
     @property
     def hyper(self) -> Hyper:
@@ -58,7 +61,13 @@ def prepare(config: Config, data: SpikeData) -> Setup:
         train=train,
         valid=valid,
         selection=sentence,
+        statistics=batches.statistics(train, dims) if starts_from_data(config) else None,
     )
+
+
+def starts_from_data(config: Config) -> bool:
+    """Whether new weights depend on the training trials."""
+    return config.model.input == "standardised" or config.model.rate_start == "mean"
 
 
 def check(config: Config, dims: Dims) -> None:

@@ -26,6 +26,7 @@ from stndt_jax.config.schema import (
     OptimizerConfig,
 )
 from stndt_jax.models.layers import ForwardHyper
+from stndt_jax.models.stndt import Statistics, keep_constants, with_statistics
 from stndt_jax.parallel.batch_shard import WHOLE_BATCH, BatchShard
 from stndt_jax.training import losses, masking, optim
 from stndt_jax.training.metrics import BitsPerSpike
@@ -51,7 +52,7 @@ class Arch:
     @property
     def network(self) -> Any:
         """The Flax module."""
-        return models.build(self.model, self.contrast, self.dims)
+        return models.build(self.model, self.contrast, self.dims, self.mask.token)
 
 
 def arch(config: Config, dims: Dims, steps_per_epoch: int) -> Arch:
@@ -142,10 +143,19 @@ def forward_hyper(hyper: Hyper, shard: BatchShard = WHOLE_BATCH) -> ForwardHyper
     )
 
 
-def init(arch: Arch, hyper: Hyper) -> State:
-    """A model with newly initialised weights, ready to train."""
+def init(arch: Arch, hyper: Hyper, statistics: Statistics | None = None) -> State:
+    """A model with newly initialised weights, ready to train.
+
+    Args:
+      arch: static part.
+      hyper: scalars of this member.
+      statistics: of the training trials, from ``batches.statistics``; without them the model
+        starts as if every neuron had mean 0 and deviation 1, and a rate of 1.
+    """
     x_BTN = jnp.zeros((1, arch.dims.bins, arch.dims.neurons))
     params = arch.network.init(key(hyper.seed, "init"), x_BTN, forward_hyper(hyper))["params"]
+    if statistics is not None:
+        params = with_statistics(params, statistics, arch.model)
     return State(
         params=params,
         opt_state=optim.init(arch.optimizer, params),
@@ -184,7 +194,9 @@ def loss(
     total = losses.mean(masked, arch.shard.total(targets))
     contrastive = jnp.float32(0.0)
     if arch.contrast.enabled:
-        contrastive = contrastive_loss(arch, params, hyper, own, x_VBTN[1:], key_views)
+        contrastive = contrastive_loss(
+            arch, params, hyper, own, x_VBTN[1:], masked_VBTN[1:], key_views
+        )
         weight = jnp.where(epoch >= hyper.contrast_start_epoch, hyper.contrast_weight, 0.0)
         total = total + weight * contrastive
     return total, Losses(masked=masked, targets=targets, contrastive=contrastive)
@@ -230,6 +242,9 @@ def _corrupt(
     arch: Arch, hyper: Hyper, batch: Batch, noise: Array, how: masking.Corruption, *, widen: Array
 ) -> tuple[Array, Array]:
     """One corruption of a batch, and where it is masked."""
+    if arch.mask.token == "learned":
+        # The token replaces all that is masked, so no count there matters.
+        how = how._replace(token_ratio=jnp.ones_like(how.token_ratio))
     return masking.corrupt(
         noise,
         batch.counts,
@@ -260,7 +275,8 @@ def masked_loss(
         {"params": params},
         x_BTN,
         forward_hyper(hyper, arch.shard),
-        attendable(batch.has_count, arch.dims),
+        recorded(batch.has_count, arch.dims),
+        masked_BTN,
         rngs={"dropout": noise},
     )
     targets_BTN = (masked_BTN | masking.predicted(arch.dims)[None]) & batch.has_count
@@ -274,17 +290,19 @@ def contrastive_loss(
     hyper: Hyper,
     batch: Batch,
     x_VBTN: Float[Array, "V B T N"],
+    masked_VBTN: Bool[Array, "V B T N"],
     noise: Array,
 ) -> Array:
     """Mean InfoNCE of two views of the same trials, summed over the kinds of features."""
-    attendable_BT = attendable(batch.has_count, arch.dims)
-    if attendable_BT is not None:
-        attendable_BT = jnp.concatenate([attendable_BT, attendable_BT])
+    recorded_BTN = recorded(batch.has_count, arch.dims)
+    if recorded_BTN is not None:
+        recorded_BTN = jnp.concatenate([recorded_BTN, recorded_BTN])
     features = arch.network.apply(
         {"params": params},
         x_VBTN.reshape(-1, *x_VBTN.shape[2:]),
         forward_hyper(hyper, dataclasses.replace(arch.shard, views=2)),
-        attendable_BT,
+        recorded_BTN,
+        masked_VBTN.reshape(-1, *x_VBTN.shape[2:]),
         method="features",
         rngs={"dropout": noise},
     )
@@ -321,7 +339,7 @@ def train_step(
     )
     optimizer = optim.optimizer(arch.optimizer, rate, hyper.weight_decay)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params = keep_constants(state.params, optax.apply_updates(state.params, updates))
     finite = jnp.isfinite(total) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(params))
     healthy = state.healthy & (finite | ~state.active)
     kept = state._replace(healthy=healthy, active=state.active & healthy)
@@ -384,11 +402,11 @@ def evaluate_step(arch: Arch, params: Params, hyper: Hyper, batch: Batch, index:
     noise = key(hyper.seed, "validate", index)
     corrupted_BTN, masked_BTN = _corrupt(arch, hyper, batch, noise, how, widen=jnp.float32(0.0))
     predicted_BTN = masking.predicted(dims)[None]
-    attendable_BT = attendable(batch.has_count, dims)
-    if attendable_BT is not None:
-        corrupted_BTN = jnp.where(batch.has_count, corrupted_BTN, 0)
+    recorded_BTN = recorded(batch.has_count, dims)
+    if recorded_BTN is not None:
+        corrupted_BTN = jnp.where(recorded_BTN, corrupted_BTN, 0)
     z_masked, _ = arch.network.apply(
-        {"params": params}, corrupted_BTN, forward_hyper(hyper), attendable_BT
+        {"params": params}, corrupted_BTN, forward_hyper(hyper), recorded_BTN, masked_BTN
     )
     z_clean = log_rates(arch, params, hyper, batch.counts, batch.has_count)
     return Scores(
@@ -407,32 +425,37 @@ def evaluate_step(arch: Arch, params: Params, hyper: Hyper, batch: Batch, index:
     )
 
 
-def attendable(has_count: Bool[Array, "B T N"], dims: Dims) -> Bool[Array, "B T"] | None:
-    """Bins to attend to: forward ones, and observed ones with a recorded held-in neuron.
-
-    None where the data have no gaps, and every bin is one.
-    """
-    if not dims.gaps:
-        return None
-    forward_T = jnp.arange(dims.bins) >= dims.bins_observed
-    return jnp.any(has_count[..., : dims.heldin], axis=-1) | forward_T[None]
+def recorded(has_count: Bool[Array, "B T N"], dims: Dims) -> Bool[Array, "B T N"] | None:
+    """What the network needs to know of gaps: where counts are known; None without gaps."""
+    return has_count if dims.gaps else None
 
 
 def clean_input(
-    arch: Arch, counts: UInt[Array, "B T N"], has_count: Bool[Array, "B T N"] | None
-) -> tuple[Float[Array, "B T N"], Bool[Array, "B T"] | None]:
-    """The network's input at inference, nothing masked, and the bins that may be attended to.
+    arch: Arch,
+    counts: UInt[Array, "B T N"],
+    has_count: Bool[Array, "B T N"] | None = None,
+) -> tuple[Float[Array, "B T N"], Bool[Array, "B T N"] | None]:
+    """The uncorrupted input of the network, and where it was recorded.
 
-    Args:
-      arch: of the network.
-      counts: spike counts; those of held-out neurons and forward bins are ignored.
-      has_count: where counts were recorded; needed if the data have gaps.
+    ``has_count``, where counts were recorded, must be given if the data have gaps.
     """
     x_BTN = masking.clean(counts, arch.dims)
     if not arch.dims.gaps:
         return x_BTN, None
     assert has_count is not None
-    return jnp.where(has_count, x_BTN, 0), attendable(has_count, arch.dims)
+    return jnp.where(has_count, x_BTN, 0), has_count
+
+
+def forward(
+    arch: Arch,
+    params: Params,
+    hyper: Hyper,
+    counts: UInt[Array, "B T N"],
+    has_count: Bool[Array, "B T N"] | None = None,
+) -> tuple[Float[Array, "B T N"], dict[str, Array]]:
+    """The network's log-rates and intermediate results on clean input, without dropout."""
+    x_BTN, recorded_BTN = clean_input(arch, counts, has_count)
+    return arch.network.apply({"params": params}, x_BTN, forward_hyper(hyper), recorded_BTN)
 
 
 def log_rates(
@@ -442,13 +465,8 @@ def log_rates(
     counts: UInt[Array, "B T N"],
     has_count: Bool[Array, "B T N"] | None = None,
 ) -> Float[Array, "B T N"]:
-    """Log expected counts per bin, from held-in neurons' observed bins alone, no dropout.
-
-    ``has_count``, where counts were recorded, must be given if the data have gaps.
-    """
-    x_BTN, attendable_BT = clean_input(arch, counts, has_count)
-    z_BTN, _ = arch.network.apply({"params": params}, x_BTN, forward_hyper(hyper), attendable_BT)
-    return z_BTN
+    """Log expected counts per bin, from held-in neurons in observed bins alone, no dropout."""
+    return forward(arch, params, hyper, counts, has_count)[0]
 
 
 def rates(
