@@ -11,6 +11,7 @@ from helpers import small_models
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.evaluation import inference
 from stndt_jax.interpret import attention
+from stndt_jax.models.attention import attendable
 from stndt_jax.training import masking, step
 from stndt_jax.training.restore import TrainedModel
 
@@ -36,7 +37,8 @@ def one_by_one(model: TrainedModel, data: SpikeData) -> list[dict[str, np.ndarra
         z, out = run(params, hyper, x, seen)
         row = {name: np.asarray(value[:, 0], float) for name, value in out.items()}
         row["rates"] = np.exp(np.asarray(z[0], float))
-        found.append(row | {"seen": np.ones(data.bins) if seen is None else np.asarray(seen[0])})
+        bins = np.ones(data.bins) if seen is None else np.asarray(attendable(seen, arch.dims)[0])
+        found.append(row | {"seen": bins})
     return found
 
 
