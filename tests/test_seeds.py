@@ -75,7 +75,7 @@ def test_it_says_what_training_reached(
     assert "0.1000" in capsys.readouterr().out
     none = ["--config.data.validation_fraction=0"]
     assert main.main([*argv, *none]) == 2
-    assert "no trial is left to score the seeds on" in capsys.readouterr().err
+    assert "there are no trials to score the seeds on" in capsys.readouterr().err
 
 
 @pytest.mark.long

@@ -60,9 +60,9 @@ MISTAKES = {
     "no dictionary": ([], "must return a dictionary"),
     "unknown name": ({"learnin_rate": ("log", 1e-4, 1e-2)}, "did you mean learning_rate"),
     "unknown key": ({"model.layer": ("choice", 1, 2)}, "did you mean model.layers"),
-    "unknown kind": ({"dropout": ("normal", 0.1, 0.2)}, "of kind 'normal'"),
+    "unknown kind": ({"dropout": ("normal", 0.1, 0.2)}, "has kind 'normal'"),
     "ends": ({"dropout": ("uniform", 0.5, 0.1)}, "lowest and highest"),
-    "logarithm of 0": ({"weight_decay": ("log", 0.0, 1e-3)}, "needs more than 0"),
+    "logarithm of 0": ({"weight_decay": ("log", 0.0, 1e-3)}, "give a number above 0"),
     "whole": ({"context_forward": ("int", 1.5, 3)}, "whole numbers"),
     "out of range": ({"dropout": ("uniform", 0.0, 1.0)}, "config.members.dropout is 1.0"),
     "no choice": ({"model.layers": ("int", 1, 4)}, "all trials of a population share it"),
@@ -98,7 +98,7 @@ def test_what_the_user_sets_is_not_searched() -> None:
     left = space.without(both, ["model.layers", "train.epochs"])
     assert list(left.own) == ["learning_rate"]
     assert list(left.shared) == []
-    with pytest.raises(UserError, match="nothing is left"):
+    with pytest.raises(UserError, match="no hyperparameter is left"):
         space.fit(space.Space({}, {}), BASE, Dims(6, 2, 4, 2))
 
 

@@ -1,6 +1,7 @@
-"""What a search may change, and how far: the ``get_search_space()`` of a configuration file.
+"""Search spaces: the hyperparameters of a search and their ranges.
 
-Such a function returns a dictionary of name -> range, for example::
+A configuration file defines one in ``get_search_space()``, which returns a dictionary of
+name -> range, for example::
 
     {
         "dropout": ("uniform", 0.0, 0.4),
@@ -9,9 +10,9 @@ Such a function returns a dictionary of name -> range, for example::
         "model.layers": ("choice", 2, 4),
     }
 
-A hyperparameter that may differ between the members of a population goes by its name under
-``config.members``. Everything else is static, goes by its dotted key, and is a choice: all
-trials that train together share it.
+A hyperparameter that may differ between the members of a population has its name under
+``config.members``. Any other is static, has its dotted key, and must be a choice: all trials that
+train together share it.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from stndt_jax.errors import UserError
 from stndt_jax.types import Dims
 
 KINDS = ("uniform", "log", "int", "choice")
-# Set by a search itself, or of no use to choose.
+# Sections and keys that cannot be searched.
 _NOT_SEARCHED = ("seed", "population", "members", "data", "parallel")
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from ``low`` to ``high``, both included; ``log``: uniform in the logarithm."""
+    """Numbers from ``low`` to ``high``, inclusive; with ``log``, uniform in the logarithm."""
 
     low: float
     high: float
@@ -44,7 +45,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some values."""
+    """One of several values."""
 
     values: tuple[Any, ...]
 
@@ -58,15 +59,15 @@ class Space:
     """A checked search space.
 
     Attributes:
-      own: dimensions in which every trial has its own value, by hyperparameter.
-      shared: dimensions that all trials of a population share, by dotted key.
+      own: hyperparameters with a value for each trial, by name.
+      shared: hyperparameters that all trials of a population share, by dotted key.
     """
 
     own: Mapping[str, Dimension]
     shared: Mapping[str, Choice]
 
     def plain(self) -> dict[str, list[Any]]:
-        """As a file can hold it, to be compared."""
+        """The space as JSON, to compare it with that of a file."""
         found: dict[str, list[Any]] = {}
         for name, one in {**self.shared, **self.own}.items():
             if isinstance(one, Choice):
@@ -81,11 +82,11 @@ def check(given: Any, config: Config) -> Space:
     """Checks every name and range of a search space.
 
     Args:
-      given: what ``get_search_space()`` returned.
-      config: that the space stands beside.
+      given: returned by ``get_search_space()``.
+      config: the configuration of the same file.
 
     Raises:
-      UserError: a name or a value is not one that the configuration can have.
+      UserError: the configuration has no such key, or refuses a value.
     """
     if not isinstance(given, Mapping) or not given:
         raise UserError("get_search_space() must return a dictionary of name -> range")
@@ -114,7 +115,7 @@ def _dimension(name: Any, entry: Any) -> Dimension:
         raise UserError(f"search space: {name} is {entry!r}; give {shape}")
     kind, *values = entry
     if kind not in KINDS:
-        raise UserError(f"search space: {name} is of kind {kind!r}; {', '.join(KINDS)} are known")
+        raise UserError(f"search space: {name} has kind {kind!r}; the kinds are {', '.join(KINDS)}")
     if kind == "choice":
         return Choice(tuple(dict.fromkeys(values)))
     number = all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
@@ -122,7 +123,7 @@ def _dimension(name: Any, entry: Any) -> Dimension:
         raise UserError(f"search space: {name} is {entry!r}; give the lowest and highest value")
     low, high = values
     if kind == "log" and low <= 0:
-        raise UserError(f"search space: {name} begins at {low}; a logarithm needs more than 0")
+        raise UserError(f"search space: {name} starts at {low}; with log, give a number above 0")
     if kind == "int" and not (float(low).is_integer() and float(high).is_integer()):
         raise UserError(f"search space: {name} is {entry!r}; give whole numbers")
     return Range(low, high, kind == "log", kind == "int")
@@ -157,17 +158,17 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def without(space: Space, keys: Iterable[str]) -> Space:
-    """The space without what the user has set: dotted keys of the configuration."""
+    """The space without the dotted keys of the configuration that the user has set."""
     fixed = set(keys)
     own = {n: d for n, d in space.own.items() if configs.HYPER_FIELDS[n][0] not in fixed}
     return Space(own, {key: d for key, d in space.shared.items() if key not in fixed})
 
 
 def fit(space: Space, config: Config, dims: Dims) -> Space:
-    """The space without numbers of heads that do not divide this recording's sizes.
+    """The space without numbers of heads that do not divide the recording's bins and neurons.
 
     Raises:
-      UserError: no number of heads is left, or nothing at all.
+      UserError: no number of heads is left, or no hyperparameter.
     """
     heads = space.shared.get("model.heads")
     shared = dict(space.shared)
@@ -182,12 +183,14 @@ def fit(space: Space, config: Config, dims: Dims) -> Space:
             )
         shared["model.heads"] = Choice(fitting)
     if not space.own and not shared:
-        raise UserError("everything is set and nothing is left to search; set fewer --config keys")
+        raise UserError(
+            "no hyperparameter is left to search, because all are set; set fewer --config keys"
+        )
     return Space(space.own, shared)
 
 
 def of_config(config: Config, space: Space) -> Params:
-    """The configuration's own values of what a space changes, where the space holds them."""
+    """The configuration's own values of the hyperparameters, as far as they are in the space."""
     values = configs.to_mapping(config)
     found: Params = {}
     for name, one in {**space.shared, **space.own}.items():
@@ -202,13 +205,13 @@ def of_config(config: Config, space: Space) -> Params:
 def population(
     config: Config, space: Space, params: Sequence[Params], seeds: Sequence[int]
 ) -> Config:
-    """The configuration of a population, one member a trial.
+    """The configuration of a population, with one member for each trial.
 
     Args:
-      config: what the search keeps as it is.
-      space: what ``params`` are of.
-      params: of every trial; all agree in what the space says is shared.
-      seeds: of every trial.
+      config: the configuration that the search starts from.
+      space: the search space.
+      params: hyperparameters of each trial; the shared ones are equal.
+      seeds: of each trial.
     """
     values = copy.deepcopy(configs.to_mapping(config))
     values["population"] = len(params)

@@ -1,1 +1,1 @@
-"""Several commands in one: the demo, reproduction of published scores, seeds."""
+"""What takes several packages: from data to reports, one module for a task."""

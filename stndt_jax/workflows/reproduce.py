@@ -1,14 +1,14 @@
-"""From NWB files to a report beside the published table, in stages that are each done once.
+"""From a benchmark's NWB files to a report beside the published scores, in stages.
 
-``data/``       the recording in the benchmark's two phases
-``search/``     the search, on the validation phase
+``data/``       the recordings of the two phases of the benchmark
+``search/``     the search, on the recording of the validation phase
 ``ensemble/``   the best n models by validation co-bps, scored on the validation phase
-``test/``       the same settings trained on training and validation trials, for as many epochs as
-                gave each model's best weights, and their mean rate: the submission file
-``report.md``   what came of it
-``done/``       a file for each stage that is done
+``test/``       the same models trained again on training and validation trials, each for as many
+                epochs as gave its best weights; their mean rate is the submission file
+``report.md``   the scores
+``done/``       the result of each finished stage
 
-Started again, it goes on in the stage that it was in, and in there where that stage was.
+Started again, it skips the finished stages and resumes the one that was interrupted.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ from stndt_jax.errors import UserError
 from stndt_jax.evaluation import evaluate
 from stndt_jax.report import reproduction
 from stndt_jax.runs import directory, ensemble_directory, records
-from stndt_jax.search import plan as search_plan
-from stndt_jax.search import results, worker
+from stndt_jax.search import run as search
 
 BIN_MS = 5
 
 
 class Budget(NamedTuple):
-    """How much is spent: the search's size, and settings beside those of a data set."""
+    """The size of the search, and settings in addition to those of a data set."""
 
     trials: int
     population: str
@@ -57,17 +56,17 @@ BUDGETS = {
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What to reproduce, from where and with how much.
+    """What to reproduce, from which files, with which budget.
 
     Attributes:
       name: of the data set.
-      nwb: folder of its NWB files.
-      folder: where everything goes.
+      nwb: directory of its NWB files.
+      folder: directory for everything that is written.
       budget: name of one of ``BUDGETS``.
       trials: of the search.
       population: trials that train together, or ``auto``.
       settings: ``--config.KEY=VALUE`` of the user's own.
-      say: is told what happens.
+      say: called with each line of progress.
     """
 
     name: str
@@ -100,7 +99,7 @@ def task(
     Args:
       name: of the data set.
       nwb: directory of its NWB files.
-      folder: where everything goes.
+      folder: directory for everything that is written.
       budget: name of one of ``BUDGETS``.
       trials: of the search; 0 for those of the budget.
       population: trials that train together, or ``auto``; empty for that of the budget.
@@ -128,13 +127,13 @@ def task(
 
 
 def run(task: Task) -> Path:
-    """Does what is left to do, and writes the report.
+    """Runs the stages that are not finished, and writes the report.
 
     Returns:
       The report's path.
 
     Raises:
-      UserError: a stage met a mistake, or the folder is of another task.
+      UserError: from a stage, or the directory holds another task.
     """
     directory.make(task.folder)
     for name in ("done", "data"):
@@ -154,9 +153,9 @@ def run(task: Task) -> Path:
         if marker.exists():
             task.say(f"{name}: done")
         else:
-            task.say(f"{name}: begins")
+            task.say(f"{name}: running")
             records.write(marker, stage(task))
-        done[name] = records.read(marker, f"remove {marker}, and the stage is done again")
+        done[name] = records.read(marker, f"remove {marker} to run the stage again")
     report = task.folder / "report.md"
     reproduction.write(
         report,
@@ -173,6 +172,7 @@ def run(task: Task) -> Path:
 
 
 def _same_task(task: Task) -> None:
+    """Refuses a directory that holds another task, and marks a new one."""
     path = task.folder / "task.json"
     mine = {
         "data_set": task.name,
@@ -188,12 +188,12 @@ def _same_task(task: Task) -> None:
     ]:
         raise UserError(
             f"{task.folder} holds another reproduction ({'; '.join(changed)}); repeat its flags to "
-            f"go on with it, or choose another --workdir"
+            f"resume it, or choose another --workdir"
         )
 
 
 def _settings(task: Task) -> list[str]:
-    """The search's configuration; the user's own settings win."""
+    """The settings of the search: the budget's, then the data set's, then the user's."""
     budget = BUDGETS[task.budget]
     words = [
         f"--config={budget.config or task.name}",
@@ -205,7 +205,7 @@ def _settings(task: Task) -> list[str]:
 
 
 def _prepare(task: Task) -> dict[str, Any]:
-    """Makes the files of both phases; of the first alone, where there is no test file."""
+    """Makes the recordings of both phases, or of the first only if there is no test file."""
     why = ""
     for phase in nlb.PHASES:
         try:
@@ -235,12 +235,13 @@ def _search(task: Task) -> dict[str, Any]:
         f"--config.data.path={task.file('val')}",
         f"--config.data.targets={task.file('val', targets=True)}",
     ]
-    plan, data = search_plan.make(
-        task.folder / "search", settings, trials=task.trials, population=task.population
+    found = search.search(
+        task.folder / "search",
+        settings,
+        trials=task.trials,
+        population=task.population,
+        say=task.say,
     )
-    working = worker.Search(plan, data)
-    worker.work(working, task.say)
-    found = results.write(plan.folder, working.study)
     return {key: found[key] for key in ("best", "importance")}
 
 
@@ -264,7 +265,7 @@ def _score(task: Task) -> dict[str, Any]:
 
 
 def _retrain(task: Task) -> dict[str, Any]:
-    """Trains the chosen models again, from scratch, on all trials whose counts are known."""
+    """Trains the selected models again, from scratch, on all trials with known counts."""
     if not task.file("test").exists():
         return {}
     chosen, path = task.folder / "ensemble", str(task.file("test"))
@@ -272,7 +273,7 @@ def _retrain(task: Task) -> dict[str, Any]:
 
 
 def _submit(task: Task) -> dict[str, Any]:
-    """The mean rate of the retrained models, each with the weight it was chosen with."""
+    """The mean rate of the retrained models, with their weights in the ensemble."""
     if not task.file("test").exists():
         return {}
     out = task.folder / "test"

@@ -1,4 +1,4 @@
-"""One setting, many seeds: how much of a score is luck."""
+"""One configuration trained with many seeds: how much its score varies."""
 
 from __future__ import annotations
 
@@ -22,42 +22,49 @@ FILE = "seeds.json"
 
 
 def setting(config: Config, n: int) -> Config:
-    """A configuration with ``n`` seeds, counted from its own.
+    """A configuration whose population differs in the seed only.
 
-    The trials that select are drawn by ``config.seed`` and stay the same for all.
+    The seeds are ``config.seed``, ``config.seed + 1``, ... All members are validated on the same
+    trials, which ``config.seed`` selects.
+
+    Args:
+      config: of one model.
+      n: number of seeds.
 
     Raises:
       UserError: its members differ in more than the seed.
     """
     if config.members:
         raise UserError(
-            f"config.members.{next(iter(config.members))} is given, but stndt seeds trains one "
-            f"setting with many seeds; leave config.members out, or use stndt train"
+            f"config.members.{next(iter(config.members))} is given, but stndt seeds varies the "
+            f"seed only; leave config.members out, or use stndt train"
         )
     if config.seed + n > 2**31:
-        raise UserError(f"config.seed is {config.seed}; too large for {n} seeds")
+        raise UserError(
+            f"config.seed is {config.seed}, too large for {n} seeds; give a smaller one"
+        )
     return dataclasses.replace(config, population=n)
 
 
 def run(config: Config, data: SpikeData, path: Path, *, quiet: bool = False) -> dict[str, Any]:
-    """Trains a population of seeds, or goes on with it, and writes ``seeds.json``.
+    """Trains a population of seeds, or resumes that, and writes ``seeds.json``.
 
     Args:
-      config: as :func:`setting` gives it.
-      data: what to train on.
+      config: from :func:`setting`.
+      data: the recording.
       path: the run directory.
       quiet: print nothing.
 
     Returns:
-      What the file says.
+      The content of the file, from :func:`summary`.
 
     Raises:
-      UserError: no trial selects, so that there is no score, or as ``train.train``.
+      UserError: there are no trials to validate on, or as ``training.loop.train``.
     """
     configs.check_dims(config, batches.dims_of(data))
     if batches.split(config, data)[1] is None:
         raise UserError(
-            "no trial is left to score the seeds on; set config.data.validation_fraction above 0"
+            "there are no trials to score the seeds on; set config.data.validation_fraction above 0"
         )
     loop.train(config, data, path, quiet=quiet)
     last = log.read_metrics(path / "metrics.jsonl")[-1]
@@ -67,11 +74,11 @@ def run(config: Config, data: SpikeData, path: Path, *, quiet: bool = False) -> 
 
 
 def summary(seeds: list[int], cobps: list[float | None]) -> dict[str, Any]:
-    """Mean, spread and 95% intervals of the mean, over the seeds that have a score.
+    """Mean, standard deviation and 95% intervals of the mean, over the seeds that have a score.
 
     Args:
       seeds: of the members.
-      cobps: the best validation co-bps of each; None or NaN where it never had one.
+      cobps: best validation co-bps of each member; None or NaN where it has none.
     """
     scores = [value if value is not None and np.isfinite(value) else None for value in cobps]
     values = np.array([value for value in scores if value is not None])
@@ -95,7 +102,7 @@ def summary(seeds: list[int], cobps: list[float | None]) -> dict[str, Any]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """The summary in lines of text."""
+    """The summary as text, one value per line."""
     scores = found["validation_co_bps"]
     lines = [f"validation co-bps of {scores['n']} seeds"]
     rows = [
