@@ -15,6 +15,7 @@ from stndt_jax.report import about, charts, layout, tables, training
 from stndt_jax.report.layout import Section, details
 from stndt_jax.report.markup import Child, Html, tag
 from stndt_jax.run import Run, load_run
+from stndt_jax.runs import ensemble_directory
 from stndt_jax.runs.log import values_by_epoch
 from stndt_jax.runs.score_names import axis_label, label
 
@@ -53,13 +54,18 @@ def differences(runs: Mapping[str, Run]) -> dict[str, list[str]]:
     return {key: values for key, values in rows.items() if len(set(values)) > 1}
 
 
+def _fingerprint(run: Run) -> str:
+    """The fingerprint of the recording that a run, or the runs of an ensemble, were trained on."""
+    record = ensemble_directory.read(run.path) if run.is_ensemble else run.record
+    return str(record.get("data_fingerprint", "unknown"))
+
+
 def warnings(runs: Mapping[str, Run]) -> list[str]:
     """Reasons why scores cannot be compared, in sentences."""
     sentences = []
     names_by_data: dict[str, list[str]] = {}
     for name, run in runs.items():
-        fingerprint = str(run.record.get("data_fingerprint", "unknown"))
-        names_by_data.setdefault(fingerprint, []).append(name)
+        names_by_data.setdefault(_fingerprint(run), []).append(name)
     if len(names_by_data) > 1:
         groups = "; ".join(", ".join(names) for names in names_by_data.values())
         sentences.append(
