@@ -71,7 +71,7 @@ def _train(recording: Path, *flags: str, data: str = "small.h5", workdir: str = 
 
 
 MISTAKES = {
-    "unknown command": (lambda r: ["trian"], "trian is no command"),
+    "unknown command": (lambda r: ["trian"], "there is no command trian; did you mean train?"),
     "unknown config": (
         lambda r: ["train", "--config=mc_mase", f"--workdir={r}"],
         "did you mean mc_maze?",
@@ -278,6 +278,29 @@ def test_flags_that_would_be_ignored_are_refused(
     assert main.main(argv) == 2
     assert f"stndt: error: {expected}" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["small.h5"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "extra"), [("optuna.trial", "search"), ("matplotlib", "plots"), ("ray", "ray")]
+)
+def test_a_missing_package_is_one_line(
+    missing: str,
+    extra: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def import_module(_: str) -> None:
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.setattr(main.importlib, "import_module", import_module)
+    assert main.main(["search"]) == 2
+    assert capsys.readouterr().err == (
+        f"stndt: error: stndt search needs {missing.partition('.')[0]}, which is not installed; "
+        f"run: pip install 'stndt_jax[{extra}]'\n"
+    )
+    missing = "numpy"
+    with pytest.raises(ModuleNotFoundError):
+        main.main(["search"])
 
 
 def test_overrides_reach_the_configuration() -> None:

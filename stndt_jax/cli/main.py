@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import importlib
 import io
@@ -122,7 +123,9 @@ def main(argv: list[str]) -> int:
         return 0
     try:
         if argv[0] not in COMMANDS:
-            raise UserError(f"{argv[0]} is no command; choose one of {', '.join(COMMANDS)}")
+            close = difflib.get_close_matches(argv[0], COMMANDS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(COMMANDS)}"
+            raise UserError(f"there is no command {argv[0]}; {hint}")
         module = importlib.import_module(f"stndt_jax.cli.{COMMANDS[argv[0]]}")
         name = argv[0].replace("-", "_")
         return getattr(module, name + "_" * keyword.iskeyword(name))(argv[1:])
@@ -141,7 +144,7 @@ def main(argv: list[str]) -> int:
         if package not in _EXTRAS:
             raise
         return _mistake(
-            f"stndt {argv[0]} needs {package} here, which is not installed; run: pip install "
+            f"stndt {argv[0]} needs {package}, which is not installed; run: pip install "
             f"'stndt_jax[{_EXTRAS[package]}]'"
         )
     except OSError as error:
