@@ -40,7 +40,7 @@ def test_the_newest_of_two_comes_back(tmp_path: Path) -> None:
 
 def test_nothing_to_load(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "c")
-    with pytest.raises(UserError, match="holds no whole checkpoint"):
+    with pytest.raises(UserError, match="holds no intact checkpoint"):
         checkpoints.load(_tree(0.0))
 
 
@@ -84,7 +84,7 @@ def test_one_without_its_digests_was_never_finished(tmp_path: Path) -> None:
     (folder / "3.orbax-checkpoint-tmp-1").mkdir()
     found = Checkpoints(folder)
     assert found.latest == 1
-    assert "never finished" in found.found[0]
+    assert "is incomplete" in found.found[0]
     assert not list(folder.glob("*tmp*"))
 
 
@@ -95,7 +95,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     found = Checkpoints(folder)
     assert found.latest is None
     assert "lacks state/_METADATA" in found.found[0]
-    with pytest.raises(UserError, match=r"no whole checkpoint.*lacks"):
+    with pytest.raises(UserError, match=r"no intact checkpoint.*lacks"):
         found.load(_tree(0.0))
 
 
@@ -111,7 +111,7 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(
         raise ValueError("RESOURCE_EXHAUSTED: Error writing file: No space left on device")
 
     monkeypatch.setattr(checkpoint.ocp, "save", full)
-    with pytest.raises(UserError, match=r"No space left on device.*checkpoint 1 stands"):
+    with pytest.raises(UserError, match=r"No space left on device.*checkpoint 1 is kept"):
         checkpoints.save(2, _tree(2))
     assert Checkpoints(folder).latest == 1
 

@@ -57,7 +57,7 @@ def test_a_row_says_what_the_files_say(tmp_path: Path) -> None:
     assert row_of(tmp_path, "b")["how"] == "killed"
     assert row_of(tmp_path, "b")["validation_co_bps"] is None
     (killed / "lock").write_text("{}")
-    assert row_of(tmp_path, "b")["how"] == "at work"
+    assert row_of(tmp_path, "b")["how"] == "running"
 
 
 def test_an_ensemble_is_one_row(tmp_path: Path) -> None:
@@ -117,10 +117,10 @@ def test_sorted_and_as_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run of stndt train is at or below"):
         listing.table(tmp_path)
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a directory"):
         listing.table(tmp_path / "no")
     make(tmp_path / "a")
-    with pytest.raises(UserError, match="no column"):
+    with pytest.raises(UserError, match="not a column"):
         listing.ordered(listing.table(tmp_path), "cobps")
     with pytest.raises(UserError, match="cannot be written"):
         listing.write_csv(listing.table(tmp_path), tmp_path / "no" / "x.csv")

@@ -79,7 +79,7 @@ def test_the_holder_touches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 1}', "null", '{"pid": "x"}'])
 def test_a_torn_lock_is_waited_out(tmp_path: Path, content: str) -> None:
     (tmp_path / "lock").write_text(content)
-    with pytest.raises(UserError, match="is at work in"):
+    with pytest.raises(UserError, match="is using"):
         Lock(tmp_path).__enter__()
     os.utime(tmp_path / "lock", (0, 0))
     with Lock(tmp_path):

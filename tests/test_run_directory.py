@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,13 +12,6 @@ from stndt_jax import files
 from stndt_jax.config import loading, schema
 from stndt_jax.errors import UserError
 from stndt_jax.runs import directory
-
-
-def test_json_is_whole_and_strict(tmp_path: Path) -> None:
-    path = tmp_path / "scores.json"
-    files.write_json(path, {"a": [1.5, float("nan")], "b": (float("inf"), "text")})
-    assert json.loads(path.read_text()) == {"a": [1.5, None], "b": [None, "text"]}
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_configuration_survives_its_json(tmp_path: Path) -> None:
@@ -52,3 +45,15 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
 
 def test_versions_name_what_numbers_depend_on() -> None:
     assert {"python", "jax", "flax", "numpy", "stndt_jax"} <= set(directory.versions())
+
+
+def test_a_session_has_the_commit_of_the_source_tree() -> None:
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        pytest.skip("the tests do not run in a clone")
+    head = subprocess.run(
+        ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    commit = directory.session()["commit"]
+    # A tag may come before it, and -dirty after it.
+    assert commit is not None and head in commit

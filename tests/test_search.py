@@ -216,7 +216,7 @@ def test_the_dead_on_another_host_are_waited_for(tmp_path: Path, config: Config)
         patch.setattr(lock, "BEAT_S", 0.1)
         (tmp_path / "lock").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
         lock.wait_until_free(tmp_path)
-        with Lock(tmp_path), pytest.raises(UserError, match="is at work in"):
+        with Lock(tmp_path), pytest.raises(UserError, match="is using"):
             lock.wait_until_free(tmp_path)
 
 

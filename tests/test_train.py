@@ -120,7 +120,7 @@ def test_a_run_without_its_config_is_not_taken_for_a_new_one(files: Path, tmp_pa
 
 
 def test_a_directory_in_use_is_refused(files: Path, tmp_path: Path) -> None:
-    with Lock(tmp_path), pytest.raises(UserError, match="is at work in"):
+    with Lock(tmp_path), pytest.raises(UserError, match="is using"):
         _train(_config(files), tmp_path)
 
 

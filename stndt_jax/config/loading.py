@@ -1,4 +1,4 @@
-"""Configuration files and ``--config.KEY=VALUE`` flags, as one checked ``Config``."""
+"""Loading a configuration file and ``--config.KEY=VALUE`` flags as a checked ``Config``."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ from stndt_jax.errors import UserError
 
 
 def folder() -> Path:
-    """Where the shipped configuration files are."""
+    """The directory of the shipped configuration files."""
     spec = importlib.util.find_spec("stndt_jax.configs")
     assert spec is not None and spec.origin is not None
     return Path(spec.origin).parent
 
 
 def shipped() -> list[str]:
-    """Names of the shipped configurations."""
+    """The names of the shipped configurations."""
     return sorted(p.stem for p in folder().glob("*.py") if not p.stem.startswith("_"))
 
 
 def split(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Other arguments, and those of ``--config``, itself first."""
+    """Separates the configuration flags of a command line from its other arguments.
+
+    Returns:
+      The other arguments; then ``--config=NAME``, if given, and all ``--config.KEY=VALUE``.
+    """
     rest: list[str] = []
     file: list[str] = []
     keys: list[str] = []
@@ -46,7 +50,10 @@ def split(argv: list[str]) -> tuple[list[str], list[str]]:
 
 
 def find(name: str) -> str:
-    """The path of a shipped name or of a file, an argument after ``:`` kept.
+    """The path of a configuration, followed by ``:ARGUMENT`` if ``name`` has one.
+
+    Args:
+      name: the name of a shipped configuration, or the path of a file.
 
     Raises:
       UserError: there is no such file.
@@ -55,10 +62,10 @@ def find(name: str) -> str:
     if stem in shipped():
         return str(folder() / f"{stem}.py") + colon + argument
     try:
-        there = stem.endswith((".py", ".json")) and Path(stem).is_file()
+        exists = stem.endswith((".py", ".json")) and Path(stem).is_file()
     except OSError:
-        there = False  # too long to be a name
-    if not there:
+        exists = False  # the name is too long for a file
+    if not exists:
         close = difflib.get_close_matches(stem, shipped(), n=1)
         hint = f"did you mean {close[0]}?" if close else "check it"
         raise UserError(
@@ -68,7 +75,7 @@ def find(name: str) -> str:
     return str(Path(stem).absolute()) + colon + argument
 
 
-# What Python says of a text that is no number, and what the user needs to hear.
+# Python's messages about text that is not a number, and what they become in ours.
 _CONVERSIONS = {
     "invalid literal for int() with base 10:": "a whole number",
     "could not convert string to float:": "a number",
@@ -76,7 +83,11 @@ _CONVERSIONS = {
 
 
 def _check_key(values: ConfigDict, key: str) -> None:
-    """Refuses a key that the configuration does not have, with a suggestion."""
+    """Checks that the configuration has a key.
+
+    Raises:
+      UserError: it does not; the message suggests similar keys.
+    """
     node = values
     *sections, leaf = key.split(".")
     for i, part in enumerate([*sections, leaf]):
@@ -94,10 +105,10 @@ def load(settings: list[str], run: Path | None = None) -> Config:
 
     Args:
       settings: ``--config=NAME`` and then any number of ``--config.KEY=VALUE``.
-      run: a run directory, whose configuration is used where no file is named.
+      run: a run directory, whose configuration is used if ``--config`` is missing.
 
     Raises:
-      UserError: no or an unknown file, an unknown key, or a value that does not fit.
+      UserError: the file is not given or does not exist, or a key or value is invalid.
     """
     named = bool(settings) and settings[0].startswith("--config=")
     if not named and run is not None and (run / "config.json").is_file():
@@ -115,7 +126,7 @@ def load(settings: list[str], run: Path | None = None) -> Config:
 
 
 def search_space(settings: list[str]) -> Any:
-    """What ``get_search_space()`` returns, which stands beside ``get_config()`` in the file.
+    """The search space of a configuration file: the result of its ``get_search_space()``.
 
     Args:
       settings: as for :func:`load`.
@@ -125,7 +136,7 @@ def search_space(settings: list[str]) -> Any:
     """
     file = find(settings[0].removeprefix("--config=")).partition(":")[0]
     if file.endswith(".json"):
-        # The configuration of a run says what was, not what could be.
+        # The configuration of a run has no search space.
         file = str(folder() / "default.py")
     spec = importlib.util.spec_from_file_location("stndt_searched", file)
     assert spec is not None and spec.loader is not None
@@ -135,29 +146,30 @@ def search_space(settings: list[str]) -> Any:
         return module.get_search_space()
     except AttributeError as error:
         if hasattr(module, "get_search_space"):
-            raise UserError(f"get_search_space() in {file} fails: {error}; mend it") from error
+            raise UserError(f"get_search_space() in {file} fails: {error}; correct it") from error
         raise UserError(
-            f"{file} has no get_search_space(), which says what to search; see configs/default.py"
+            f"{file} has no get_search_space(), which returns what to search; see "
+            f"configs/default.py"
         ) from error
     except Exception as error:
-        # Whatever the user's own file raises is the user's to mend.
+        # Any exception of the user's own file is an error of the user's.
         name = type(error).__name__
-        raise UserError(f"{file} cannot be used: {name}: {error}; mend it") from error
+        raise UserError(f"{file} cannot be used: {name}: {error}; correct it") from error
 
 
 def keys(settings: list[str]) -> list[str]:
-    """The dotted keys that ``--config.KEY=VALUE`` flags set."""
+    """The dotted keys that the ``--config.KEY=VALUE`` flags set."""
     return [word.partition("=")[0].removeprefix("--config.") for word in settings[1:]]
 
 
 def _of_run(path: Path) -> ConfigDict:
-    """The configuration that a run directory holds."""
+    """The configuration in a run's ``config.json``."""
     values = files.read_json(path, "restore it, or name a shipped configuration")
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no configuration; name a shipped one")
     members = values.get("members")
     if isinstance(members, dict):
-        # A flag for one of them is read as a tuple.
+        # Tuples, so that flags for them are parsed as tuples.
         values["members"] = {
             name: tuple(given) if isinstance(given, list) else given
             for name, given in members.items()
@@ -176,7 +188,8 @@ def _read(argv: list[str], file: str) -> ConfigDict:
     try:
         values(argv)
         result = flag.value
-        # Where the file met an OSError, any attribute of the stand-in that we get raises it.
+        # If the file raised an OSError, ml_collections returns a placeholder, any attribute of
+        # which raises that error.
         if not hasattr(result, "to_dict") or not isinstance(result, ConfigDict):
             raise UserError(f"get_config() in {file} returns no ConfigDict; see configs/default.py")
         return result
@@ -189,10 +202,10 @@ def _read(argv: list[str], file: str) -> ConfigDict:
             for conversion, wanted in _CONVERSIONS.items():
                 text = text.replace(conversion, f"must be {wanted}, not")
             raise UserError(f"{text.removeprefix('flag ')}; see stndt train --help") from error
-        # Whatever the user's own file raises while it is read is the user's to mend. Of a whole
-        # traceback, which ml_collections makes the message of some, the last line says it.
-        said = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+        # Any exception of the user's own file is an error of the user's. For some, the message of
+        # ml_collections is the whole traceback, of which the last line is the message.
+        lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
         name = type(error).__name__
-        told = isinstance(error, flags.Error) or said[-1].startswith(name)
-        reason = said[-1] if told else f"{name}: {said[-1]}"
-        raise UserError(f"{file} cannot be used: {reason}; mend it or name another") from error
+        named = isinstance(error, flags.Error) or lines[-1].startswith(name)
+        reason = lines[-1] if named else f"{name}: {lines[-1]}"
+        raise UserError(f"{file} cannot be used: {reason}; correct it or name another") from error

@@ -1,8 +1,8 @@
-"""Checkpoints of a run, through Orbax; nothing else imports it.
+"""Checkpoints of a run. This is the only module that imports Orbax.
 
-A checkpoint is a folder named by its number and, beside it, ``NUMBER.sha256``, which lists the
-digest of every file. The list is written last: a checkpoint without one was never finished, and
-one that does not match it has been damaged since. Neither is ever loaded.
+A checkpoint is a directory named by its number and, beside it, ``NUMBER.sha256`` with the digest of
+every file. The digests are written last: a checkpoint without them is incomplete, and one that does
+not match them is damaged. Neither is ever loaded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from stndt_jax.errors import UserError
 from stndt_jax.parallel import multihost
 
 KEPT = 2
-# As str() writes it, for the folder is found by that name again.
+# A number as str() writes it, because a checkpoint's name is made from its number.
 _NUMBER = re.compile(r"0|[1-9][0-9]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -32,31 +32,32 @@ logger = logging.getLogger("stndt_jax")
 
 
 class Checkpoints:
-    """The numbered checkpoints in a folder; the two newest are kept.
+    """The numbered checkpoints in a directory, of which the two newest are kept.
 
     Attributes:
-      latest: number of the newest good checkpoint, or None.
-      found: sentences about what was damaged or unfinished.
+      latest: number of the newest intact checkpoint, or None.
+      found: sentences about damaged or incomplete checkpoints.
     """
 
     def __init__(self, folder: Path, repair: bool = True) -> None:
-        """Finds the newest checkpoint that is whole.
+        """Finds the newest intact checkpoint.
 
         Args:
-          folder: where the checkpoints are; made if need be.
-          repair: move what is damaged into ``damaged/`` and remove what was never finished.
+          folder: the directory of the checkpoints; it need not exist yet.
+          repair: whether to move newer, damaged checkpoints to ``damaged/`` and to remove leftovers
+            of incomplete saves.
         """
         self._folder = folder
         self.found: list[str] = []
         self.latest: int | None = None
         with multihost.together():
             if multihost.first():
-                self._look(repair)
+                self._find_latest(repair)
         found = int(multihost.gathered([-1 if self.latest is None else self.latest])[0, 0])
         self.latest = None if found < 0 else found
 
-    def _look(self, repair: bool) -> None:
-        """Finds the newest whole checkpoint, and mends what can be."""
+    def _find_latest(self, repair: bool) -> None:
+        """Sets ``latest`` and ``found``, and repairs the directory."""
         folder = self._folder
         for number in self._numbers():
             wrong = damage(folder, number)
@@ -70,18 +71,20 @@ class Checkpoints:
         if repair:
             self._clear()
             if folder.exists() and not folder.is_dir():
-                raise UserError(f"{folder} is no folder; move it away, or choose another --workdir")
+                raise UserError(
+                    f"{folder} is not a directory; move it away, or choose another --workdir"
+                )
 
     def _numbers(self) -> list[int]:
-        """Numbers of all checkpoints, newest first."""
+        """Numbers of all checkpoints, intact or not, newest first."""
         if not self._folder.is_dir():
             return []
-        # Whatever has a number for a name: a file would be in the way of the next save.
+        # Files included, because a file with such a name would block the next save.
         names = [path.name for path in self._folder.iterdir()]
         return sorted((int(name) for name in names if _NUMBER.fullmatch(name)), reverse=True)
 
     def _clear(self) -> None:
-        """Removes what a save left that was not finished."""
+        """Removes leftovers of incomplete saves."""
         for leftover in self._folder.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(leftover, ignore_errors=True)
         files.remove_temporary(self._folder)
@@ -102,11 +105,11 @@ class Checkpoints:
             ) from error
 
     def save(self, number: int, tree: Any) -> None:
-        """Saves ``tree`` under ``number``, unless it is there already.
+        """Saves ``tree`` under ``number``, unless that is the latest checkpoint already.
 
         Raises:
-          UserError: the folder cannot be written, for example because the disk is full; the
-            checkpoints before it stand.
+          UserError: the directory cannot be written, for example because the disk is full; earlier
+            checkpoints are kept.
         """
         if number == self.latest:
             return
@@ -119,7 +122,7 @@ class Checkpoints:
             shutil.rmtree(self._folder / str(old), ignore_errors=True)
 
     def _write(self, number: int, path: Path, tree: Any) -> None:
-        """Every process writes its arrays, the first one then their digests."""
+        """Writes the arrays of this process and, in the first process, the digests."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with _unlogged():
@@ -129,36 +132,39 @@ class Checkpoints:
             lines = [f"{digest}  {name}" for name, digest in files.tree_sha256(path).items()]
             files.write_text(_digests(self._folder, number), "\n".join(lines) + "\n")
         except (OSError, ValueError, RuntimeError, UserError) as error:
-            # What Orbax raises for a full disk depends on which of its writers met it.
+            # Which exception Orbax raises for a full disk depends on the writer that met it.
             if not _is_of_the_disk(error):
                 raise
             for name in _LOUD:
                 logging.getLogger(name).setLevel(logging.CRITICAL)
             shutil.rmtree(path, ignore_errors=True)
             self._clear()
-            stands = "none was written before it"
+            kept = "there is no earlier one"
             if self.latest is not None:
-                stands = f"checkpoint {self.latest} stands"
+                kept = f"checkpoint {self.latest} is kept"
             raise UserError(
-                f"no checkpoint could be written to {self._folder} ({_reason(error)}), {stands}; "
-                f"free some space, then start the same command again to go on"
+                f"no checkpoint could be written to {self._folder} ({_reason(error)}), {kept}; "
+                f"free some space, then start the same command again to continue"
             ) from error
 
     def load(self, like: Any, sharding: Any = None) -> tuple[int, Any]:
-        """The newest good checkpoint as (number, tree), shaped like ``like``.
+        """Loads the newest intact checkpoint.
 
         Args:
-          like: arrays or ``jax.ShapeDtypeStruct``.
-          sharding: where the arrays go, whatever devices they were saved from; by default to
-            the first device.
+          like: a tree of the same structure, of arrays or ``jax.ShapeDtypeStruct``.
+          sharding: the sharding of the loaded arrays, independent of the devices that they were
+            saved from; by default the first local device.
+
+        Returns:
+          Its number, and the tree.
 
         Raises:
-          UserError: there is none, or it is not of this shape.
+          UserError: there is none, or its structure is another.
         """
         number = self.latest
         if number is None:
             damaged = f" ({'; '.join(self.found)})" if self.found else ""
-            raise UserError(f"{self._folder} holds no whole checkpoint{damaged}; train first")
+            raise UserError(f"{self._folder} holds no intact checkpoint{damaged}; train first")
         here = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         like = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like
@@ -169,8 +175,8 @@ class Checkpoints:
             return number, jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(found))
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
-                f"checkpoint {number} in {self._folder} is whole but of another model or of "
-                f"another version ({_reason(error)}); train into another --workdir"
+                f"checkpoint {number} in {self._folder} is intact, but of another model or another "
+                f"version ({_reason(error)}); train into another --workdir"
             ) from error
 
 
@@ -193,30 +199,30 @@ def _without_trailing_empties(tree: Any) -> Any:
 
 
 def damage(folder: Path, number: int) -> str | None:
-    """What is wrong with a checkpoint, in words; None if nothing is."""
+    """What is wrong with a checkpoint, as the end of a sentence; None if it is intact."""
     try:
         lines = _digests(folder, number).read_text().splitlines()
         wanted = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     except FileNotFoundError:
-        return "was never finished"
+        return "is incomplete"
     except (OSError, ValueError):
-        return "has an unreadable list of digests"
+        return "has an unreadable file of digests"
     try:
         found = files.tree_sha256(folder / str(number))
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     if missing := sorted(set(wanted) - set(found)):
-        return f"lacks {missing[0]}" if _listed(wanted) else "has a damaged list of digests"
+        return f"lacks {missing[0]}" if _are_digests(wanted) else "has a damaged file of digests"
     if extra := sorted(set(found) - set(wanted)):
-        return f"holds {extra[0]}, which its list of digests lacks"
+        return f"holds {extra[0]}, for which there is no digest"
     if not found:
         return "is empty"
     changed = [name for name in sorted(wanted) if found[name] != wanted[name]]
     return f"has a damaged {changed[0]}" if changed else None
 
 
-def _listed(wanted: dict[str, str]) -> bool:
-    """Whether a list of digests looks like one."""
+def _are_digests(wanted: dict[str, str]) -> bool:
+    """Whether all values have the form of a SHA-256 digest."""
     return all(_DIGEST.fullmatch(digest) for digest in wanted.values())
 
 
@@ -224,22 +230,22 @@ def _digests(folder: Path, number: int) -> Path:
     return folder / f"{number}.sha256"
 
 
-# Who logs, with tracebacks and in threads that may outlive a save, what the save raises.
+# Loggers that log tracebacks of what a save raises, in threads that may outlive the save.
 _LOUD = ("absl", "asyncio", "concurrent.futures")
 
 
 @contextlib.contextmanager
 def _unlogged() -> Iterator[None]:
-    """Holds a save, whose failure is raised and told in one sentence, not in ten tracebacks."""
+    """Silences logging during a save, because its failure is raised and reported once."""
     disabled, hook = logging.root.manager.disable, sys.excepthook
 
-    def hushed(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        # A callback of tensorstore comes too late, after the save has failed, and prints so.
+    def quiet(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        # A callback of tensorstore may come after the save has failed, and then prints this.
         if "Event loop is closed" not in str(error):
             hook(kind, error, trace)
 
     logging.disable(logging.CRITICAL)
-    sys.excepthook = hushed
+    sys.excepthook = quiet
     try:
         yield
         sys.excepthook = hook
@@ -259,7 +265,7 @@ def _is_of_the_disk(error: BaseException) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    if told := _DISK.search(str(error)):
-        return told.group()
+    if match := _DISK.search(str(error)):
+        return match.group()
     text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
     return text[:200]

@@ -207,7 +207,7 @@ def _now() -> str:
 
 def _commit() -> str | None:
     """The commit of the source tree; None if the package was installed without one."""
-    folder = Path(__file__).resolve().parents[1]
+    folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None
     ask = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]

@@ -1,7 +1,7 @@
-"""All runs and ensembles below a folder as one table.
+"""All runs and ensembles below a directory as one table.
 
-It reads what stands beside the weights, never the weights or the data, so that it is quick; and
-nothing that is damaged, missing or half written stops it.
+Only the small files beside the weights are read, so this is fast. A directory with damaged, missing
+or incomplete files gets a row that says so.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ Row = dict[str, Any]
 
 
 def table(folder: Path) -> list[Row]:
-    """One row for every run and ensemble at or below a folder, ``COLUMNS`` as keys.
+    """A row for every run and ensemble at or below a directory, with ``COLUMNS`` as keys.
 
-    What is not known is None. A run in a bad state has, under ``how``, what is wrong.
+    Unknown values are None. For a damaged run, ``how`` says what is wrong.
 
     Raises:
-      UserError: there is no such folder, or nothing in it.
+      UserError: there is no such directory, or no run in it.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder; name one with runs of stndt train in it")
+        raise UserError(f"{folder} is not a directory; name one that holds runs of stndt train")
     rows = []
     for path in ensemble_directory.find(folder):
         row: Row = dict.fromkeys(COLUMNS)
@@ -50,7 +50,7 @@ def table(folder: Path) -> list[Row]:
             except UserError as error:
                 problems.append(str(error))
             except (KeyError, ValueError, TypeError, AttributeError, IndexError, OSError) as error:
-                # Whatever a file holds that is not what we write; the sentence says of what.
+                # A file is valid JSON, but not of the structure that we write.
                 problems.append(f"{part.__name__.strip('_')} ({type(error).__name__}: {error})")
         if problems:
             row["how"] = f"damaged: {problems[0]}"
@@ -67,12 +67,12 @@ def _settings(path: Path) -> Row:
 
 
 def _history(path: Path) -> Row:
-    """When it was last worked on, how that ended, and under what name it was configured."""
+    """Date and end of the last session, and the name of the configuration."""
     sessions = directory.read_run(path)["sessions"]
     if not sessions:
         return {}
     last = sessions[-1]
-    how = last.get("how") or ("at work" if _at_work(path) else "killed")
+    how = last.get("how") or ("running" if (path / "lock").exists() else "killed")
     date = last.get("ended") or last.get("began")
     names = [_configured(session.get("command")) for session in sessions]
     config = next((name for name in names if name), None)
@@ -87,10 +87,6 @@ def _configured(command: Any) -> str | None:
         if word.startswith("-") and flag == "config":
             return Path(value if equals else after).stem
     return None
-
-
-def _at_work(path: Path) -> bool:
-    return (path / "lock").exists()
 
 
 def _progress(path: Path) -> Row:
@@ -131,21 +127,25 @@ _ensemble = (_members,)
 
 
 def _numbers(values: Any) -> Iterator[float]:
-    """Those of some values that are finite numbers."""
+    """The values that are finite numbers."""
     for value in values if isinstance(values, list) else [values]:
         if isinstance(value, (int, float)) and math.isfinite(value):
             yield float(value)
 
 
 def ordered(rows: Sequence[Row], key: str) -> list[Row]:
-    """Rows by a column: numbers from the highest, texts from the first; unknown ones last.
+    """Rows sorted by a column: numbers descending, texts ascending, unknown values last.
+
+    Args:
+      rows: as :func:`table` returns them.
+      key: a column, by its key or its label.
 
     Raises:
       UserError: there is no such column.
     """
     key = next((name for name in COLUMNS if key in (name, label(name))), key)
     if key not in COLUMNS:
-        raise UserError(f"--sort={key} is no column; choose one of {', '.join(COLUMNS)}")
+        raise UserError(f"--sort={key} is not a column; choose one of {', '.join(COLUMNS)}")
     known = [row for row in rows if row[key] is not None]
     numbers = all(isinstance(row[key], (int, float)) for row in known)
     known.sort(key=lambda row: -row[key] if numbers else str(row[key]))
@@ -153,7 +153,7 @@ def ordered(rows: Sequence[Row], key: str) -> list[Row]:
 
 
 def text(rows: Sequence[Row]) -> str:
-    """Rows as lines; columns of which nothing is known are left out."""
+    """The rows as a table for the terminal, without columns in which all values are unknown."""
     names = [name for name in COLUMNS if any(row[name] is not None for row in rows)]
     cells = [[_cell(name, row[name]) for name in names] for row in rows]
     return tables.table(
@@ -170,13 +170,13 @@ def _cell(name: str, value: Any) -> str:
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """Writes all columns, empty where nothing is known; a whole file or none.
+    """Writes a CSV file of all columns; unknown values are empty.
 
     Raises:
-      UserError: it cannot be written.
+      UserError: the file cannot be written.
     """
     lines = io.StringIO(newline="")
     writer = csv.DictWriter(lines, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    files.write_text(path, lines.getvalue(), "choose another")
+    files.write_text(path, lines.getvalue(), "choose another --csv")

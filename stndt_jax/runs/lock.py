@@ -1,4 +1,4 @@
-"""One process in a run directory at a time."""
+"""Locks: one process at a time in a run directory."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ STALE_S = 60.0
 
 
 class Lock:
-    """A file with this process's host and number, touched every ten seconds while held.
+    """A file with the host and the id of this process, touched every 10 s while held.
 
-    A lock is stale if its process is gone from this host or, where it is another host's, if
-    it has not been touched for a minute: that host has died or lost the job.
+    A lock of this host is stale if its process no longer runs. A lock of another host is stale if
+    it has not been touched for a minute, because that host or its job has died.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,10 +30,10 @@ class Lock:
         self._done = threading.Event()
 
     def __enter__(self) -> Lock:
-        """Takes the lock.
+        """Acquires the lock.
 
         Raises:
-          UserError: another process holds it.
+          UserError: another process holds it, or the file cannot be written.
         """
         for _ in range(2):
             try:
@@ -52,11 +52,11 @@ class Lock:
                 raise self._unwritable(error) from error
             threading.Thread(target=self._beat, daemon=True).start()
             return self
-        raise UserError(f"{self._path} was taken by another process at this moment; try again")
+        raise UserError(f"{self._path} has just been acquired by another process; try again")
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
-        # Where the directory is gone by now there is nothing to unlock.
+        # The directory may have been moved or removed.
         with contextlib.suppress(OSError):
             self._path.unlink()
 
@@ -71,7 +71,7 @@ class Lock:
             try:
                 os.utime(self._path)
             except OSError:
-                # Whoever removed the file wanted the lock gone; training itself is unharmed.
+                # Somebody removed the file; this does not affect training.
                 return
 
     def _remove_if_stale(self) -> None:
@@ -81,36 +81,38 @@ class Lock:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise UserError(f"{self._path} is no lock ({error.strerror}); move it away") from error
+            raise UserError(
+                f"{self._path} cannot be read as a lock ({error.strerror}); move it away"
+            ) from error
         try:
             holder = json.loads(content)
             host, pid, began = str(holder["host"]), int(holder["pid"]), holder.get("began")
             if pid <= 0:
                 raise ValueError(pid)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-            # Torn by a kill while it was written, or about to be written whole.
+            # Its process was killed while writing it, or is writing it now.
             host, pid, began = "an unknown host", 0, None
         here = host == socket.gethostname()
         if not _runs(pid, began) if here else age > STALE_S:
             self._path.unlink(missing_ok=True)
             return
         raise UserError(
-            f"process {pid} on {host} is at work in {self._path.parent} (its lock is "
+            f"process {pid} on {host} is using {self._path.parent} (its lock is "
             f"{max(age, 0):.0f} s old); wait for it, stop it, or choose another --workdir"
         )
 
 
 @contextlib.contextmanager
 def turn(path: Path) -> Iterator[None]:
-    """Waits for its turn and has it while open; for what takes moments, not hours.
+    """A context that only one thread or process is in at a time; others wait. For short work.
 
-    The kernel holds the lock, so nobody's death can leave it behind.
+    The kernel holds the lock, so it is released if the process dies.
 
     Args:
-      path: a file, made if need be, on a file system with locks.
+      path: a file on a file system with locks; created if it does not exist.
 
     Raises:
-      UserError: the file system has none.
+      UserError: the file cannot be written or locked.
     """
     try:
         file = path.open("a")
@@ -128,10 +130,10 @@ def turn(path: Path) -> Iterator[None]:
 
 
 def wait_until_free(folder: Path) -> None:
-    """Waits until a process that has died, here or on another host, has lost its lock.
+    """Waits until the lock of a process that has died, on any host, is stale, and removes it.
 
     Raises:
-      UserError: somebody is alive there.
+      UserError: the process that holds the lock is alive.
     """
     end = time.monotonic() + STALE_S + 2 * BEAT_S
     while True:
@@ -145,20 +147,20 @@ def wait_until_free(folder: Path) -> None:
 
 
 def _began(pid: int) -> str | None:
-    """When a process of this host began, in the kernel's ticks; None where nobody says.
+    """When a process of this host began, in clock ticks since boot; None if unknown.
 
-    Numbers are used again, above all in containers; a number and a beginning are not.
+    Process ids are reused, most of all in containers; the pair of id and beginning is not.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        # A zombie has a number but does nothing any more.
+        # A zombie still has an id, but no longer runs.
         return None if fields[0] == "Z" else fields[19]
     except (OSError, IndexError):
         return None
 
 
 def _runs(pid: int, began: str | None) -> bool:
-    """Whether the process that took the lock is alive on this host."""
+    """Whether the process that acquired a lock still runs on this host."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

@@ -1,4 +1,4 @@
-"""What a run says while it works: metrics to files, progress to the terminal."""
+"""The log of a run: metrics and messages to files, progress to the terminal."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from stndt_jax.types import Float, NDArray
 logger = logging.getLogger("stndt_jax")
 
 _ADVICE = (
-    "free some space or mend the disk, then start the same command again to continue from the last "
-    "checkpoint"
+    "free some space or repair the disk, then start the same command again to continue from the "
+    "last checkpoint"
 )
 
 
 class RunLog:
-    """Writes ``metrics.jsonl``, ``log.txt`` and, with tensorboardX, TensorBoard events.
+    """Writes ``metrics.jsonl``, ``log.txt`` and, if tensorboardX is installed, TensorBoard events.
 
-    On a terminal, progress is a live line; elsewhere, a line now and then.
+    On a terminal, progress is shown as a live line; otherwise a line is printed every 15 s.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class RunLog:
         self._spoken = -math.inf
         lost = self._keep_until(first_epoch)
         if lost:
-            self.say(f"{self._metrics} had {lost} damaged line(s), which were left out")
+            self.say(f"{self._metrics} had {lost} damaged line(s), which were removed")
         self._progress = Progress(
             TextColumn("epoch"),
             MofNCompleteColumn(),
@@ -58,10 +58,10 @@ class RunLog:
         self._progress.start()
 
     def _keep_until(self, epoch: float) -> int:
-        """Drops rows later than the checkpoint that training goes on from, and torn ones.
+        """Removes rows later than ``epoch``, that of the checkpoint, and damaged lines.
 
         Returns:
-          The number of torn ones.
+          The number of damaged lines.
         """
         if not self._metrics.exists():
             return 0
@@ -71,16 +71,16 @@ class RunLog:
         return lost
 
     def say(self, text: str) -> None:
-        """One line for the user, on the terminal and in the log file."""
+        """Prints a line and appends it to ``log.txt``."""
         self._console.print(text, markup=False, highlight=False)
         self._log(text)
 
     def metrics(self, row: dict[str, Any], words: str) -> None:
-        """One validation: a row of ``metrics.jsonl``, and the progress in ``words``.
+        """Logs a validation.
 
         Args:
-          row: ``epoch`` and, by name, lists with one number a member.
-          words: the same for a person.
+          row: the row of ``metrics.jsonl``: ``epoch`` and, by name, lists of a number per member.
+          words: the same in words, for the progress line and ``log.txt``.
         """
         row = {
             name: [v if math.isfinite(v) else None for v in value]
@@ -101,53 +101,50 @@ class RunLog:
                 self._console.print(line, markup=False, highlight=False)
 
     def progress(self, epoch: float) -> None:
-        """Between validations: how far training has come."""
+        """Updates the progress line between validations."""
         self._progress.update(self._task, completed=int(epoch))
 
     def _log(self, text: str) -> None:
-        """One line of ``log.txt``, with the time."""
+        """Appends a line with the time to ``log.txt``."""
         files.append_line(self._text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", _ADVICE)
 
     def close(self) -> None:
-        """Ends the live line."""
+        """Ends the progress line and closes the TensorBoard file."""
         self._progress.stop()
         if self._board is not None:
             self._board.close()
 
 
 class Silent:
-    """What a process has in place of a ``RunLog`` where another process writes it."""
+    """Replaces ``RunLog`` in a process that writes no log, because another one does."""
 
     def say(self, text: str) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def metrics(self, row: dict[str, Any], words: str) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def progress(self, epoch: float) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turns what the disk refuses into one sentence."""
+def _explained(path: Path) -> Iterator[None]:
+    """Reports an OSError while writing as a UserError."""
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); free some space or mend it, then start "
-            f"the same command again to go on from the last checkpoint"
-        ) from error
+        raise UserError(f"{path} cannot be written ({error.strerror}); {_ADVICE}") from error
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The whole rows of a ``metrics.jsonl``; one torn by a kill is left out."""
+    """The rows of a ``metrics.jsonl``, without lines that a killed process left incomplete."""
     rows, lost = read_rows(path)
     if lost:
-        logger.warning("%s: %d damaged line(s) were left out", path, lost)
+        logger.warning("%s: %d damaged line(s) were skipped", path, lost)
     return rows
 
 
@@ -173,7 +170,7 @@ def values_by_epoch(
 
 
 def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The whole rows, and how many lines are none."""
+    """The valid rows of a ``metrics.jsonl``, and the number of other lines."""
     rows: list[dict[str, Any]] = []
     lost = 0
     for line in path.read_bytes().split(b"\n"):
@@ -189,10 +186,10 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 class _Board:
-    """TensorBoard events of a folder, written in the caller's thread.
+    """TensorBoard events of a directory, written in the caller's thread.
 
-    tensorboardX's SummaryWriter writes in a thread of its own: on a full disk that thread dies
-    with a traceback, and whoever waits for it waits for good. Here a failure can be told.
+    tensorboardX's SummaryWriter writes in a thread of its own. On a full disk that thread dies with
+    a traceback, and waiting for it never ends. Here the failure is raised to the caller.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -201,28 +198,28 @@ class _Board:
         from tensorboardX.proto.event_pb2 import Event
 
         self._folder, self._scalar, self._event = folder, summary.scalar, Event
-        with _told(folder):
+        with _explained(folder):
             folder.mkdir(exist_ok=True)
             self._events = EventsWriter(str(folder / "events"))
         self._flushed = -math.inf
 
     @classmethod
     def open(cls, folder: Path) -> _Board | None:
-        """A board, or None without tensorboardX."""
+        """A board, or None if tensorboardX is not installed."""
         try:
             return cls(folder)
         except ImportError:
             return None
 
     def write(self, row: dict[str, Any]) -> None:
-        """One row of metrics, a scalar a member."""
+        """Writes a row of metrics, one scalar per member."""
         scalars = [
             (f"{name}/member_{k}", value)
             for name, values in row.items()
             for k, value in enumerate(values if isinstance(values, list) else [])
             if value is not None
         ]
-        with _told(self._folder):
+        with _explained(self._folder):
             for name, value in scalars:
                 scalar, now = self._scalar(name, value), time.time()
                 self._events.write_event(
@@ -233,7 +230,7 @@ class _Board:
                 self._events.flush()
 
     def close(self) -> None:
-        """Writes out what is left, if it can be written."""
-        # A run may end here because the disk is full, and says so already.
+        """Flushes and closes the file, if it can be written."""
+        # If the disk is full, this has been reported already.
         with contextlib.suppress(OSError):
             self._events.close()

@@ -1,4 +1,4 @@
-"""Stopping when asked: signals become a flag that the training loop reads."""
+"""Stopping on a signal: SIGTERM and SIGINT set a flag that the training loop reads."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _SHOW_CURSOR = "\x1b[?25h"
 
 
 class Stop:
-    """While open, SIGTERM and SIGINT set ``signal``; a second SIGINT ends the process at once.
+    """A context in which SIGTERM and SIGINT only set ``signal``.
 
-    That is safe at any moment, because a run directory is good at any moment.
+    A second SIGINT ends the process immediately. This is safe at any time, because all files of a
+    run directory are written atomically.
     """
 
     def __init__(self) -> None:
@@ -27,7 +28,7 @@ class Stop:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Stop:
-        # Only the main thread may; elsewhere (in a notebook's thread) signals stay as they are.
+        # Python lets only the main thread set handlers; in other threads nothing is changed.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._before[number] = signal.signal(number, self._note)
@@ -41,15 +42,15 @@ class Stop:
         if self.signal is not None and number == signal.SIGINT:
             if sys.stderr.isatty():
                 os.write(2, _SHOW_CURSOR.encode())
-            os.write(2, b"\nstndt: left at once; the last checkpoint stands\n")
+            os.write(2, b"\nstndt: ended immediately; the last checkpoint is kept\n")
             os._exit(128 + number)
         self.signal = number
-        os.write(2, b"\nstndt: stopping after this chunk of steps, saving first\n")
+        os.write(2, b"\nstndt: saving, then stopping, after this chunk of steps\n")
 
     def while_waiting(self, work: Callable[[], Any]) -> Any:
-        """``work()``, in a thread; a signal ends the process, for there is nothing to save yet.
+        """Returns ``work()``, run in a thread; a signal meanwhile ends the process immediately.
 
-        For compilation, which takes long and cannot be stopped.
+        For compilation, which takes long, cannot be interrupted, and leaves nothing to save.
         """
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             future = pool.submit(work)
@@ -61,10 +62,10 @@ class Stop:
                         os._exit(128 + self.signal)
 
     def check(self, sentence: str) -> None:
-        """Raises what ends the run, if a signal has asked for it.
+        """Raises if a signal was received.
 
         Raises:
-          Interrupted: with the sentence and the signal's exit code.
+          Interrupted: with ``sentence`` and the exit code of the signal.
         """
         if self.signal is not None:
             raise Interrupted(self.signal, sentence)

@@ -38,7 +38,7 @@ from helpers.recordings import small_reach
 from stndt_jax.training import restore
 
 CODES = (0, 2)
-TOLD = ("checkpoint", "damaged", "going on", "scratch", "stndt:", "lost", "left out")
+TOLD = ("checkpoint", "damaged", "continuing", "newly", "stndt:", "removed")
 
 
 class Damage(NamedTuple):
