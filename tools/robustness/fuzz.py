@@ -41,13 +41,13 @@ from stndt_jax.cli import main as cli
 from stndt_jax.config import loading, recording
 from stndt_jax.config import schema as configs
 from stndt_jax.data import hdf5, synthetic
-from stndt_jax.data.trials import SpikeData
-from stndt_jax.evaluation import evaluate, submission
+from stndt_jax.data.trials import SpikeData, Trials
+from stndt_jax.evaluation import inference, submission
 from stndt_jax.plotting import recording as recording_figure
 from stndt_jax.plotting import style
 from stndt_jax.runs import checkpoint, directory
 from stndt_jax.runs.checkpoint import Checkpoints
-from stndt_jax.training import batches, loop, population, step
+from stndt_jax.training import batches, loop, population, restore, step
 
 CODES = (0, 2, 3, 130, 143)
 SECONDS = 60.0
@@ -111,13 +111,13 @@ def _fresh(config: configs.Config, data: SpikeData) -> tuple[population.Member, 
     return jax.device_put(ones), arch
 
 
-class _Portion:
-    """Stands in for the compiled portion of training, which nobody calls here."""
+class _Chunk:
+    """Stands in for the compiled chunk of training, which nobody calls here."""
 
-    def lower(self, *_: object) -> _Portion:
+    def lower(self, *_: object) -> _Chunk:
         return self
 
-    def compile(self) -> _Portion:
+    def compile(self) -> _Chunk:
         return self
 
 
@@ -129,9 +129,10 @@ def stand_ins(place: Place) -> Iterator[None]:
     real_init, real_make, real_load = population.make_init, synthetic.make, checkpoint.ocp.load
 
     def make_init(asked: step.Arch, *rest: Any) -> Callable:
-        def init(hyper: configs.Hyper) -> population.Member:
-            traced = isinstance(hyper.seed, jax.core.Tracer)
-            return known if asked == arch or not traced else real_init(asked, *rest)(hyper)
+        def init(hyper: configs.Hyper, *statistics: Any) -> population.Member:
+            if asked == arch or not isinstance(hyper.seed, jax.core.Tracer):
+                return known
+            return real_init(asked, *rest)(hyper, *statistics)
 
         return init
 
@@ -140,9 +141,10 @@ def stand_ins(place: Place) -> Iterator[None]:
         shapes = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), x) for x in (like, known)]
         return known if shapes[0] == shapes[1] else real_load(path, like)
 
-    def rates(model: evaluate.TrainedModel, batch: step.Batch, _: str) -> np.ndarray:
-        rng = np.random.default_rng(model.member)
-        return rng.uniform(0.01, 1.0, batch.counts.shape).astype(np.float32)
+    def rates(model: restore.TrainedModel, trials: Trials, _: str) -> np.ndarray:
+        rng, dims = np.random.default_rng(model.member), model.trained.arch.dims
+        shape = (len(trials), dims.bins, dims.neurons)
+        return rng.uniform(0.01, 1.0, shape).astype(np.float32)
 
     def make(kind: str, seed: int = 0, **_: Any) -> SpikeData:
         return real_make(kind, seed, trials=4, eval_trials=2, bins=4, bins_forward=2, heldin=2,
@@ -150,10 +152,10 @@ def stand_ins(place: Place) -> Iterator[None]:
 
     with (
         mock.patch.object(population, "make_init", make_init),
-        mock.patch.object(population, "make_portion", lambda *_: _Portion()),
+        mock.patch.object(population, "make_chunk", lambda *_: _Chunk()),
         mock.patch.object(checkpoint.ocp, "load", load),
-        mock.patch.object(loop._Loop, "run", lambda _self, _portion, members, _at: members),
-        mock.patch.object(evaluate, "rates", rates),
+        mock.patch.object(loop._Loop, "run", lambda _self, _chunk, members, _at: members),
+        mock.patch.object(inference, "rates", rates),
         mock.patch.object(synthetic, "make", make),
         mock.patch.object(directory, "_commit", lambda: None),
         mock.patch.object(recording_figure, "recording", lambda *_, **__: None),
