@@ -136,6 +136,10 @@ def test_mistakes_are_one_line(
             (altered / file.name).write_bytes(file.read_bytes())
     program = altered / "rates.stablehlo"
     program.write_bytes(program.read_bytes()[:-1] + b"!")
+    newer = tmp_path / "newer"
+    newer.mkdir()
+    manifest = json.loads((model / "manifest.json").read_text())
+    (newer / "manifest.json").write_text(json.dumps(manifest | {"format": 2}))
     capsys.readouterr()
 
     def infer(folder: Path, name: str) -> list[str]:
@@ -150,6 +154,7 @@ def test_mistakes_are_one_line(
         (infer(model, "absent"), "no such file"),
         (infer(tmp_path, "good"), "give a folder that stndt export wrote"),
         (infer(altered, "good"), "not the file that was exported"),
+        (infer(newer, "good"), "its format is 2, this loader reads format 1"),
         (["infer", str(model), "--out=y.npy"], "--spikes is missing"),
         (["export", str(run)], "--out is missing"),
         (["export", str(tmp_path), f"--out={tmp_path / 'm'}"], "no run directory"),

@@ -33,9 +33,11 @@ class Model:
           folder: the folder that was exported.
 
         Raises:
-          ValueError: a file is not the one that was exported.
+          ValueError: a file is not the one that was exported, or its format is another.
         """
         self.manifest = json.loads((Path(folder) / "manifest.json").read_text())
+        if self.manifest["format"] != 1:
+            raise ValueError(f"its format is {self.manifest['format']}, this loader reads format 1")
         raw = {name: (Path(folder) / name).read_bytes() for name in self.manifest["sha256"]}
         for name, wanted in self.manifest["sha256"].items():
             if hashlib.sha256(raw[name]).hexdigest() != wanted:
