@@ -19,8 +19,9 @@ from typing import Any
 
 import machine
 
-from stndt_jax.config import loading, recording
+from stndt_jax.config import loading
 from stndt_jax.evaluation import evaluate
+from stndt_jax.runs import recording
 from stndt_jax.training import loop
 
 

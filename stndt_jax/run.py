@@ -1,8 +1,8 @@
-"""A run directory as arrays, for notebooks and for the report: ``stndt_jax.load_run(DIR)``."""
+"""A run directory: its scores, rates and attention as arrays, and inference with its models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,17 +10,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stndt_jax.config import recording
 from stndt_jax.config.schema import Config
 from stndt_jax.data.hdf5 import group_name
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import method_scores, submission
+from stndt_jax.evaluation import evaluate, inference, method_scores, new_counts, submission
 from stndt_jax.interpret import files as interpretation_files
 from stndt_jax.interpret import summary
 from stndt_jax.interpret.summary import Interpretation
-from stndt_jax.runs import directory, log, records
+from stndt_jax.runs import directory, ensemble_directory, log, recording, records
 from stndt_jax.training import restore
+from stndt_jax.training.restore import SelectedBy, TrainedModel
 from stndt_jax.types import Bool, Float, NDArray, Shaped
 
 Split = Literal["eval", "train"]
@@ -28,12 +28,12 @@ Split = Literal["eval", "train"]
 
 @dataclass(frozen=True)
 class Run:
-    """A trained and evaluated run; what is read, is read when it is first asked for.
+    """A run directory or an ensemble directory. Files are read when they are first needed.
 
     Attributes:
-      path: the run directory, or a directory that ``stndt ensemble`` made.
-      data_path: the recording, where it has moved since.
-      targets_path: the target file, where the configuration names none.
+      path: the directory.
+      data_path: the recording, if it has moved.
+      targets_path: the target file, if the configuration names none.
     """
 
     path: Path
@@ -42,54 +42,112 @@ class Run:
 
     @cached_property
     def config(self) -> Config:
-        """The checked configuration; of an ensemble of runs, that of its best run."""
-        if (self.path / "config.json").exists() or not self.is_ensemble:
-            return directory.read_config(self.path)
-        models = restore.models(self.path, self.data_path, self.targets_path)
-        return models[0].trained.config
+        """The checked configuration; of an ensemble, that of its first member."""
+        return ensemble_directory.read_config(self.path)
 
     @property
     def is_ensemble(self) -> bool:
-        """Whether ``stndt ensemble`` made this directory, of members of other runs."""
-        return (self.path / "ensemble.json").exists()
+        """Whether this is an ensemble of members of several runs."""
+        return ensemble_directory.is_ensemble(self.path)
+
+    @cached_property
+    def ensemble(self) -> dict[str, Any]:
+        """``ensemble.json``: members, weights, and how they were chosen.
+
+        Raises:
+          UserError: it is a run, or the file is damaged.
+        """
+        return ensemble_directory.read(self.path)
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """``run.json``: data fingerprint, sizes, and who worked on the run; empty without it."""
+        """``run.json``: data fingerprint, sizes, and all sessions; empty for an ensemble."""
         return {} if self.is_ensemble else directory.read_run(self.path)
 
     @cached_property
     def data(self) -> SpikeData:
-        """The recording: counts, conditions, behaviour, true rates where they are known."""
+        """The recording: counts, conditions, behaviour, and true rates of a simulation."""
         return recording.read(self.config, self.data_path, self.targets_path)
 
     @cached_property
-    def scores(self) -> dict[str, Any]:
-        """What ``stndt evaluate`` wrote into ``scores.json``; empty before.
+    def models(self) -> list[TrainedModel]:
+        """The trained models, with their weights in the mean rate, which sum to 1."""
+        return restore.models(self.path, self.data_path, self.targets_path)
 
-        ``scores["ensemble"]["co_bps"]`` and so on; ``scores["members"]`` has a row a member.
+    def evaluate(self, *, select: SelectedBy = "cobps") -> dict[str, Any]:
+        """Infers the rates of all trials and scores them; writes both, as ``stndt evaluate`` does.
+
+        Args:
+          select: which weights of each member: best by validation co-bps, best by validation loss,
+            or the last.
+
+        Returns:
+          The scores: ``["ensemble"]["co_bps"]`` and so on; ``["members"]`` has one row per member.
+
+        Raises:
+          UserError: nlb_tools is missing, or the recording or the weights cannot be read.
         """
+        found = evaluate.evaluate(
+            self.path, data_path=self.data_path, targets_path=self.targets_path, select=select
+        )
+        for name in ("scores", "submission"):
+            self.__dict__.pop(name, None)
+        return found.scores
+
+    def predict(
+        self,
+        counts: Any,
+        *,
+        units: Sequence[int] | NDArray | None = None,
+        select: SelectedBy = "cobps",
+    ) -> Float[NDArray, "R T N"]:
+        """Infers the rates of new trials: the mean over models, by their weights.
+
+        Args:
+          counts: spike counts (trials, bins, neurons), of the same neurons and bin width as the
+            recording. Only held-in neurons in observed bins are read: give these, or all neurons
+            and all bins. If the recording has trials of unequal length, new ones may be shorter
+            than it, and NaN marks what was not recorded.
+          units: identifier of each neuron of ``counts``, if they are in another order than
+            ``data.units``: held-in neurons, then held-out ones.
+          select: which weights of each member.
+
+        Returns:
+          Expected counts per bin of all neurons, held-in then held-out, in observed then forward
+          bins. Divide by ``data.bin_ms / 1000`` for spikes/s.
+
+        Raises:
+          UserError: the counts do not fit the recording.
+        """
+        trials = new_counts.checked(counts, self.data, units)
+        if not len(trials.batch.counts):
+            return np.zeros(trials.batch.counts.shape, np.float32)[:, trials.bins]
+        return inference.mean_rates(self.models, trials.batch, select)[:, trials.bins]
+
+    @cached_property
+    def scores(self) -> dict[str, Any]:
+        """The scores of the last evaluation, as :meth:`evaluate` returns them; empty before."""
         path = self.path / "scores.json"
         return records.read(path, f"run: stndt evaluate {self.path}") if path.exists() else {}
 
     @property
     def methods(self) -> dict[str, method_scores.Scores]:
-        """The run's own scores and those of other methods beside them, by method."""
+        """The run's own scores, and those of other methods that were scored for it, by method."""
         return method_scores.beside(self.path)
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
-        """The rows of ``metrics.jsonl``, one a validation: ``epoch`` and values by name.
+        """The rows of ``metrics.jsonl``, one per validation: ``epoch`` and values by name.
 
-        A value is a number or one for every member, None where it is not known. Empty where
-        nothing was trained here.
+        A value is a number, or a list with one number per member; None where it is unknown. Empty
+        if nothing was trained here.
         """
         path = self.path / "metrics.jsonl"
         return log.read_metrics(path) if path.exists() else []
 
     @cached_property
     def submission(self) -> dict[str, NDArray]:
-        """The ensemble's rates as ``stndt evaluate`` wrote them, under the benchmark's keys.
+        """The mean rates of the last evaluation, under the benchmark's keys.
 
         Raises:
           UserError: the run has not been evaluated, or its file is damaged.
@@ -106,7 +164,7 @@ class Run:
         return self.data.eval if split == "eval" else self.data.train
 
     def rates(self, split: Split = "eval") -> Float[NDArray, "R T N"]:
-        """The ensemble's rates: expected counts per bin.
+        """The mean rates of the last evaluation: expected counts per bin.
 
         Neurons are held-in then held-out, bins observed then forward. Divide by
         ``data.bin_ms / 1000`` for spikes/s.
@@ -115,38 +173,37 @@ class Run:
         return submission.joined(self.submission, split)
 
     def rates_hz(self, split: Split = "eval") -> Float[NDArray, "R T N"]:
-        """The ensemble's rates in spikes/s."""
+        """The mean rates of the last evaluation, in spikes/s."""
         return self.rates(split) * (1000.0 / self.data.bin_ms)
 
     def counts(self, split: Split = "eval") -> Shaped[NDArray, "R T N"]:
-        """Spike counts beside `rates`, as float; NaN where they are not known."""
+        """Spike counts in the shape of `rates`, as float; NaN where `has_count` is False."""
         counts = self.trials(split).counts(self.data.bins_forward, self.data.heldout)
         return np.where(self.has_count(split), counts, np.float32(np.nan))
 
     def has_count(self, split: Split = "eval") -> Bool[NDArray, "R T N"]:
-        """Where counts are known."""
+        """Where counts are available: recorded, and not withheld."""
         return self.trials(split).has_count(self.data.bins_forward, self.data.heldout)
 
     def true_rates(self, split: Split = "eval") -> Float[NDArray, "R T N"] | None:
-        """True rates of simulated spikes, counts per bin; None of a recording."""
+        """True rates of a simulation, counts per bin; None of a real recording."""
         return self.trials(split).rates
 
     @property
     def was_interpreted(self) -> bool:
-        """Whether ``stndt interpret`` has left its files here."""
+        """Whether ``stndt interpret`` has written its files here."""
         return (self.path / "interpret" / interpretation_files.SUMMARY).exists()
 
     @cached_property
     def interpretation(self) -> Interpretation:
-        """What the models attend to, in every detail.
+        """Attention and importance, in every detail.
 
-        As ``stndt interpret`` wrote it, or else computed now, which takes about as long as an
-        evaluation; then without integrated gradients.
+        Read from the files of ``stndt interpret``; without them computed now, except for integrated
+        gradients, which takes about as long as an evaluation.
         """
         if self.was_interpreted:
             return interpretation_files.read(self.path / "interpret")
-        models = restore.models(self.path, self.data_path, self.targets_path)
-        return summary.of_models(models, with_gradients=False)
+        return summary.of_models(self.models, with_gradients=False)
 
     def attention(
         self, kind: Literal["spatial", "temporal"] = "spatial", *, by_layer: bool = False
@@ -177,15 +234,15 @@ class Run:
     def importance(
         self, measure: Literal["attention", "gradients"] = "attention"
     ) -> Float[NDArray, " N"]:
-        """How much every neuron matters to the models.
+        """The importance of every neuron to the models.
 
         Args:
-          measure: "attention" that it receives, which adds up to 1 over neurons; "gradients",
-            change of held-out log-rates that is attributed to its spikes (nats), NaN for held-out
-            neurons.
+          measure: "attention", which the neuron receives and which sums to 1 over neurons; or
+            "gradients", the change of held-out log-rates that integrated gradients attribute to its
+            spikes, nats, NaN for held-out neurons.
 
         Raises:
-          UserError: that measure is not known of these models.
+          UserError: this measure is not available.
         """
         if measure not in ("attention", "gradients"):
             raise UserError(f"measure is {measure!r}; choose 'attention' or 'gradients'")
@@ -194,19 +251,19 @@ class Run:
         if values is None and measure == "attention":
             raise UserError(summary.NO_SPATIAL)
         if values is None:
-            raise UserError(f"gradients are not known; run: stndt interpret {self.path}")
+            raise UserError(f"gradients were not computed; run: stndt interpret {self.path}")
         return values
 
     @property
     def time_ms(self) -> Float[NDArray, " T"]:
-        """The middle of every bin, ms after the first bin's beginning."""
+        """The middle of every bin, ms after the beginning of the first one."""
         return (np.arange(self.data.bins) + 0.5) * self.data.bin_ms
 
     def dataset(self, split: Split = "eval") -> Any:
         """Rates, counts and true rates as an ``xarray.Dataset`` with named axes.
 
-        Axes are ``trial``, ``time`` (ms) and ``neuron``; neurons know whether they were held out,
-        trials their condition.
+        Dimensions are ``trial``, ``time`` (ms) and ``neuron``, with the coordinates ``heldout``
+        (neurons) and ``condition`` (trials).
 
         Raises:
           UserError: xarray is not installed.
@@ -236,11 +293,11 @@ def load_run(path: str | Path, *, data: str | Path = "", targets: str | Path = "
 
     Args:
       path: a directory of ``stndt train``, ``stndt import`` or ``stndt ensemble``.
-      data: the recording, where it has moved since.
-      targets: the target file, where the configuration names none.
+      data: the recording, if it has moved.
+      targets: the target file, if the configuration names none.
 
     Raises:
-      UserError: there is no run in it.
+      UserError: it is no run directory.
 
     Example:
       >>> run = stndt_jax.load_run("runs/maze")
@@ -249,6 +306,6 @@ def load_run(path: str | Path, *, data: str | Path = "", targets: str | Path = "
     """
     run = Run(Path(path), str(data), str(targets))
     if not run.is_ensemble:
-        # Both files, so that what is no run is told of here and not at some later line.
+        # Reads both files, so that a directory without a run is refused here.
         assert isinstance(run.config, Config) and isinstance(run.record, Mapping)
     return run

@@ -17,10 +17,10 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from stndt_jax.configs import default
 
-from stndt_jax.config import loading, recording, schema
+from stndt_jax.config import loading, schema
 from stndt_jax.errors import Interrupted, UserError
 from stndt_jax.parallel import lifts, multihost, pmap
-from stndt_jax.runs import log
+from stndt_jax.runs import log, recording
 from stndt_jax.training import loop, step
 from stndt_jax.types import Dims
 

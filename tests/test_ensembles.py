@@ -17,12 +17,12 @@ from helpers.recordings import small_reach
 from nlb_tools.evaluation import bits_per_spike
 
 from stndt_jax.cli import main
-from stndt_jax.config import loading, recording, schema
+from stndt_jax.config import loading, schema
 from stndt_jax.data import hdf5
 from stndt_jax.ensembles import build
 from stndt_jax.errors import UserError
 from stndt_jax.interop import stablehlo_loader
-from stndt_jax.runs import directory, ensemble_directory
+from stndt_jax.runs import directory, ensemble_directory, recording
 from stndt_jax.runs.checkpoint import Checkpoints
 from stndt_jax.training import batches, population, restore, step
 

@@ -13,8 +13,9 @@ import pytest
 import yaml
 from helpers.recordings import small_reach
 
-from stndt_jax.config import loading, recording
+from stndt_jax.config import loading
 from stndt_jax.errors import UserError
+from stndt_jax.runs import recording
 from stndt_jax.search import executor, worker
 from stndt_jax.search import space as spaces
 from stndt_jax.search.study import Study

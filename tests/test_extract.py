@@ -13,11 +13,11 @@ from helpers.recordings import small_reach
 
 from stndt_jax import files
 from stndt_jax.cli import main
-from stndt_jax.config import loading, recording
+from stndt_jax.config import loading
 from stndt_jax.ensembles import extract
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import evaluate
-from stndt_jax.runs import directory
+from stndt_jax.runs import directory, recording
 from stndt_jax.training import loop, restore
 
 RATES = (1e-3, 2e-3, 5e-3)

@@ -29,14 +29,14 @@ import jax
 import numpy as np
 import pytest
 
-from stndt_jax.config import loading, recording
+from stndt_jax.config import loading
 from stndt_jax.data import hdf5
 from stndt_jax.evaluation import evaluate, method_scores, submission
 from stndt_jax.interop import stablehlo
 from stndt_jax.interpret import ablation
 from stndt_jax.report import compare, page
 from stndt_jax.run import load_run
-from stndt_jax.runs import ensemble_directory, listing
+from stndt_jax.runs import ensemble_directory, listing, recording
 from stndt_jax.training import loop, restore
 
 V1 = Path(__file__).parent / "data" / "v1"

@@ -37,7 +37,7 @@ PACKAGES = [
         "training",
     ),
     *("evaluation", "ensembles", "interpret", "plotting", "search", "interop", "run", "report"),
-    *("workflows", "cli", "__main__"),
+    *("api", "workflows", "cli", "__main__"),
 ]
 
 # These run on a machine with nothing but jax, flax, optax and numpy.
@@ -150,6 +150,9 @@ def test_every_module_has_a_package_and_few_lie_beside_them():
 def test_imports_point_up_the_list(module: str):
     path = MODULES[module]
     allowed = PACKAGES[: PACKAGES.index(module.split(".")[0]) + 1]
+    if not module:
+        # It names the public functions for type checkers, and imports none of them.
+        allowed = PACKAGES
     if module in {"config.loading", "cli.main", "workflows.demo"}:
         allowed = [*allowed, "configs"]
     for other, line in imported_packages(module, path):

@@ -13,10 +13,10 @@ from helpers.recordings import small_reach
 from test_ensembles import run
 
 from stndt_jax.cli import main
-from stndt_jax.config import recording
 from stndt_jax.data import hdf5, synthetic
 from stndt_jax.ensembles import build, retrain
 from stndt_jax.errors import UserError
+from stndt_jax.runs import recording
 from stndt_jax.training import loop, restore
 
 

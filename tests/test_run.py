@@ -90,9 +90,9 @@ def test_mistakes_are_sentences(path: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run directory"):
         stndt_jax.load_run(tmp_path)
     for call in (
-        lambda: loaded.rates("test"),
-        lambda: loaded.attention("both"),
-        lambda: loaded.importance("rank"),
+        lambda: loaded.rates("test"),  # type: ignore[arg-type]
+        lambda: loaded.attention("both"),  # type: ignore[arg-type]
+        lambda: loaded.importance("rank"),  # type: ignore[arg-type]
     ):
         with pytest.raises(Exception, match=r"choose|Type-check"):
             call()

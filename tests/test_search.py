@@ -21,12 +21,12 @@ from optuna.storages.journal import JournalFileBackend
 
 from stndt_jax import files as whole_files
 from stndt_jax.cli import main
-from stndt_jax.config import loading, recording
+from stndt_jax.config import loading
 from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import Diverged, UserError
-from stndt_jax.runs import lock
+from stndt_jax.runs import lock, recording
 from stndt_jax.runs.lock import Lock
 from stndt_jax.search import pruning
 from stndt_jax.search import space as spaces

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from helpers.recordings import small_reach
 
-from stndt_jax.config import loading, recording
+from stndt_jax.config import loading
 from stndt_jax.config.schema import Config
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import Diverged, Interrupted, UserError
-from stndt_jax.runs import directory, log
+from stndt_jax.runs import directory, log, recording
 from stndt_jax.runs.lock import Lock
 from stndt_jax.training import loop, restore
 

@@ -36,21 +36,20 @@ def ensemble(argv: list[str]) -> int:
     flag, folders = flags.parse(argv, 1, shared.MOST_PATHS)
     if flag["select"] == "all":
         flag.refuse("max", when="with --select=all")
+    from stndt_jax import api
     from stndt_jax.ensembles import build
-    from stndt_jax.runs import directory, ensemble_directory
+    from stndt_jax.runs import ensemble_directory
 
     out = Path(flag["out"])
-    if flag["fresh"] and ensemble_directory.is_ensemble(out) and (old := directory.set_aside(out)):
-        print(f"moved the old ensemble to {old}")
-    found = build.build(
-        [Path(folder) for folder in folders],
+    found = api.build_ensemble(
+        folders,
         out,
         select=flag["select"],
         most=flag["max"],
         seed=flag["seed"],
-        data_path=flag["data"],
-        say=print,
-    )
+        data=flag["data"],
+        fresh=flag["fresh"],
+    ).ensemble
     print(build.table(found))
     drawn: list[Path] = []
     if found["curve"] is not None:

@@ -1,12 +1,72 @@
-"""``baseline`` and ``check-submission``."""
+"""``evaluate``, ``baseline`` and ``check-submission``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from stndt_jax.cli import flags as shared
-from stndt_jax.cli.flags import Flags
+from stndt_jax.cli.flags import Flags, Values
 from stndt_jax.errors import UserError
+
+
+def evaluate(argv: list[str]) -> int:
+    """Infers the rates of all trials, scores them, writes scores.json and submission.h5.
+
+    usage: stndt evaluate DIR [--targets=FILE] [--data=FILE] [--select=cobps|loss|last]
+                          [--shots=K,...]
+           stndt evaluate [DIR] --rates=FILE --name=NAME [--targets=FILE] [--data=FILE]
+
+    Scores need nlb_tools, and targets unless the recording itself has them.
+
+    --rates scores the rates of any other method instead, from a file in the submission
+    format, in that of lfads-torch, or of plain arrays; beside the scores of DIR, if one is
+    given, otherwise give --data.
+
+    example: stndt evaluate runs/maze --targets=mc_maze_target.h5
+    """
+    flags = Flags(evaluate)
+    shared.targets(flags)
+    shared.data(flags)
+    shared.select(flags)
+    flags.words("shots", "K", "numbers of trials for few-shot co-bps, such as 16,32,64")
+    flags.text("rates", "FILE", "file whose rates to score instead")
+    flags.text("name", "NAME", "name of the method of --rates")
+    flag, paths = flags.parse(argv, 0, 1)
+    if flag["rates"]:
+        flag.refuse("select", "shots", when="with --rates")
+        return _score_file(paths[0] if paths else "", flag)
+    flag.refuse("name", when="without --rates")
+    _, (path,) = flags.parse(argv, 1)
+    wrong = [word for word in flag["shots"] if not word.strip().isdecimal()]
+    if wrong:
+        raise UserError(f"--shots={wrong[0]} is no number of trials; for example --shots=16,32")
+    from stndt_jax.evaluation import evaluate as evaluation
+    from stndt_jax.evaluation import few_shot, method_scores
+    from stndt_jax.run import Run
+
+    run = Run(Path(path), flag["data"], flag["targets"])
+    print(evaluation.table(run.evaluate(select=flag["select"])))
+    if shots := [int(word) for word in flag["shots"]]:
+        found = few_shot.of_run(run.path, run.models, shots, select=flag["select"])
+        print("\nfew-shot co-smoothing of the best member, decoder fitted on k trials:")
+        print(few_shot.table(found))
+    if method_scores.read(run.path):
+        print("\n" + method_scores.table(run.methods))
+    return shared.wrote([run.path / "scores.json", run.path / "submission.h5"])
+
+
+def _score_file(run: str, flag: Values) -> int:
+    """Scores the rates in a file, beside those of a run if one is given."""
+    if not flag["name"]:
+        raise UserError("--name is missing; name the method, for example --name=AutoLFADS")
+    from stndt_jax.evaluation import external_rates, method_scores
+
+    data, targets, _ = method_scores.recording(flag["data"], flag["targets"], run)
+    if targets is None:
+        raise UserError("no targets are known for these trials; give a file with --targets")
+    rates = external_rates.read(Path(flag["rates"]), data)
+    print(method_scores.compare(flag["name"], rates, targets, run))
+    return 0
 
 
 def baseline(argv: list[str]) -> int:

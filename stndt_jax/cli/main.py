@@ -34,7 +34,7 @@ GROUPS = {
         "runs": ("train", "list the runs and ensembles below a directory"),
     },
     "Evaluate": {
-        "evaluate": ("train", "infer rates, score them, write the submission file"),
+        "evaluate": ("evaluate", "infer rates, score them, write the submission file"),
         "baseline": ("evaluate", "score smoothing, PSTH, NDT, GPFA or an LDS"),
         "check-submission": ("evaluate", "check a submission file against the recording"),
     },

@@ -11,7 +11,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from stndt_jax import files
-from stndt_jax.config import schema
+from stndt_jax.config import own_files, schema
 from stndt_jax.config.schema import Config
 from stndt_jax.errors import UserError
 
@@ -125,6 +125,26 @@ def load(settings: list[str], run: Path | None = None) -> Config:
     return schema.from_mapping(_read(argv, file).to_dict())
 
 
+def get_config(name: str) -> ConfigDict:
+    """A configuration to edit, not yet checked.
+
+    Args:
+      name: a shipped name, or the path of a Python file or of a run's ``config.json``.
+
+    Raises:
+      UserError: there is no such file, or it cannot be used.
+    """
+    path = find(name)
+    return _read(["stndt", f"--config={path}"], path.partition(":")[0])
+
+
+def documentation() -> str:
+    """The shipped configurations and all keys, with type and meaning, as lines of text."""
+    lines = [f"shipped configurations: {', '.join(shipped())}", "", "keys of --config:"]
+    rows = schema.documentation()
+    return "\n".join([*lines, *(f"  {name:34} {kind:6} {meaning}" for name, kind, meaning in rows)])
+
+
 def search_space(settings: list[str]) -> Any:
     """The search space of a configuration file: the result of its ``get_search_space()``.
 
@@ -174,7 +194,7 @@ def _of_run(path: Path) -> ConfigDict:
             name: tuple(given) if isinstance(given, list) else given
             for name, given in members.items()
         }
-    return ConfigDict(schema.with_later(values))
+    return ConfigDict(schema.with_later(own_files.expanded(values, path.parent)))
 
 
 def _read(argv: list[str], file: str) -> ConfigDict:

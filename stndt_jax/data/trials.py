@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from stndt_jax.data.validation import checked_counts
 from stndt_jax.errors import UserError
-from stndt_jax.types import Bool, Float, Int, NDArray, UInt
+from stndt_jax.types import Bool, Dims, Float, Int, NDArray, UInt
 
 # The blocks that make up a trial: the bins and the neurons of each.
 BLOCKS = {
@@ -118,6 +118,24 @@ class Trials:
         return [(slices, block) for slices, block in blocks if block is not None]
 
 
+class Source(NamedTuple):
+    """The files that a recording was read from, and how.
+
+    Attributes:
+      path: input file, absolute.
+      targets: target file, absolute; empty for none.
+      name: the name that was asked for; empty: the files say it.
+      bin_ms: the bin width that was asked for, ms; 0: the files say it.
+      fingerprint: of the recording as it was read.
+    """
+
+    path: str
+    targets: str
+    name: str
+    bin_ms: float
+    fingerprint: str
+
+
 @dataclass(frozen=True, eq=False)
 class SpikeData:
     """A recording: trials to train on and trials to evaluate.
@@ -130,6 +148,7 @@ class SpikeData:
       psth: mean counts per bin of every condition, neurons held-in then held-out; NaN where a
         condition has no recorded bin. None if there are none.
       units: identifier of every neuron in the recording, held-in then held-out.
+      source: the files it was read from; None of arrays.
     """
 
     train: Trials
@@ -138,6 +157,12 @@ class SpikeData:
     bin_ms: float
     psth: Float[NDArray, "C T_obs N"] | None
     units: Int[NDArray, " N"] | None = None
+    source: Source | None = None
+
+    @property
+    def dims(self) -> Dims:
+        """The sizes of a trial."""
+        return Dims(self.bins_observed, self.bins_forward, self.heldin, self.heldout, self.gaps)
 
     @property
     def bins_observed(self) -> int:

@@ -15,10 +15,11 @@ import jax
 import numpy as np
 
 from stndt_jax import files
+from stndt_jax.config import own_files
 from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
 from stndt_jax.errors import UserError
-from stndt_jax.runs import directory, log, records
+from stndt_jax.runs import directory, log, recording, records
 from stndt_jax.runs.checkpoint import Checkpoints
 from stndt_jax.training import restore
 
@@ -53,17 +54,16 @@ def cut(source: Path, members: Sequence[int], out: Path) -> None:
     directory.make(out)
     kept = jax.tree.map(lambda leaf: leaf[np.asarray(members)], whole)
     Checkpoints(out / "checkpoints").save(at, kept)
-    smaller = of_config(config, members)
+    smaller = recording.copy(of_config(config, members), source, out)
     origin = {"source": source.name, "members": list(members)}
     sessions = [*run["sessions"], directory.session() | {"how": "cut", "cut": origin}]
-    records.write(
-        out / "run.json", run | {"config": configs.to_mapping(smaller), "sessions": sessions}
-    )
+    stored = own_files.contracted(configs.to_mapping(smaller), out)
+    records.write(out / "run.json", run | {"config": stored, "sessions": sessions})
     _metrics(source / "metrics.jsonl", out / "metrics.jsonl", config.population, members)
     if (source / "init.json").exists():
         files.write_bytes(out / "init.json", (source / "init.json").read_bytes())
     # Last, because a directory without it is no run yet.
-    files.write_json(out / "config.json", configs.to_mapping(smaller))
+    directory.write_config(out, smaller)
 
 
 def _metrics(source: Path, out: Path, population: int, members: Sequence[int]) -> None:

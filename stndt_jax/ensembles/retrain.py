@@ -17,12 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from stndt_jax.config import recording
 from stndt_jax.config.schema import Config
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.ensembles import build
 from stndt_jax.errors import UserError
-from stndt_jax.runs import directory, ensemble_directory, records
+from stndt_jax.runs import directory, ensemble_directory, recording, records
 from stndt_jax.training import batches, restore
 from stndt_jax.training import loop as training
 from stndt_jax.training.restore import TrainedModel, TrainedRun

@@ -15,6 +15,7 @@ better neural latents, 2024.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,10 +26,11 @@ from stndt_jax.data.trials import Trials
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import baselines, inference
 from stndt_jax.models.layers import FINAL_NORMS
+from stndt_jax.runs import records
 from stndt_jax.runs.score_names import label
 from stndt_jax.training import step
 from stndt_jax.training.metrics import BitsPerSpike
-from stndt_jax.training.restore import SelectedBy, TrainedModel, TrainedRun
+from stndt_jax.training.restore import SelectedBy, TrainedModel, TrainedRun, best_run
 from stndt_jax.types import Array, Bool, Float, NDArray, Params, UInt
 
 
@@ -109,6 +111,30 @@ def score(
             )
             reached.append(float(sums.value()))
         found[str(k)] = {"co_bps": float(np.mean(reached)), "sd": float(np.std(reached))}
+    return found
+
+
+def of_run(
+    path: Path,
+    models: Sequence[TrainedModel],
+    shots: Sequence[int],
+    *,
+    select: SelectedBy = "cobps",
+) -> dict[str, dict[str, float]]:
+    """Scores the best member of an evaluated run, and adds this to ``scores.json``.
+
+    Args:
+      path: run or ensemble directory.
+      models: its models.
+      shots: numbers of trials.
+      select: which weights of the member.
+
+    Raises:
+      UserError: as :func:`score`, or the directory was not evaluated.
+    """
+    found = score(best_run(models), shots, select=select)
+    scores = records.read(path / "scores.json", f"run: stndt evaluate {path}")
+    records.write(path / "scores.json", {**scores, "few_shot": found})
     return found
 
 

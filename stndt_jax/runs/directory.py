@@ -23,7 +23,7 @@ from typing import Any
 import jax
 
 from stndt_jax import files
-from stndt_jax.config import schema
+from stndt_jax.config import own_files, schema
 from stndt_jax.config.schema import Config, from_mapping, to_mapping, with_later
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
@@ -62,9 +62,19 @@ def read_config(path: Path) -> Config:
     if not isinstance(values, dict):
         raise UserError(f"{path / 'config.json'} holds no configuration; {copy}")
     try:
-        return from_mapping(with_later(values))
+        return from_mapping(with_later(own_files.expanded(values, path)))
     except UserError as error:
         raise UserError(f"{path / 'config.json'} is damaged: {error}; {copy}") from error
+
+
+def write_config(path: Path, config: Config) -> None:
+    """Writes the configuration of the run in a directory.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    values = own_files.contracted(to_mapping(config), path)
+    files.write_json(path / "config.json", values)
 
 
 def differences(old: Config, new: Config) -> list[str]:
@@ -112,9 +122,13 @@ def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = Fals
             )
         trials = {"train_trials": len(data.train), "eval_trials": len(data.eval)}
         sizes = trials | {name: getattr(data, name) for name in _SIZES}
-        new = {"config": to_mapping(config), "data_fingerprint": fingerprint, "sizes": sizes}
+        new = {
+            "config": own_files.contracted(to_mapping(config), path),
+            "data_fingerprint": fingerprint,
+            "sizes": sizes,
+        }
         records.write(path / "run.json", new | {"sessions": [session()]})
-        files.write_json(path / "config.json", to_mapping(config))
+        write_config(path, config)
         return
     old, run = read_config(path), read_run(path)
     changed = [d for d in differences(old, config) if d.split(":")[0] not in schema.FREE]
@@ -136,7 +150,7 @@ def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = Fals
     run["sessions"] = [*run["sessions"], session()]
     records.write(path / "run.json", run)
     if longer:
-        files.write_json(path / "config.json", to_mapping(config))
+        write_config(path, config)
 
 
 def note_end(path: Path, ending: str) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 
 import jax
 
-from stndt_jax.config import loading, recording
+from stndt_jax.config import loading
 from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
-from stndt_jax.runs import directory
+from stndt_jax.runs import directory, recording
 from stndt_jax.search import space as spaces
 from stndt_jax.search import worker
 from stndt_jax.search.space import Space

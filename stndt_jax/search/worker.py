@@ -24,12 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stndt_jax.config import recording
 from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import Diverged, UserError
-from stndt_jax.runs import directory, log, records
+from stndt_jax.runs import directory, log, recording, records
 from stndt_jax.runs.lock import Lock, turn, wait_until_free
 from stndt_jax.search import pruning
 from stndt_jax.search import space as spaces

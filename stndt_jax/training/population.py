@@ -48,6 +48,17 @@ class Initialisation(NamedTuple):
     sentence: str
 
 
+def init_member(arch: step.Arch, hyper: Hyper, statistics: Statistics | None = None) -> Member:
+    """The initialisation of one member, a pure function."""
+    state = step.init(arch, hyper, statistics)
+    return Member(
+        state=state,
+        selection=best_weights.init(state.params),
+        totals=step.no_metrics(),
+        restarts=jnp.int32(0),
+    )
+
+
 def make_init(arch: step.Arch, grid: Any = None) -> Callable[..., Member]:
     """The initialisation of a population, on ``grid``.
 
@@ -58,13 +69,7 @@ def make_init(arch: step.Arch, grid: Any = None) -> Callable[..., Member]:
 
     def init(hyper: Hyper, statistics: Statistics | None = None) -> Member:
         def one(hyper: Hyper) -> Member:
-            state = step.init(arch, hyper, statistics)
-            return Member(
-                state=state,
-                selection=best_weights.init(state.params),
-                totals=step.no_metrics(),
-                restarts=jnp.int32(0),
-            )
+            return init_member(arch, hyper, statistics)
 
         # One member after the other, so that the weights do not depend on the devices.
         return lifts.over_members(one, together=False)(hyper)
@@ -112,6 +117,24 @@ def make_chunk(
     on_pmap = grid is not None and config.parallel.engine == "pmap"
     if on_pmap:
         arch = dataclasses.replace(arch, shard=pmap.shard(grid))
+    chunk = one_member(config, arch, batch, validates, None if on_pmap else grid, frozen)
+    transform = pmap.over_members if on_pmap else lifts.over_members
+    return lifts.compiled(
+        transform(chunk, shared=5, grid=grid),
+        donate_argnums=0,
+        out_shardings=(lifts.of_members(grid), lifts.of_all(grid)),
+    )
+
+
+def one_member(
+    config: Config,
+    arch: step.Arch,
+    batch: int,
+    validates: bool,
+    grid: Any = None,
+    frozen: Params | None = None,
+) -> Callable[..., tuple[Member, dict[str, Array]]]:
+    """The chunk of one member, neither compiled nor transformed; arguments as ``make_chunk``."""
     program = _Chunk(
         arch=arch,
         batch=batch,
@@ -119,18 +142,13 @@ def make_chunk(
         patience=config.train.patience,
         restarts=config.train.restarts if config.train.on_divergence == "restart" else 0,
         frozen=frozen,
-        grid=None if on_pmap else grid,
+        grid=grid,
     )
 
     def chunk(member: Member, hyper: Hyper, *rest: Any) -> tuple[Member, dict[str, Array]]:
         return program.run(member, hyper, *rest)
 
-    transform = pmap.over_members if on_pmap else lifts.over_members
-    return lifts.compiled(
-        transform(chunk, shared=5, grid=grid),
-        donate_argnums=0,
-        out_shardings=(lifts.of_members(grid), lifts.of_all(grid)),
-    )
+    return chunk
 
 
 @dataclass(frozen=True, kw_only=True)

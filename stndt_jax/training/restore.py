@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 
-from stndt_jax.config import recording
 from stndt_jax.config.schema import Config, Hyper
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
-from stndt_jax.runs import directory, ensemble_directory
+from stndt_jax.runs import directory, ensemble_directory, recording
 from stndt_jax.runs.checkpoint import Checkpoints
 from stndt_jax.training import batches, population, setup, step
 from stndt_jax.types import Dims, Params
@@ -180,7 +180,7 @@ def models(path: Path, data_path: str = "", targets: str = "") -> list[TrainedMo
     return found
 
 
-def best_run(found: list[TrainedModel]) -> TrainedRun:
+def best_run(found: Sequence[TrainedModel]) -> TrainedRun:
     """The run of the model with the highest validation co-bps."""
     return max(found, key=lambda model: np.nan_to_num(model.cobps, nan=-np.inf)).trained
 

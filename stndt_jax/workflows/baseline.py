@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stndt_jax.config import loading
-from stndt_jax.config import recording as recordings
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import baselines, evaluate, latent_baselines
+from stndt_jax.runs import recording as recordings
 from stndt_jax.training import loop
 from stndt_jax.types import NDArray
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stndt_jax.config import loading, recording
+from stndt_jax.config import loading
 from stndt_jax.console import tables
 from stndt_jax.data import hdf5, synthetic
 from stndt_jax.evaluation import baselines, evaluate, scoring
 from stndt_jax.plotting import figures, run_figures
 from stndt_jax.plotting.rate_figures import of_rates
 from stndt_jax.plotting.scores import score_bars
-from stndt_jax.runs import directory, records
+from stndt_jax.runs import directory, recording, records
 from stndt_jax.runs.score_names import label
 from stndt_jax.training import loop, restore
 

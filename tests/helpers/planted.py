@@ -20,11 +20,12 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from stndt_jax.config import loading, recording
+from stndt_jax.config import loading
 from stndt_jax.data import hdf5
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.interpret import ablation, files, summary
 from stndt_jax.plotting import run_figures
+from stndt_jax.runs import recording
 from stndt_jax.training import loop, restore
 from stndt_jax.types import NDArray
 

@@ -38,14 +38,14 @@ import numpy as np
 from fuzz_inputs import Place
 
 from stndt_jax.cli import main as cli
-from stndt_jax.config import loading, recording
+from stndt_jax.config import loading
 from stndt_jax.config import schema as configs
 from stndt_jax.data import hdf5, synthetic
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.evaluation import inference, submission
 from stndt_jax.plotting import recording as recording_figure
 from stndt_jax.plotting import style
-from stndt_jax.runs import checkpoint, directory
+from stndt_jax.runs import checkpoint, directory, recording
 from stndt_jax.runs.checkpoint import Checkpoints
 from stndt_jax.training import batches, loop, population, restore, step
 

@@ -1,0 +1,171 @@
+"""The recording of a run: the files its configuration names, or its own copy of data in memory.
+
+A recording that was given as arrays is written into the run directory, as ``data.h5`` and
+``targets.h5``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+from stndt_jax import files
+from stndt_jax.config.schema import Config, DataConfig
+from stndt_jax.data import hdf5
+from stndt_jax.data.trials import SpikeData
+from stndt_jax.errors import UserError
+from stndt_jax.parallel import multihost
+from stndt_jax.runs import directory
+from stndt_jax.runs.lock import Lock
+
+# The files of the run's own copy.
+DATA, TARGETS = "data.h5", "targets.h5"
+
+
+def read(config: Config, path: str = "", targets: str = "") -> SpikeData:
+    """Reads the recording that a configuration names.
+
+    Args:
+      config: names the files, and how to read them.
+      path: another input file in place of ``config.data.path``.
+      targets: another target file in place of ``config.data.targets``.
+
+    Raises:
+      UserError: no file is named, or it cannot be read.
+    """
+    path = path or config.data.path
+    if not path:
+        raise UserError(
+            "config.data.path is empty; name the recording's HDF5 file, for example "
+            "--config.data.path=mc_maze.h5"
+        )
+    return hdf5.read(
+        path,
+        targets or config.data.targets or None,
+        name=config.data.name or None,
+        bin_ms=config.data.bin_ms or None,
+    )
+
+
+def of_data(config: Config, data: SpikeData, run: Path) -> tuple[Config, SpikeData]:
+    """A configuration that names the files of a recording in memory, and the recording as read.
+
+    Data that were read from files, and not changed since, stay there. Others are written into the
+    run directory, unless it has a copy of them already.
+
+    Args:
+      config: of the run; its section ``data`` is replaced but for ``validation_fraction``.
+      data: the recording.
+      run: the run directory, new or to be continued.
+
+    Raises:
+      UserError: the configuration names other files, the run was trained on other data, or the
+        copy cannot be written.
+    """
+    source = data.source
+    if source is not None and source.fingerprint == data.fingerprint():
+        named = DataConfig(
+            path=source.path,
+            targets=source.targets,
+            name=source.name,
+            bin_ms=source.bin_ms,
+            validation_fraction=config.data.validation_fraction,
+        )
+        _same_file(config, source.path)
+        return dataclasses.replace(config, data=named), data
+    _same_file(config, str(run / DATA))
+    own = DataConfig(
+        path=str(run / DATA),
+        targets="" if data.eval.heldout is None else str(run / TARGETS),
+        name="",
+        bin_ms=0.0,
+        validation_fraction=config.data.validation_fraction,
+    )
+    with multihost.together():
+        if multihost.first():
+            _keep(data, run)
+    config = dataclasses.replace(config, data=own)
+    with multihost.together():
+        return config, read(config)
+
+
+def is_own(config: Config, run: Path) -> bool:
+    """Whether a configuration names the copy that a run directory has of its recording."""
+    return Path(config.data.path).resolve() == (run / DATA).resolve()
+
+
+def copy(config: Config, source: Path, out: Path) -> Config:
+    """Gives another run directory the copy of the recording that a run has of its own, if any.
+
+    Args:
+      config: of the run.
+      source: its directory.
+      out: the other directory.
+
+    Returns:
+      The configuration, naming the files in the other directory.
+
+    Raises:
+      UserError: the files cannot be written.
+    """
+    named = config.data
+    for key, name in (("path", DATA), ("targets", TARGETS)):
+        own = source / name
+        if Path(getattr(named, key)).resolve() != own.resolve() or not own.is_file():
+            continue
+        with files.replacing(out / name) as partial:
+            try:
+                # These files are never changed in place, so that two directories may share them.
+                os.link(own, partial)
+            except OSError:
+                shutil.copyfile(own, partial)
+        changed: Any = {key: str(out / name)}
+        named = dataclasses.replace(named, **changed)
+    return dataclasses.replace(config, data=named)
+
+
+def _same_file(config: Config, path: str) -> None:
+    """Refuses a configuration that names another file than the data come from."""
+    named = config.data.path
+    if named and Path(named).absolute() != Path(path).absolute():
+        raise UserError(
+            f"config.data.path names {named}, but other data were given; leave one of the two out"
+        )
+
+
+def _keep(data: SpikeData, run: Path) -> None:
+    """Writes the copy of a new run, or checks that of a run that is continued."""
+    directory.make(run)
+    if not (run / "config.json").exists():
+        with Lock(run):
+            _write(data, run)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        _write(data, Path(folder))
+        given = _fingerprint(Path(folder))
+    if given != directory.read_run(run)["data_fingerprint"]:
+        raise UserError(
+            f"{run} was trained on other data than those given; give the same data, or train in "
+            f"another directory"
+        )
+    if not (run / DATA).is_file():
+        _write(data, run)
+
+
+def _write(data: SpikeData, folder: Path) -> None:
+    hdf5.write(data, folder / DATA)
+    if data.eval.heldout is not None:
+        hdf5.write_targets(data, folder / TARGETS)
+
+
+def _fingerprint(folder: Path) -> str:
+    """The fingerprint of a written copy; writing does not keep everything as it was in memory."""
+    targets = folder / TARGETS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return hdf5.read(folder / DATA, targets if targets.exists() else None).fingerprint()
