@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -179,3 +180,25 @@ def test_the_first_trial_is_as_it_is_told(tmp_path: Path) -> None:
     assert first.params[name] == low != second.params[name]
     (third,) = opened.ask("0001", 1, SPACE, seed=0, first={name: low})
     assert third.params[name] != low
+
+
+def test_workers_that_start_at_once_agree_on_the_name_of_the_directory(tmp_path: Path) -> None:
+    for number in range(20):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        gate = threading.Barrier(4)
+        found: list[str] = []
+
+        def name(
+            folder: Path = folder, gate: threading.Barrier = gate, found: list[str] = found
+        ) -> None:
+            gate.wait()
+            found.append(study._identifier(folder))
+
+        threads = [threading.Thread(target=name) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 4 and len(set(found)) == 1
+        assert sorted(path.name for path in folder.iterdir()) == ["place", "turn"]
