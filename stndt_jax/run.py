@@ -211,12 +211,18 @@ class Run:
         """Attention, mean over heads and trials; a row attends to the columns and adds up to 1.
 
         Args:
-          kind: "spatial" among neurons (held-in then held-out), "temporal" among bins.
-          by_layer: of every member and layer (K, L, N, N) or (K, L, T, T), instead of the mean
-            over members by their weights and over layers: (N, N) or (T, T).
+          kind: "spatial" among neurons (held-in then held-out) or, in models with factors
+            (``config.model.width`` above 0), among factors; "temporal" among bins.
+          by_layer: of every member and layer, instead of the mean over members by their weights
+            and over layers.
+
+        Returns:
+          (T, T), or (K, L, T, T) by layer. Among neurons (N, N), or (K, L, N, N). Among factors
+          (D, D) of one member, ``interpretation.shown_member``, because factor d of one member is
+          not factor d of another; or (K, L, D, D), NaN beyond a member's own factors.
 
         Raises:
-          UserError: the models are NDT and have no attention over neurons.
+          UserError: the models are NDT and have no spatial attention.
         """
         found = self.interpretation
         layers = found.temporal_by_layer if kind == "temporal" else found.spatial_by_layer
@@ -237,9 +243,11 @@ class Run:
         """The importance of every neuron to the models.
 
         Args:
-          measure: "attention", which the neuron receives and which sums to 1 over neurons; or
-            "gradients", the change of held-out log-rates that integrated gradients attribute to its
-            spikes, nats, NaN for held-out neurons.
+          measure: "attention", which the neuron receives and which sums to 1 over neurons; in models
+            with factors, the attention that these receive, brought to the neurons by the weights
+            of the read-in, 0 for held-out neurons, which are not read in. Or "gradients", the
+            authority of the two: the change of held-out log-rates that integrated gradients
+            attribute to its spikes, nats, NaN for held-out neurons.
 
         Raises:
           UserError: this measure is not available.

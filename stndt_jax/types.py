@@ -12,7 +12,8 @@ B       trials of a batch
 T       time bins of a trial, observed then forward (``T = T_obs + T_fwd``)
 N       neurons, held-in then held-out (``N = N_in + N_out``; ``n``: some of them)
 C       conditions
-D       dimensions of behaviour (2 for a hand velocity) or of a latent state
+D       dimensions of behaviour (2 for a hand velocity) or of a latent state; of a model, the width
+        of the temporal stream: its factors, or the neurons (D = N) where it has none
 S       samples in time without trials: a continuous recording, or trials laid end to end
 H       attention heads
 L       layers

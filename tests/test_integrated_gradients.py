@@ -14,10 +14,17 @@ from stndt_jax.training import step
 SMOOTH = {"model": {"activation": "gelu", "layers": 1}}
 
 
-@pytest.mark.parametrize("gaps", [False, True])
-def test_attributions_add_up_to_the_change_from_silence(gaps: bool) -> None:
+FACTORS = {**small_models.FACTORS, "model": small_models.FACTORS["model"] | SMOOTH["model"]}
+
+
+@pytest.mark.parametrize(
+    ("gaps", "changes"), [(False, SMOOTH), (True, SMOOTH), (True, FACTORS)], ids=str
+)
+def test_attributions_add_up_to_the_change_from_silence(
+    gaps: bool, changes: dict[str, dict[str, object]]
+) -> None:
     data = small_models.recording(gaps=gaps)
-    (model,) = small_models.models(data, changes=SMOOTH)
+    (model,) = small_models.models(data, changes=changes)
     found = integrated_gradients.attribute(model, data.eval, steps=32, sign_samples=3)
     assert found.attributions.shape == (21, 4) and found.change.shape == (21,)
     assert np.std(found.change) > 0.01

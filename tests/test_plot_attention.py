@@ -25,6 +25,10 @@ def test_attention_maps_are_relative_to_uniform_attention():
     assert maps[0].lines[0].get_xdata()[0] == 3.5 and maps[2].lines[0].get_xdata()[0] == 160.0
     assert maps[3].images[0].get_extent() == [0, 200.0, 200.0, 0]
     texts_apart(fig)
+    few = attention.attention_maps(spatial[:1], temporal, heldin=None, bins_observed=8, bin_ms=20.0)
+    maps = [ax for ax in few.axes if ax.images and ax.get_xlabel()]
+    assert [ax.get_xlabel() for ax in maps] == ["attended factor", *["attended time (ms)"] * 2]
+    assert maps[0].get_ylabel() == "attending factor" and not maps[0].lines
     alone = attention.attention_maps(None, temporal, heldin=4, bins_observed=8, bin_ms=20.0)
     assert len([ax for ax in alone.axes if ax.images and ax.get_xlabel()]) == 2
 

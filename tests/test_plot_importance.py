@@ -11,6 +11,7 @@ from stndt_jax.interpret import ablation
 from stndt_jax.plotting import importance
 
 RNG = np.random.default_rng(0)
+EIGHTH = importance.Scale("received", 1 / 8)
 
 
 def softmax(*shape: int) -> np.ndarray:
@@ -23,7 +24,13 @@ def test_importances_are_sorted_and_drawn_against_rate():
     mean, rate = by_member.mean(axis=0), RNG.random(8) * 20
     gradient = np.where(np.arange(8) < 5, RNG.random(8), np.nan)
     fig = importance.importances(
-        mean, by_member, gradient, rate, heldin=5, correlations={"attention and rate": -0.25}
+        mean,
+        by_member,
+        gradient,
+        rate,
+        heldin=5,
+        scale=EIGHTH,
+        correlations={"attention and rate": -0.25},
     )
     ordered, against = fig.axes[0], fig.axes[1]
     points = np.concatenate(
@@ -36,13 +43,16 @@ def test_importances_are_sorted_and_drawn_against_rate():
     assert against.get_title() == "Spearman \N{MINUS SIGN}0.25"
     assert len(fig.axes) == 4
     texts_apart(fig)
-    ndt = importance.importances(None, None, gradient, rate, heldin=5, correlations={})
+    assert ordered.get_ylabel() == against.get_ylabel() == "received"
+    ndt = importance.importances(
+        None, None, gradient, rate, heldin=5, scale=EIGHTH, correlations={}
+    )
     assert len(ndt.axes) == 1
 
 
 def test_condition_importances_show_the_most_important():
     rows = softmax(3, 8)
-    fig = importance.condition_importances(rows, np.array([0, 2, 5]), most=4)
+    fig = importance.condition_importances(rows, np.array([0, 2, 5]), scale=EIGHTH, most=4)
     order = np.argsort(-rows.mean(axis=0))[:4]
     np.testing.assert_allclose(fig.axes[0].images[0].get_array(), rows[:, order] * 8)
     assert [x.get_text() for x in fig.axes[0].get_yticklabels()] == ["0", "2", "5"]

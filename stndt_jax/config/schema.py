@@ -126,7 +126,7 @@ class ModelConfig:
     )
     spatial_attention: str = _key(
         _name,
-        "registered class of attention over neurons",
+        "registered class of attention over neurons or factors",
         since=Since("0.2", "dot_product"),
         weights=True,
     )
@@ -154,7 +154,7 @@ class ModelConfig:
         weights=True,
     )
     feedforward: int = _key(_at_least(1), "feed-forward width")
-    spatial: bool = _key(_anything, "attention over neurons; false is NDT", weights=True)
+    spatial: bool = _key(_anything, "attention over neurons or factors; false is NDT", weights=True)
     norm: str = _key(
         _one_of("pre", "post"), "layer norm before a sublayer or after its sum", weights=True
     )
@@ -539,22 +539,27 @@ def _check_together(config: Config) -> None:
             )
 
 
+def stream_width(model: ModelConfig, dims: Dims) -> int:
+    """D, the width of the temporal stream: its factors, or the neurons where it has none."""
+    return model.width or dims.neurons
+
+
 def check_dims(config: Config, dims: Dims) -> None:
     """Checks what depends on the data.
 
     Raises:
-      UserError: the heads do not divide the neurons or the bins.
+      UserError: the heads do not divide the width or the bins.
     """
-    width = config.model.width
-    checks = [(width or dims.neurons, "factors of config.model.width" if width else "neurons")]
+    what = "factors of config.model.width" if config.model.width else "neurons of this data"
+    checks = [(stream_width(config.model, dims), what)]
     if config.model.spatial:
-        checks.append((dims.bins, "bins"))
+        checks.append((dims.bins, "bins of this data"))
     for size, what in checks:
         if size % config.model.heads:
             common = [h for h in range(1, 17) if not any(n % h for n, _ in checks)]
             raise UserError(
                 f"config.model.heads is {config.model.heads}, which does not divide the {size} "
-                f"{what} of this data; it may be one of {', '.join(map(str, common))}"
+                f"{what}; it may be one of {', '.join(map(str, common))}"
             )
 
 

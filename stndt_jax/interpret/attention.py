@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from stndt_jax.config import schema
 from stndt_jax.config.schema import Hyper
 from stndt_jax.data.trials import Trials
 from stndt_jax.evaluation import inference
@@ -29,15 +30,16 @@ class AttentionMaps(NamedTuple):
     """Attention of one member, mean over heads. Every row of a map adds up to 1.
 
     Attributes:
-        spatial: attention of neurons (rows) to neurons, mean over trials; None for NDT, which has
-            no attention over neurons.
+        spatial: attention of neurons (rows) to neurons, mean over trials; of a model with factors,
+            of factors to factors. None for NDT, which has no spatial attention.
         temporal: attention of bins (rows) to bins, mean over the trials in which both bins were
             recorded.
         received: attention that a neuron receives in a trial, mean over all attending neurons;
-            it adds up to 1 over neurons. None without spatial attention.
+            of a model with factors, what the factors receive, brought to the neurons by
+            `to_neurons`. It adds up to 1 over neurons. None without spatial attention.
     """
 
-    spatial: Float[NDArray, "L N N"] | None
+    spatial: Float[NDArray, "L D D"] | None
     temporal: Float[NDArray, "L T T"]
     received: Float[NDArray, "R L N"] | None
 
@@ -51,11 +53,11 @@ def maps(model: TrainedModel, trials: Trials, select: SelectedBy = "cobps") -> A
         select: which of the member's weights.
     """
     arch = model.trained.arch
-    T, N, L = arch.dims.bins, arch.dims.neurons, arch.model.layers
+    T, L, D = arch.dims.bins, arch.model.layers, schema.stream_width(arch.model, arch.dims)
     run = inference.program(_attention_sums, arch)
     params, hyper = model.params(select), model.hyper
-    batch_size = max(1, _MAP_ENTRIES // (L * (N * N + T * T)))
-    spatial, received = np.zeros((L, N, N)), []
+    batch_size = max(1, _MAP_ENTRIES // (L * (D * D + T * T)))
+    spatial, received = np.zeros((L, D, D)), []
     temporal, pairs = np.zeros((L, T, T)), np.zeros((T, T))
     for counts_BTN, has_count_BTN, real_B in inference.batches(model, trials, batch_size):
         sums = run(params, hyper, counts_BTN, has_count_BTN, jnp.asarray(real_B, jnp.float32))
@@ -69,6 +71,24 @@ def maps(model: TrainedModel, trials: Trials, select: SelectedBy = "cobps") -> A
         return AttentionMaps(None, temporal, None)
     received_RLN = np.concatenate(received, axis=1).swapaxes(0, 1)
     return AttentionMaps(spatial / len(trials), temporal, received_RLN)
+
+
+def to_neurons(
+    received: Float[Array, "... D"], kernel: Float[Array, "N D"], heldin: int
+) -> Float[Array, "... N"]:
+    """The attention that factors receive, brought to the neurons by the read-in.
+
+    Neuron n gets ``sum_d |W[n, d]| received[d]``, scaled so that all neurons add up to 1. Held-out
+    neurons are not read in and get 0.
+
+    Args:
+        received: attention that each factor receives.
+        kernel: W, the weights of the read-in; those of held-out neurons are not used.
+        heldin: N_in.
+    """
+    read_ND = jnp.abs(kernel).at[heldin:].set(0.0)
+    brought = jnp.matmul(received, read_ND.T)
+    return brought / jnp.maximum(brought.sum(axis=-1, keepdims=True), 1e-30)
 
 
 def silence(trials: Trials, neurons: Sequence[int] | NDArray) -> Trials:
@@ -90,9 +110,9 @@ def _attention_sums(
 
     Returns:
         ``temporal`` (L, T, T): sum over trials in which both bins may be attended to;
-        ``pairs`` (T, T): the number of these trials; with attention over neurons also ``spatial``
-        (L, N, N): sum over trials, and ``received`` (L, B, N): of every trial, mean over attending
-        neurons.
+        ``pairs`` (T, T): the number of these trials; with spatial attention also ``spatial``
+        (L, D, D): sum over trials, and ``received`` (L, B, N): what every neuron receives in a
+        trial, as in `AttentionMaps`.
     """
     _, out = step.forward(arch, params, hyper, counts_BTN, has_count_BTN)
     bins_BT = jnp.ones(counts_BTN.shape[:2])
@@ -104,7 +124,10 @@ def _attention_sums(
         "pairs": pairs_BTT.sum(axis=0),
     }
     if arch.model.spatial:
-        a_LBNN = out["spatial_attention"]
-        sums["spatial"] = jnp.einsum("lbnm,b->lnm", a_LBNN, real_B)
-        sums["received"] = a_LBNN.mean(axis=-2)
+        a_LBDD = out["spatial_attention"]
+        sums["spatial"] = jnp.einsum("lbde,b->lde", a_LBDD, real_B)
+        sums["received"] = a_LBDD.mean(axis=-2)
+        if arch.model.width:
+            kernel = params["embedder"]["kernel"]
+            sums["received"] = to_neurons(sums["received"], kernel, arch.dims.heldin)
     return sums

@@ -33,7 +33,8 @@ def write(found: Interpretation, folder: Path) -> list[Path]:
     ``attention.h5`` holds the arrays and numbers of `Interpretation` by name, ``interpret.json``
     its labels and summary. ``neurons.csv`` has one row per neuron, held-in first:
     ``importance_sd`` is the standard deviation over members, empty for a single one, and ``rank``
-    counts from 1 among the held-in or the held-out neurons. Unknown values are empty.
+    counts from 1 among the held-in or the held-out neurons; held-out neurons have none where no
+    model reads them in. Unknown values are empty.
 
     Raises:
         UserError: a file cannot be written.
@@ -81,6 +82,8 @@ def table(found: Interpretation) -> str:
     if found.importance is not None:
         assert found.importance_by_member is not None
         rank = [int(rank) for rank in rankings.ranks_by_group(found.importance, n)]
+        if not found.importance[n:].any():
+            rank[n:] = [""] * (N - n)
         if np.isfinite(found.importance_by_member[:, 0]).sum() > 1:
             deviation = _numbers(np.nanstd(found.importance_by_member, axis=0, ddof=1))
     columns = (
@@ -107,12 +110,12 @@ def text(found: Interpretation) -> str:
         f"{s['members']} model{'s' * (s['members'] > 1)}, {s['trials']} trials of {s['data']}, "
         f"{s['heldin']} held-in and {s['heldout']} held-out neurons"
     ]
-    if "spatial" in s:
-        lines.append(str(s["spatial"]))
+    lines += [str(s[key]) for key in ("spatial", "read_in", "maps") if key in s]
     if "agreement" in s:
-        lines += [
-            f"the top tenth of held-in neurons receives {s['top_share']:.0%} of their attention"
-        ]
+        has = "has {} of their importance" if "read_in" in s else "receives {} of their attention"
+        lines.append(
+            f"the top tenth of held-in neurons {has.format(format(s['top_share'], '.0%'))}"
+        )
     agreement = [_row(AGREEMENT.get(key, key), x) for key, x in s.get("agreement", {}).items()]
     if "gradients" in s:
         agreement.append(_row("members, by gradients", s["gradients"]["members"]))

@@ -129,7 +129,12 @@ def _integrate(
 
     # Gauss-Legendre nodes are dense near silence, where the gradient changes fastest.
     positions, weights = np.polynomial.legendre.leggauss(steps)
-    nodes = (jnp.asarray((positions + 1) / 2, jnp.float32), jnp.asarray(weights / 2, jnp.float32))
+    positions, weights = (positions + 1) / 2, weights / 2
+    if arch.model.input == "standardised":
+        # The input is a root of the counts, whose slope is infinite at silence. With the squares
+        # of the nodes as positions, the integrand is smooth in the nodes.
+        positions, weights = positions**2, 2 * positions * weights
+    nodes = (jnp.asarray(positions, jnp.float32), jnp.asarray(weights, jnp.float32))
     total, _ = jax.lax.scan(add, jnp.zeros((sign_samples, *x_BTN.shape)), nodes)
     attributions_SBN = jnp.sum(total * x_BTN[None], axis=2)[..., : dims.heldin]
     return attributions_SBN, jnp.sum(signs * (at_end - at_start)[None], axis=(2, 3))

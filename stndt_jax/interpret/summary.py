@@ -1,10 +1,14 @@
 """What trained models attend to: which neurons matter, which time lags, and how reliable that is.
 
 The importance of a neuron is the attention it receives: the mean over all attending neurons, all
-layers and all trials of its column of the spatial attention. It adds up to 1 over neurons. A second
-measure is computed from the input, by integrated gradients (`integrated_gradients`).
+layers and all trials of its column of the spatial attention. It adds up to 1 over neurons. In a
+model with factors, which attend to one another in place of the neurons, it is the attention that
+the factors receive, brought to the held-in neurons by the weights of the read-in
+(`attention.to_neurons`). A second measure is computed from the input, by integrated gradients
+(`integrated_gradients`); where the two disagree, gradients are the authority.
 
-Source of the measure: T. Le and E. Shlizerman, STNDT, NeurIPS 2022.
+Source of the measure: T. Le and E. Shlizerman, STNDT, NeurIPS 2022; the step from factors to
+neurons is this library's own.
 """
 
 from __future__ import annotations
@@ -31,6 +35,11 @@ NO_SPATIAL = (
     "attention; integrated gradients give one"
 )
 
+BY_READ_IN = (
+    "importance by attention is what the factors receive, brought to the held-in neurons by the "
+    "weights of the read-in; held-out neurons are not read in and have 0"
+)
+
 # Labels of what rankings are compared across, by their keys in the summary.
 AGREEMENT = {
     "trials": "trials",
@@ -47,8 +56,12 @@ class Interpretation:
     """Attention and importance of a run's or an ensemble's models.
 
     Neurons are held-in then held-out, bins observed then forward. Members are in the order of
-    `restore.models`; what a member lacks (attention over neurons, a layer) is NaN. Fields that
-    need attention over neurons are None if no member has it.
+    `restore.models`; what a member lacks (spatial attention, a layer, a factor) is NaN. Fields that
+    need spatial attention are None if no member has it.
+
+    The D rows and columns of the maps of spatial attention are neurons (D = N) or, in members with
+    factors, factors. Factor d of one member is not factor d of another, so maps of factors are not
+    averaged over members; the importance of neurons is.
 
     Attributes:
         name: the recording's.
@@ -66,8 +79,15 @@ class Interpretation:
         summary: the numbers of the printed text, for JSON.
         units: identifier of every neuron in the recording, if it has one.
         conditions: the conditions of the rows of `importance_by_condition`.
-        spatial: attention of neurons (rows) to neurons, mean over members, layers and trials.
-        spatial_by_layer: the same of every member and layer, mean over trials.
+        factors: of every member, its number of factors; 0 where neurons attend to neurons, or
+            without spatial attention. None in files that were written before there were factors.
+        shown_member: the member whose map is `spatial`, the one of the largest weight (of several,
+            of the best validation co-bps); None where no member has factors, and `spatial` is a
+            mean over members.
+        spatial: attention of neurons (rows) to neurons, mean over members, layers and trials; with
+            factors, that of `shown_member`, mean over layers and trials.
+        spatial_by_layer: attention of every member and layer, mean over trials; D is that of the
+            largest.
         importance: of every neuron, mean over members by their weights.
         importance_by_member: of every member, mean over layers and trials.
         importance_by_layer: of every member and layer, mean over trials.
@@ -94,8 +114,10 @@ class Interpretation:
     summary: dict[str, Any]
     units: Int[NDArray, " N"] | None = None
     conditions: Int[NDArray, " C"] | None = None
-    spatial: Float[NDArray, "N N"] | None = None
-    spatial_by_layer: Float[NDArray, "K L N N"] | None = None
+    factors: Int[NDArray, " K"] | None = None
+    shown_member: int | None = None
+    spatial: Float[NDArray, "D D"] | None = None
+    spatial_by_layer: Float[NDArray, "K L D D"] | None = None
     importance: Float[NDArray, " N"] | None = None
     importance_by_member: Float[NDArray, "K N"] | None = None
     importance_by_layer: Float[NDArray, "K L N"] | None = None
@@ -103,6 +125,41 @@ class Interpretation:
     importance_by_condition: Float[NDArray, "C N"] | None = None
     gradient_importance: Float[NDArray, " N"] | None = None
     gradient_by_member: Float[NDArray, "K N"] | None = None
+
+    @property
+    def has_factors(self) -> bool:
+        """Whether some member's spatial attention is among factors."""
+        return self.shown_member is not None
+
+    @property
+    def shows_factors(self) -> bool:
+        """Whether the rows and columns of `spatial` are factors."""
+        k = self.shown_member
+        return k is not None and self.factors is not None and bool(self.factors[k])
+
+    @property
+    def shown_by_layer(self) -> Float[NDArray, "l D D"] | None:
+        """Maps of spatial attention to show: of `shown_member`, or the mean over members.
+
+        Layers that no such member has are left out.
+        """
+        if self.spatial_by_layer is None or self.spatial is None:
+            return None
+        D, k = len(self.spatial), self.shown_member
+        members = slice(None) if k is None else slice(k, k + 1)
+        maps_KLDD = self.spatial_by_layer[members, :, :D, :D]
+        return np.nanmean(maps_KLDD[:, np.isfinite(maps_KLDD).any(axis=(0, 2, 3))], axis=0)
+
+    @property
+    def uniform(self) -> float:
+        """The importance of a held-in neuron if all neurons that can have one had the same."""
+        N = len(self.rate_hz)
+        if self.importance_by_member is None:
+            return 1 / N
+        factors_K = np.zeros(len(self.weights)) if self.factors is None else self.factors
+        weights_K = self.weights * np.isfinite(self.importance_by_member[:, 0])
+        even_K = np.where(factors_K > 0, 1 / max(self.heldin, 1), 1 / N)
+        return float(np.sum(weights_K * even_K) / np.sum(weights_K))
 
 
 def of_models(
@@ -125,7 +182,7 @@ def of_models(
     weights_K = np.array([model.weight for model in models], float)
     weights_K /= weights_K.sum()
     spatial_K = np.array([model.trained.config.model.spatial for model in models])
-    # Weights in means over members of what only attention over neurons gives.
+    # Weights in means over members of what only spatial attention gives.
     spatial_weights_K = np.where(spatial_K, weights_K, 0.0)
     spatial_weights_K /= max(spatial_weights_K.sum(), 1e-12)
 
@@ -133,7 +190,7 @@ def of_models(
     conditions = _conditions(trials.conditions)
     fields = _temporal_fields(maps, weights_K, data)
     if spatial_K.any():
-        fields |= _spatial_fields(maps, spatial_weights_K)
+        fields |= _spatial_fields(models, maps, spatial_weights_K)
         fields |= {
             "importance_by_trial": importance_RN,
             "importance_by_condition": _by_condition(importance_RN, trials, conditions),
@@ -198,23 +255,30 @@ def _temporal_fields(
     }
 
 
-def _spatial_fields(maps: Sequence[AttentionMaps], weights_K: NDArray) -> dict[str, Any]:
-    """The fields of an `Interpretation` about attention over neurons, NaN for members of NDT."""
-    N = next(found.spatial.shape[-1] for found in maps if found.spatial is not None)
-    spatial = [
-        np.full((1, N, N), np.nan) if found.spatial is None else found.spatial for found in maps
-    ]
-    received = [
-        np.full((1, N), np.nan) if found.received is None else found.received for found in maps
-    ]
+def _spatial_fields(
+    models: Sequence[TrainedModel], maps: Sequence[AttentionMaps], weights_K: NDArray
+) -> dict[str, Any]:
+    """The fields of an `Interpretation` about spatial attention, NaN for members of NDT."""
+    N = models[0].trained.data.neurons
+    no_map_LDD, none_LN = np.full((1, 1, 1), np.nan), np.full((1, N), np.nan)
+    spatial = [no_map_LDD if found.spatial is None else found.spatial for found in maps]
+    received = [none_LN if found.received is None else found.received for found in maps]
     by_member_KN = np.stack([rows_LN.mean(axis=0) for rows_LN in received])
     has_K = weights_K > 0
+    factors_K = np.array([model.trained.config.model.width for model in models]) * has_K
+    shown = None
+    if factors_K.any():
+        scores_K = np.nan_to_num([model.cobps for model in models], nan=-np.inf)
+        shown = max(range(len(models)), key=lambda k: (weights_K[k], scores_K[k]))
+    means, layers = [x.mean(axis=0) for x in spatial], max(len(found.temporal) for found in maps)
     return {
-        "spatial": _weighted_mean([x.mean(axis=0) for x in spatial], weights_K),
-        "spatial_by_layer": _stacked(spatial),
+        "factors": factors_K,
+        "shown_member": shown,
+        "spatial": _weighted_mean(means, weights_K) if shown is None else means[shown],
+        "spatial_by_layer": _stacked(spatial, layers),
         "importance": np.einsum("k,kn->n", weights_K[has_K], by_member_KN[has_K]),
         "importance_by_member": by_member_KN,
-        "importance_by_layer": _stacked(received),
+        "importance_by_layer": _stacked(received, layers),
     }
 
 
@@ -254,9 +318,30 @@ def summarise(found: Interpretation, gradient_error: float | None = None) -> dic
         "heldout": len(found.rate_hz) - found.heldin,
     }
     summary |= {"spatial": NO_SPATIAL} if found.importance is None else _attention_summary(found)
+    if found.has_factors:
+        summary |= _factor_sentences(found)
     if found.gradient_importance is not None:
         summary["gradients"] = _gradient_summary(found, gradient_error)
     return summary
+
+
+def _factor_sentences(found: Interpretation) -> dict[str, str]:
+    """What is different in models with factors, in sentences."""
+    assert found.factors is not None and found.shown_member is not None
+    assert found.importance_by_member is not None
+    has_K = np.isfinite(found.importance_by_member[:, 0])
+    sentences = {"read_in": BY_READ_IN}
+    if not found.factors[has_K].all():
+        sentences["read_in"] += " in these members"
+    if has_K.sum() > 1:
+        widths = [str(width or "neurons") for width in dict.fromkeys(found.factors[has_K])]
+        number = f", nor as many ({', '.join(widths)})" if len(widths) > 1 else ""
+        sentences["maps"] = (
+            f"factors of one member are not those of another{number}, so spatial attention is not "
+            f"averaged over members, only the importance of neurons is; shown is the attention of "
+            f"{found.labels[found.shown_member]}"
+        )
+    return sentences
 
 
 def _attention_summary(found: Interpretation) -> dict[str, Any]:
@@ -281,7 +366,7 @@ def _attention_summary(found: Interpretation) -> dict[str, Any]:
     return {
         "agreement": agreement,
         "top_share": float(np.sort(importance_N)[-top:].sum() / importance_N.sum()),
-        "largest_over_even": float(importance_N.max() * len(found.importance)),
+        "largest_over_even": float(importance_N.max() / found.uniform),
         "importance_and_rate": rankings.spearman(importance_N, rate_N),
     }
 
@@ -308,7 +393,7 @@ def _gradient_summary(found: Interpretation, error: float | None) -> dict[str, A
 def ranking(found: Interpretation) -> tuple[Float[NDArray, " N_in"], str]:
     """The importance by which held-in neurons are dropped, and the name of its measure.
 
-    Attention if the models have attention over neurons, else integrated gradients.
+    Attention if the models have spatial attention, else integrated gradients.
 
     Raises:
         UserError: there is neither.
@@ -336,12 +421,17 @@ def _conditions(labels_R: NDArray | None) -> NDArray | None:
     return np.unique(labels_R[labels_R >= 0]).astype(int)
 
 
-def _stacked(arrays: Sequence[NDArray]) -> NDArray:
-    """Arrays (L, ...) stacked to (K, L, ...), NaN where a member has fewer layers."""
-    most = max(len(x) for x in arrays)
-    out = np.full((len(arrays), most, *arrays[0].shape[1:]), np.nan)
+def _stacked(arrays: Sequence[NDArray], layers: int = 0) -> NDArray:
+    """Arrays (L, ...) stacked to (K, L, ...), NaN where a member has fewer layers or factors.
+
+    Args:
+        arrays: one of every member.
+        layers: L at least.
+    """
+    most = np.max([x.shape for x in arrays], axis=0)
+    out = np.full((len(arrays), max(layers, most[0]), *most[1:]), np.nan)
     for k, x in enumerate(arrays):
-        out[k, : len(x)] = x
+        out[k][tuple(slice(length) for length in x.shape)] = x
     return out
 
 

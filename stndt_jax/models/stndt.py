@@ -182,7 +182,7 @@ class STNDT(nn.Module):
     @property
     def width(self) -> int:
         """D, the width of the temporal stream."""
-        return self.config.width or self.dims.neurons
+        return schema.stream_width(self.config, self.dims)
 
     def setup(self) -> None:
         config, T, N, D = self.config, self.dims.bins, self.dims.neurons, self.width

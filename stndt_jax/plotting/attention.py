@@ -1,6 +1,7 @@
 """Attention of trained models: maps by layer, and attention over time lags.
 
-Attention is drawn relative to uniform attention, in which every neuron or bin receives the same.
+Attention is drawn relative to uniform attention, in which every neuron, factor or bin receives the
+same.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ class _Maps(NamedTuple):
     """A row of panels: maps of one kind of attention, one per layer.
 
     Attributes:
-        what: what attends to what, "neuron" or "time".
+        what: what attends to what, "neuron", "factor" or "time".
         unit: of the axes, in brackets.
         relative: attention / uniform attention.
         extent: of the images: left, right, bottom, top.
-        border: where held-out neurons or forward bins begin.
+        border: where held-out neurons or forward bins begin; -1 where nothing begins.
     """
 
     what: str
@@ -37,10 +38,10 @@ class _Maps(NamedTuple):
 
 @styled
 def attention_maps(
-    spatial_LNN: Float[NDArray, "L N N"] | None,
+    spatial_LDD: Float[NDArray, "l D D"] | None,
     temporal_LTT: Float[NDArray, "L T T"],
     *,
-    heldin: int,
+    heldin: int | None,
     bins_observed: int,
     bin_ms: float,
 ) -> Figure:
@@ -50,18 +51,20 @@ def attention_maps(
     colours end at the 99th percentile: values above it have the last colour.
 
     Args:
-        spatial_LNN: attention of neurons to neurons; None for models without it.
+        spatial_LDD: attention of neurons to neurons or of factors to factors, of as many layers
+            or fewer; None for models without it.
         temporal_LTT: attention of bins to bins.
-        heldin: number of held-in neurons.
+        heldin: number of held-in neurons; None where factors attend.
         bins_observed: number of observed bins.
         bin_ms: bin width, ms.
     """
     layers, T, _ = temporal_LTT.shape
     kinds = []
-    if spatial_LNN is not None:
-        N = spatial_LNN.shape[-1]
-        extent = (-0.5, N - 0.5, N - 0.5, -0.5)
-        kinds.append(_Maps("neuron", "", spatial_LNN * N, extent, heldin - 0.5))
+    if spatial_LDD is not None:
+        D = spatial_LDD.shape[-1]
+        extent = (-0.5, D - 0.5, D - 0.5, -0.5)
+        what, border = ("factor", -1.0) if heldin is None else ("neuron", heldin - 0.5)
+        kinds.append(_Maps(what, "", spatial_LDD * D, extent, border))
     extent = (0, T * bin_ms, T * bin_ms, 0)
     kinds.append(_Maps("time", " (ms)", temporal_LTT * T, extent, bins_observed * bin_ms))
     size = (2.0 * layers + 1.1, 2.0 * len(kinds) + 0.6)
@@ -71,7 +74,9 @@ def attention_maps(
         highest = np.nanpercentile(kind.relative, 99)
         look: dict[str, Any] = {"cmap": SEQUENTIAL, "vmin": 0, "vmax": highest}
         image: Any = None
-        for ax, map_XX in zip(row, kind.relative, strict=True):
+        for ax in row[len(kind.relative) :]:
+            ax.set_axis_off()
+        for ax, map_XX in zip(row, kind.relative, strict=False):
             image = ax.imshow(map_XX, extent=kind.extent, interpolation="nearest", **look)
             if kind.extent[0] < kind.border < kind.extent[1]:
                 for line in (ax.axvline, ax.axhline):

@@ -1,7 +1,7 @@
 """Importance of neurons: how it is distributed, how reliable it is, and what silencing them costs.
 
-Importance by attention is drawn relative to uniform attention, in which every neuron receives the
-same.
+Importance by attention is drawn relative to uniform importance, in which all neurons that can have
+one have the same.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from stndt_jax.runs.score_names import axis_label, typeset
 from stndt_jax.types import Bool, Float, Int, NDArray
 
 RECEIVED = "attention received / uniform"
+BROUGHT = "importance by attention / uniform"
 ORDER_COLORS = {
     ablation.MOST_FIRST: BEST,
     ablation.RANDOM: "#666666",
@@ -30,6 +31,18 @@ ORDER_COLORS = {
 }
 ORDER_MARKERS = dict(zip(ORDER_COLORS, "os^D", strict=True))
 MODEL_LINES: tuple[Any, ...] = ("-", "--")
+
+
+class Scale(NamedTuple):
+    """How importance by attention is drawn.
+
+    Attributes:
+        label: of the axis.
+        uniform: the importance that is drawn as 1.
+    """
+
+    label: str
+    uniform: float
 
 
 class _Measure(NamedTuple):
@@ -47,6 +60,7 @@ def importances(
     rate_hz_N: Float[NDArray, " N"],
     *,
     heldin: int,
+    scale: Scale,
     correlations: Mapping[str, float],
 ) -> Figure:
     """Importance of the neurons: sorted, against their mean rate, against integrated gradients.
@@ -57,12 +71,15 @@ def importances(
         gradient_N: by integrated gradients, nats, NaN for held-out neurons; None if unknown.
         rate_hz_N: mean rates, spikes/s.
         heldin: number of held-in neurons.
+        scale: of the importance by attention.
         correlations: Spearman's, over held-in neurons, for the titles: "attention and rate",
             "gradients and rate", "attention and gradients".
     """
     N = len(rate_hz_N)
     rate = _Measure("mean rate (spikes/s)", rate_hz_N)
-    received = None if importance_N is None else _Measure(RECEIVED, importance_N * N)
+    received = None
+    if importance_N is not None:
+        received = _Measure(scale.label, importance_N / scale.uniform)
     gradient = None if gradient_N is None else _Measure("integrated gradients (nats)", gradient_N)
     pairs = {
         "attention and rate": (rate, received),
@@ -76,7 +93,7 @@ def importances(
     axes = fig.subplots(1, count, squeeze=False)[0]
     if received is not None:
         assert by_member_KN is not None
-        _sorted(axes[0], received.values, by_member_KN * N, heldin_N)
+        _sorted(axes[0], received, by_member_KN / scale.uniform, heldin_N)
     for ax, (name, (x, y)) in zip(axes[count - len(known) :], known.items(), strict=True):
         _scatter(ax, x, y, heldin_N)
         r = correlations.get(name, float("nan"))
@@ -87,11 +104,12 @@ def importances(
 
 def _sorted(
     ax: Axes,
-    received_N: Float[NDArray, " N"],
+    received: _Measure,
     by_member_KN: Float[NDArray, "K N"],
     heldin_N: Bool[NDArray, " N"],
 ) -> None:
     """Neurons from the most to the least important."""
+    received_N = received.values
     order_N = np.argsort(-received_N, kind="stable")
     rank_N = np.arange(1, len(received_N) + 1)
     if len(by_member_KN) > 1:
@@ -102,7 +120,7 @@ def _sorted(
         at = chosen_N[order_N]
         ax.plot(rank_N[at], received_N[order_N][at], "o", color=color, markersize=2.5, label=name)
     ax.axhline(1, color=OTHERS, linewidth=0.7, linestyle=":", zorder=0)
-    ax.set(xlabel="neuron, by importance", ylabel=RECEIVED)
+    ax.set(xlabel="neuron, by importance", ylabel=received.label)
     ax.set_ylim(0, None)
     ax.legend(handletextpad=0.1)
 
@@ -117,27 +135,32 @@ def _scatter(ax: Axes, x: _Measure, y: _Measure, heldin_N: Bool[NDArray, " N"]) 
 
 @styled
 def condition_importances(
-    importance_CN: Float[NDArray, "C N"], conditions: Int[NDArray, " C"], *, most: int = 30
+    importance_CN: Float[NDArray, "C N"],
+    conditions: Int[NDArray, " C"],
+    *,
+    scale: Scale,
+    most: int = 30,
 ) -> Figure:
-    """Attention that the most important neurons receive in every condition.
+    """Importance of the most important neurons, by attention, in every condition.
 
     Args:
         importance_CN: importance in every condition, adding up to 1 over neurons.
         conditions: the conditions.
+        scale: of the importance.
         most: how many neurons to show, by their mean over conditions.
     """
-    C, N = importance_CN.shape
+    C = len(importance_CN)
     order = np.argsort(-importance_CN.mean(axis=0), kind="stable")[:most]
     size = (0.14 * len(order) + 1.6, min(0.16 * C + 0.9, 6.0))
     fig = Figure(figsize=size, layout="constrained")
     ax = fig.subplots()
-    shown = importance_CN[:, order] * N
+    shown = importance_CN[:, order] / scale.uniform
     image = ax.imshow(shown, aspect="auto", cmap=SEQUENTIAL, vmin=0, interpolation="nearest")
     step = max(1, C // 12)
     ax.set_yticks(range(0, C, step), [str(c) for c in conditions[::step]])
     ax.set_xticks(range(len(order)), [str(n) for n in order], rotation=90, fontsize=5)
     ax.set(xlabel="neuron, by importance", ylabel="condition")
-    fig.colorbar(image, ax=ax, label=RECEIVED, pad=0.02)
+    fig.colorbar(image, ax=ax, label=scale.label, pad=0.02)
     return fig
 
 

@@ -26,18 +26,23 @@ def of_interpretation(
 
 
 def _attention(found: Interpretation) -> Drawing:
-    spatial = found.spatial_by_layer
-    panels = "among bins" if spatial is None else "among neurons (above) and among bins (below)"
+    what = "factor" if found.shows_factors else "neuron"
+    panels = f"among {what}s (above) and among bins (below)"
+    if found.spatial_by_layer is None:
+        panels = "among bins"
+    lines = "" if found.shows_factors else "held-in from held-out neurons and "
+    maps = str(found.summary.get("maps", ""))
     return Drawing(
         "attention",
         "Attention by layer",
         f"Attention {panels}, mean over trials and members: a row attends, a column is "
-        "attended to. A bright column is a neuron, or a time, that all others attend to. Dotted "
-        "lines separate held-in from held-out neurons and observed from forward bins.",
+        f"attended to. A bright column is a {what}, or a time, that all others attend to. Dotted "
+        f"lines separate {lines}observed from forward bins."
+        + (f" {maps[:1].upper()}{maps[1:]}." if maps else ""),
         attention.attention_maps(
-            None if spatial is None else np.nanmean(spatial, axis=0),
+            found.shown_by_layer,
             np.nanmean(found.temporal_by_layer, axis=0),
-            heldin=found.heldin,
+            heldin=None if found.shows_factors else found.heldin,
             bins_observed=found.bins_observed,
             bin_ms=found.bin_ms,
         ),
@@ -61,18 +66,23 @@ def _importance(found: Interpretation) -> Drawing | None:
     if found.importance is None and found.gradient_importance is None:
         return None
     gradient = found.summary.get("gradients", {})
+    measure = "attention received"
+    if found.has_factors:
+        measure = "the attention that factors receive, brought to neurons by the read-in,"
     return Drawing(
         "importance",
         "Importance of neurons",
-        "Importance of every neuron (orange: held-out), by attention received and, if computed, by "
+        f"Importance of every neuron (orange: held-out), by {measure} and, if computed, by "
         "integrated gradients; grey dots are single members. Where members disagree, or the two "
-        "measures do, the importance of a neuron is not established.",
+        "measures do, the importance of a neuron is not established."
+        + (" Held-out neurons are not read in by factors." if found.has_factors else ""),
         importance.importances(
             found.importance,
             found.importance_by_member,
             found.gradient_importance,
             found.rate_hz,
             heldin=found.heldin,
+            scale=_scale(found),
             correlations={
                 "attention and rate": found.summary.get("importance_and_rate", np.nan),
                 "gradients and rate": gradient.get("and_rate", np.nan),
@@ -97,7 +107,13 @@ def _agreement(found: Interpretation) -> Drawing | None:
         "Reliability of importance",
         "How far rankings of the held-in neurons agree across single trials, layers, members: 1 is "
         "the same ranking, 0 is chance. Right: the fraction of the top tenth that two rankings "
-        "share; bars mark what is expected by chance.",
+        "share; bars mark what is expected by chance."
+        + (
+            " The read-in of a member is the same in all its trials and layers, so that agreement "
+            "across these says little; across members it says more."
+            if found.has_factors
+            else ""
+        ),
         importance.agreements(rows),
     )
 
@@ -108,9 +124,17 @@ def _conditions(found: Interpretation) -> Drawing | None:
     return Drawing(
         "conditions",
         "Importance by condition",
-        "Attention that the most important neurons receive in every condition. A column of one "
-        "colour is a neuron that is equally important in all.",
-        importance.condition_importances(found.importance_by_condition, found.conditions),
+        "Importance of the most important neurons, by attention, in every condition. A column of "
+        "one colour is a neuron that is equally important in all.",
+        importance.condition_importances(
+            found.importance_by_condition, found.conditions, scale=_scale(found)
+        ),
+    )
+
+
+def _scale(found: Interpretation) -> importance.Scale:
+    return importance.Scale(
+        importance.BROUGHT if found.has_factors else importance.RECEIVED, found.uniform
     )
 
 

@@ -20,10 +20,13 @@ def section(run: Run, drawn: RunFigures) -> list[Child]:
     found = drawn.found
     if found is None:
         return []
+    importance = "the attention that it receives from all neurons"
+    if found.has_factors:
+        importance = "the attention that the model's factors receive, brought to it by the read-in"
     text = " ".join(
         [
-            "The importance of a neuron is the attention that it receives from all neurons, "
-            "averaged over layers, trials and members.",
+            f"The importance of a neuron is {importance}, averaged over layers, trials and "
+            "members.",
             *_importance_sentences(found),
             *_dropping_sentences(drawn.dropped),
         ]
@@ -44,16 +47,17 @@ def section(run: Run, drawn: RunFigures) -> list[Child]:
 def _importance_sentences(found: Interpretation) -> list[str]:
     summary = found.summary
     sentences = []
-    if "spatial" in summary:
-        reason = str(summary["spatial"])
-        sentences.append(f"{reason[:1].upper()}{reason[1:]}.")
+    for key in ("spatial", "read_in", "maps"):
+        if key in summary:
+            reason = str(summary[key])
+            sentences.append(f"{reason[:1].upper()}{reason[1:]}.")
     if "top_share" in summary:
         share = summary["top_share"]
         even = rankings.top_count(found.heldin) / found.heldin
-        sentences.append(
-            f"The top tenth of held-in neurons receives {share:.0%} of their "
-            f"attention (with uniform attention, it would be {even:.0%})."
-        )
+        has = f"receives {share:.0%} of their attention (with uniform attention"
+        if found.has_factors:
+            has = f"has {share:.0%} of their importance (with uniform importance"
+        sentences.append(f"The top tenth of held-in neurons {has}, it would be {even:.0%}).")
     members = summary.get("agreement", {}).get("members", {})
     if members.get("rankings", 0) > 1:
         r = tables.decimal(tables.finite(members["spearman"]), 2)
@@ -87,10 +91,12 @@ def _neurons(found: Interpretation) -> Html:
         ("mean rate (spikes/s)", 2, found.rate_hz.tolist())
     ]
     if found.importance is not None:
-        ranks = rankings.ranks_by_group(found.importance, n).tolist()
+        ranks = rankings.ranks_by_group(found.importance, n).astype(float)
+        if not found.importance[n:].any():
+            ranks[n:] = math.nan
         columns += [
-            ("rank", 0, ranks),
-            ("importance (1 is uniform)", 3, (found.importance * N).tolist()),
+            ("rank", 0, ranks.tolist()),
+            ("importance (1 is uniform)", 3, (found.importance / found.uniform).tolist()),
         ]
     if found.gradient_importance is not None:
         columns.append(("by gradients (nats)", 4, found.gradient_importance.tolist()))

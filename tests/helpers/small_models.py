@@ -13,8 +13,14 @@ from stndt_jax.configs import tiny
 
 from stndt_jax.config import schema
 from stndt_jax.data.trials import SpikeData, Trials
-from stndt_jax.training import batches, population, step
+from stndt_jax.training import batches, population, setup, step
 from stndt_jax.training.restore import TrainedModel, TrainedRun
+
+FACTORS: dict[str, dict[str, Any]] = {
+    "model": {"width": 6, "input": "standardised", "rate_start": "mean"},
+    "mask": {"token": "learned"},
+}
+"""Changes that make a model with six factors."""
 
 
 def recording(seed: int = 0, *, gaps: bool = False, forward: int = 2) -> SpikeData:
@@ -57,8 +63,12 @@ def models(
     for section, inner in (changes or {}).items():
         values[section] |= inner
     read = schema.from_mapping(values)
-    arch = step.arch(read, batches.dims_of(data), 3)
+    dims = batches.dims_of(data)
+    arch = step.arch(read, dims, 3)
     hyper = jax.tree.map(jnp.asarray, schema.hyper(read))
-    drawn = population.make_init(arch)(hyper)
+    statistics = None
+    if setup.starts_from_data(read):
+        statistics = batches.statistics(batches.batch_of(data.train, dims), dims)
+    drawn = population.make_init(arch)(hyper, statistics)
     trained = TrainedRun(Path("runs/small"), read, data, arch, hyper, drawn, 1.0)
     return [TrainedModel(trained, k, 1 / members) for k in range(members)]
