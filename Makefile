@@ -27,8 +27,8 @@ demo: $(STAMP)  ## train on a synthetic population and score it
 test: $(STAMP)  ## run every test (PYTEST_ARGS="-k masking" for some)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-long: $(STAMP)  ## run the few tests that make test leaves out
-	$(BIN)/python -m pytest -m long
+test-long: $(STAMP)  ## run the long tests, which make test leaves out
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m long
 
 test-py312:  ## run every test on Python 3.12, where there is one
 	@python=$$($(call first_python,python3.12 "$$HOME"/.pyenv/versions/3.12*/bin/python \
