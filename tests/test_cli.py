@@ -129,13 +129,8 @@ def test_mistakes_are_one_line(
     assert captured.out == ""
 
 
-HELP = [
-    "",
-    *(name for name in main.COMMANDS if name not in ("train", "evaluate")),
-    "prepare mc_maze",
-    "prepare custom",
-    "prepare arrays",
-]
+README = Path(__file__).resolve().parents[1] / "README.md"
+HELP = ["", *main.COMMANDS, "prepare mc_maze", "prepare custom", "prepare arrays"]
 # Of the words that this project once used for those of the field.
 BANNED = (
     r"told|tells?|tellings?|sittings?|draws?|drawn|portions?|judges?|judged|places?|lest|goes on|"
@@ -165,11 +160,8 @@ class Parsed(Exception):  # noqa: N818
     pass
 
 
-@pytest.mark.parametrize("command", HELP[1:])
-def test_examples_are_command_lines(
-    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each is read by its command: its flags exist, and none that is required is missing."""
+def read(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads command lines as their commands do, and does not run them."""
     settings: list[str] = []
 
     def parsed(self: Flags, *arguments: Any) -> None:
@@ -177,16 +169,33 @@ def test_examples_are_command_lines(
         settings.extend(values.settings)
         raise Parsed
 
+    parse = Flags.parse
+    monkeypatch.setattr(Flags, "parse", parsed)
+    for line in lines:
+        with pytest.raises(Parsed):
+            main.main(shlex.split(line, comments=True))
+    keys = [key for key in loading.keys(["", *settings]) if not key.startswith("--config")]
+    members = {f"members.{name}" for name in schema.HYPER_FIELDS}
+    assert set(keys) <= {name for name, _, _ in schema.documentation()} | members
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_examples_are_command_lines(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their flags and keys exist, and none that is required is missing."""
     text = re.sub(r"\\\n *", "", help_of(command, capsys))
     examples = re.findall(r"^example: stndt (.+)$", text, re.MULTILINE)
     assert examples
-    parse = Flags.parse
-    monkeypatch.setattr(Flags, "parse", parsed)
-    for example in examples:
-        with pytest.raises(Parsed):
-            main.main(shlex.split(example))
-    keys = {name for name, _, _ in schema.documentation()}
-    assert set(loading.keys(["", *(s for s in settings if "config=" not in s)])) <= keys
+    read(examples, monkeypatch)
+
+
+def test_the_readme_holds_command_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = README.read_text()
+    blocks = "".join(re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    lines = re.findall(r"^stndt (.+)$", re.sub(r"\\\n *", "", blocks), re.MULTILINE)
+    assert len(lines) > 20
+    read(lines, monkeypatch)
 
 
 def test_the_list_of_commands_is_quick() -> None:

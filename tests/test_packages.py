@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import warnings
@@ -237,6 +238,14 @@ LONG = {"train"}
 def test_no_function_is_too_long():
     found = [text for path in [*MODULES.values(), *CONFIGS] for text in long_functions(path)]
     assert not [text for text in found if text.split()[1] not in LONG], "; ".join(found)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_tables_are_not_aligned_by_hand(module: str):
+    """Formats with a width of columns stand nowhere; console.tables aligns. Zeros may be padded."""
+    source = MODULES[module].read_text()
+    found = re.findall(r"[lr]just\(|:[<>^]\{?\d|\{[^{}\n]*:[1-9]\d*(?:\.\d+)?[a-z]?\}", source)
+    assert not found
 
 
 def test_the_imports_are_found():

@@ -10,17 +10,16 @@ from stndt_jax.errors import UserError
 
 
 def evaluate(argv: list[str]) -> int:
-    """Infers the rates of all trials, scores them, writes scores.json and submission.h5.
+    """Infers rates, scores them, and writes scores.json and submission.h5.
 
-    usage: stndt evaluate DIR [--targets=FILE] [--data=FILE] [--select=cobps|loss|last]
-                          [--shots=K,...]
-           stndt evaluate [DIR] --rates=FILE --name=NAME [--targets=FILE] [--data=FILE]
+    usage: stndt evaluate DIR [--targets=FILE] [--data=FILE] [--shots=K,...]
+       or: stndt evaluate [DIR] --rates=FILE --name=NAME [--targets=FILE]
 
     Scores need nlb_tools, and targets unless the recording itself has them.
 
-    --rates scores the rates of any other method instead, from a file in the submission
-    format, in that of lfads-torch, or of plain arrays; beside the scores of DIR, if one is
-    given, otherwise give --data.
+    --rates scores the rates of another method instead, from a file in the submission
+    format, in that of lfads-torch, or of plain arrays. They are compared with the scores
+    of DIR; without DIR give --data.
 
     example: stndt evaluate runs/maze --targets=mc_maze_target.h5
     """

@@ -98,7 +98,7 @@ def train(argv: list[str]) -> int:
     if training diverged, 130 and 143 when interrupted and terminated.
 
     --init starts from the weights of another run (trained or imported), --freeze keeps
-    named parts of them, --neurons=other initialises the embedder and the decoder anew.
+    named parts of them, --neurons=other newly initialises the embedder and the decoder.
 
     --population=auto trains as many members as fit into memory, by what the compiled
     program says it needs; a resumed run keeps its number. On a CPU members train one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict, config_flags
 from stndt_jax import files
 from stndt_jax.config import own_files, schema
 from stndt_jax.config.schema import Config
+from stndt_jax.console import tables
 from stndt_jax.errors import UserError
 
 
@@ -139,10 +141,16 @@ def get_config(name: str) -> ConfigDict:
 
 
 def documentation() -> str:
-    """The shipped configurations and all keys, with type and meaning, as lines of text."""
-    lines = [f"shipped configurations: {', '.join(shipped())}", "", "keys of --config:"]
-    rows = schema.documentation()
-    return "\n".join([*lines, *(f"  {name:34} {kind:6} {meaning}" for name, kind, meaning in rows)])
+    """The shipped configurations, and every key with its default and meaning, as text."""
+    names = textwrap.fill(f"shipped configurations: {', '.join(shipped())}", 80)
+    values = get_config("default").to_dict()
+    rows = []
+    for name, _, meaning in schema.documentation():
+        section, _, leaf = name.partition(".")
+        value = values[section].get(leaf, "") if leaf else values[section]
+        rows.append([name, str(value), meaning])
+    heads = ["keys of --config", "default", "meaning"]
+    return f"{names}\n\n{tables.table(heads, rows, wrap=heads[1:])}"
 
 
 def search_space(settings: list[str]) -> Any:

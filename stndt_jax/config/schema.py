@@ -98,16 +98,14 @@ def _key(
 class DataConfig:
     """Where the spikes are and which trials choose the best model."""
 
-    path: str = _key(_anything, "HDF5 file with nlb_tools' input keys", free=True)
-    targets: str = _key(
-        _anything, "HDF5 file with nlb_tools' target keys; empty: unknown", free=True
-    )
-    name: str = _key(_anything, "data set, the group of the target and submission files")
-    bin_ms: float = _key(_at_least(0), "bin width in ms; 0: what the file says, else 5")
+    path: str = _key(_anything, "HDF5 file of the recording", free=True)
+    targets: str = _key(_anything, "HDF5 file of the targets; empty: unknown", free=True)
+    name: str = _key(_anything, "data set; names the group in target and submission files")
+    bin_ms: float = _key(_at_least(0), "bin width, ms; 0: as the file states, otherwise 5")
     validation_fraction: float = _key(
         _rate,
-        "share of the training trials that selects the best model where the evaluated trials' "
-        "held-out counts are unknown; 0: train on all trials and keep the last model",
+        "fraction of the training trials to validate on if the held-out counts of the evaluated "
+        "trials are unknown; 0: train on all trials and keep the last weights",
     )
 
 
@@ -116,61 +114,70 @@ class ModelConfig:
     """The architecture (``layers``, ``heads``, ...) and its regularisation."""
 
     network: str = _key(
-        _name, "registered network class", since=Since("0.2", "stndt"), weights=True
+        _name,
+        "class of the network, by its registered name",
+        since=Since("0.2", "stndt"),
+        weights=True,
     )
     temporal_attention: str = _key(
         _name,
-        "registered class of attention over time",
+        "class of attention over time, by its registered name",
         since=Since("0.2", "dot_product"),
         weights=True,
     )
     spatial_attention: str = _key(
         _name,
-        "registered class of attention over neurons or factors",
+        "class of attention over neurons or factors, by its registered name",
         since=Since("0.2", "dot_product"),
         weights=True,
     )
     layers: int = _key(_number(1000), "encoder layers")
     width: int = _key(
         _at_least(0),
-        "factors, the width of the temporal stream; 0: one a neuron, as in the paper",
+        "width of the temporal stream, factors; 0: one per neuron, as in the paper",
         since=Since("0.2", 0),
         weights=True,
     )
     input: str = _key(
         _one_of("counts", "standardised"),
-        "what is embedded: counts, or their roots less mean, over deviation, of each neuron",
+        "counts, or standardised: roots of the counts, standardised for each neuron",
         since=Since("0.2", "counts"),
         weights=True,
     )
     rate_start: str = _key(
         _one_of("zero", "mean"),
-        "initial log-rates: about 0, or those of each neuron's mean count",
+        "initial log-rates: zero (about 0), or mean (of each neuron's mean count)",
         since=Since("0.2", "zero"),
     )
     heads: int = _key(
         _at_least(1),
-        "attention heads; must divide the bins and the width (the neurons where width is 0)",
+        "attention heads; must divide the bins and the width (the neurons if width is 0)",
         weights=True,
     )
     feedforward: int = _key(_at_least(1), "feed-forward width")
-    spatial: bool = _key(_anything, "attention over neurons or factors; false is NDT", weights=True)
+    spatial: bool = _key(_anything, "attention over neurons or factors; False is NDT", weights=True)
     norm: str = _key(
-        _one_of("pre", "post"), "layer norm before a sublayer or after its sum", weights=True
+        _one_of("pre", "post"),
+        "layer norm before a sublayer (pre), or after the residual sum (post)",
+        weights=True,
     )
-    final_norm: str = _key(_one_of("layer", "scale"), "norm before the decoder", weights=True)
+    final_norm: str = _key(
+        _one_of("layer", "scale"), "layer or scale: norm before the decoder", weights=True
+    )
     activation: str = _key(
-        _one_of("relu", "gelu"), "of the feed-forward sublayers; gelu is exact", weights=True
+        _one_of("relu", "gelu"), "relu or gelu (exact), in the feed-forward sublayers", weights=True
     )
     position: str = _key(
-        _one_of("sinusoidal", "learned"), "position code of both views", weights=True
+        _one_of("sinusoidal", "learned"),
+        "sinusoidal or learned: position code of bins and of neurons",
+        weights=True,
     )
     position_offset: bool = _key(_anything, "positions start at 1 instead of 0", weights=True)
-    tfixup: bool = _key(_anything, "scale the initial weights as T-Fixup does")
-    dtype: str = _key(_one_of("float32", "bfloat16"), "type of the matmuls")
+    tfixup: bool = _key(_anything, "scale the initial weights by T-Fixup")
+    dtype: str = _key(_one_of("float32", "bfloat16"), "float32 or bfloat16: type of the matmuls")
     remat: bool = _key(
         _anything,
-        "compute layers again in the backward pass: less memory, more time",
+        "recompute layers in the backward pass: less memory, more time",
         since=Since("0.1", False),
         free=True,
     )
@@ -191,22 +198,26 @@ class MaskConfig:
     """Masked modelling."""
 
     mode: str = _key(
-        _one_of("full", "timestep", "neuron", "timestep_only"), "what one sample masks"
+        _one_of("full", "timestep", "neuron", "timestep_only"),
+        "what is masked together: an entry (full), a bin of a trial (timestep), a neuron of a "
+        "trial (neuron), or a bin of all trials (timestep_only)",
     )
     token: str = _key(
         _one_of("zero", "learned"),
-        "zero: masked counts become 0, random or stay, by the ratios below; learned: a learned "
-        "value of each neuron",
+        "zero: masked counts become 0, become random or stay, by the ratios below; learned: they "
+        "become a learned value of each neuron",
         since=Since("0.2", "zero"),
         weights=True,
     )
-    grow_full: bool = _key(_anything, "widen masks in mode full too")
-    ratio: float = _key(_between(0, 1), "share of entries masked", True)
-    token_ratio: float = _key(_between(0, 1), "share of masked entries set to 0", True)
-    random_ratio: float = _key(_between(0, 1), "share of the others set to a random count", True)
-    max_span: int = _key(_at_least(1), "widest mask, in bins", True)
-    ramp_start: float = _key(_at_least(0), "epoch from which masks widen", True)
-    ramp_end: float = _key(_at_least(0), "epoch from which every draw may widen", True)
+    grow_full: bool = _key(_anything, "let masks widen in mode full too")
+    ratio: float = _key(_between(0, 1), "fraction of entries masked", True)
+    token_ratio: float = _key(_between(0, 1), "fraction of masked entries set to 0", True)
+    random_ratio: float = _key(_between(0, 1), "fraction of the others set to a random count", True)
+    max_span: int = _key(_at_least(1), "largest width of a mask, bins", True)
+    ramp_start: float = _key(
+        _at_least(0), "epoch from which some masks are wider than one bin", True
+    )
+    ramp_end: float = _key(_at_least(0), "epoch from which any mask may be wider", True)
 
 
 @dataclass(frozen=True)
@@ -214,14 +225,18 @@ class ContrastConfig:
     """The contrastive loss between two corrupted views of the same trials."""
 
     enabled: bool = _key(_anything, "compute the contrastive loss")
-    layer: str = _key(_layer, "features: embedder, decoder, or the number of a layer")
-    projector: str = _key(_one_of("none", "linear", "mlp"), "map applied to the features")
+    layer: str = _key(
+        _layer, "compared features: of the embedder, decoder, or a layer, by its number"
+    )
+    projector: str = _key(
+        _one_of("none", "linear", "mlp"), "none, linear or mlp: map applied to the features"
+    )
     temperature: float = _key(_more_than(0), "temperature of the cosine similarities", True)
-    weight: float = _key(_at_least(0), "lambda, the weight of the contrastive loss", True)
-    ratio: float = _key(_between(0, 1), "share of entries masked in a view", True)
-    token_ratio: float = _key(_between(0, 1), "share of masked entries set to 0", True)
-    random_ratio: float = _key(_between(0, 1), "share of the others set to a random count", True)
-    start_epoch: float = _key(_at_least(0), "epoch from which the loss counts", True)
+    weight: float = _key(_at_least(0), "weight (lambda) of the contrastive loss", True)
+    ratio: float = _key(_between(0, 1), "fraction of entries masked in a view", True)
+    token_ratio: float = _key(_between(0, 1), "fraction of masked entries set to 0", True)
+    random_ratio: float = _key(_between(0, 1), "fraction of the others set to a random count", True)
+    start_epoch: float = _key(_at_least(0), "epoch from which the contrastive loss counts", True)
 
 
 @dataclass(frozen=True)
@@ -229,7 +244,8 @@ class OptimizerConfig:
     """AdamW and its schedule, counted in epochs."""
 
     schedule: str = _key(
-        _one_of("cosine", "inverse_sqrt", "constant"), "of the learning rate after warm-up"
+        _one_of("cosine", "inverse_sqrt", "constant"),
+        "cosine, inverse_sqrt or constant: learning rate after warm-up",
     )
     clip_norm: float = _key(_more_than(0), "largest global norm of the gradient")
     learning_rate: float = _key(_more_than(0), "peak learning rate", True)
@@ -241,24 +257,24 @@ class OptimizerConfig:
 class TrainConfig:
     """How long, in which chunks of steps."""
 
-    epochs: int = _key(_at_least(1), "epochs at most")
+    epochs: int = _key(_at_least(1), "number of epochs, at most")
     batch: int = _key(_at_least(1), "trials in a batch")
     validate_every: int = _key(_at_least(1), "epochs between validations")
     patience: int = _key(_at_least(1), "epochs without improvement before a member stops")
     save_every_s: float = _key(_at_least(0), "seconds between checkpoints", free=True)
     on_divergence: str = _key(
         _one_of("freeze", "restart", "stop"),
-        "a member with NaN: freeze it, restart it from its best weights, or stop the run",
+        "of a member with NaN: freeze it, restart it from its best weights, or stop the run",
         since=Since("0.1", "freeze"),
     )
     restarts: int = _key(
         _at_least(0),
-        "at most, of a member, each at half the learning rate",
+        "restarts of a member, at most, each at half the learning rate",
         since=Since("0.1", 3),
     )
     rng: str = _key(
         _one_of("threefry", "rbg"),
-        "samples masks and dropout; rbg: fast on GPU and TPU",
+        "threefry, or rbg (fast on GPU and TPU): generator of masks and dropout",
         since=Since("0.1", "threefry"),
     )
 
@@ -269,7 +285,7 @@ class ParallelConfig:
 
     devices: int = _key(
         _at_least(0),
-        "devices used; 0: as many as there are and divide the work",
+        "devices to use; 0: as many as divide the work",
         since=Since("0.1", 0),
         free=True,
     )
@@ -278,7 +294,7 @@ class ParallelConfig:
     )
     engine: str = _key(
         _one_of("mesh", "pmap"),
-        "jit on a mesh of the devices, or jax.pmap",
+        "mesh: jit on a mesh of the devices; pmap: jax.pmap",
         since=Since("0.1", "mesh"),
         free=True,
     )
@@ -288,8 +304,8 @@ class ParallelConfig:
 class Config:
     """A run. ``members`` holds, for any hyperparameter, one value for each member."""
 
-    seed: int = _key(_between(0, 2**31 - 1), "of member 0; member k has seed + k")
-    population: int = _key(_number(2**16), "members trained together")
+    seed: int = _key(_between(0, 2**31 - 1), "random seed of member 0; member k has seed + k")
+    population: int = _key(_number(2**16), "number of members trained together")
     data: DataConfig
     model: ModelConfig
     mask: MaskConfig
