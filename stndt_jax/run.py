@@ -245,8 +245,8 @@ class Run:
         Args:
           measure: "attention", which the neuron receives and which sums to 1 over neurons; in
             models with factors, the attention that these receive, brought to the neurons by the
-            weights of the read-in, 0 for held-out neurons, which are not read in. Or "gradients", the
-            authority of the two: the change of held-out log-rates that integrated gradients
+            weights of the read-in, 0 for held-out neurons, which are not read in. Or "gradients",
+            the authority of the two: the change of held-out log-rates that integrated gradients
             attribute to its spikes, nats, NaN for held-out neurons.
 
         Raises:
