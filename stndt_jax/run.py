@@ -135,6 +135,22 @@ class Run:
         """The run's own scores, and those of other methods that were scored for it, by method."""
         return method_scores.beside(self.path)
 
+    def add_method(self, name: str, scores: Mapping[str, float]) -> None:
+        """Keeps the scores of another method beside the run's own; see :meth:`table`.
+
+        Args:
+          name: of the method; earlier scores of the same name are replaced.
+          scores: as ``stndt_jax.baseline`` or ``stndt_jax.score`` returns them.
+
+        Raises:
+          UserError: the name is one of the run's own, or the file cannot be written.
+        """
+        method_scores.add(self.path, name, scores)
+
+    def table(self) -> str:
+        """The scores of the last evaluation and of other methods, one line per method."""
+        return method_scores.table(self.methods)
+
     @cached_property
     def history(self) -> list[dict[str, Any]]:
         """The rows of ``metrics.jsonl``, one per validation: ``epoch`` and values by name.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -254,9 +255,32 @@ def test_scores_of_any_rates_are_those_of_the_evaluation(trained: stndt.Run) -> 
     found = stndt.score(trained.data, trained.rates("eval"), trained.rates("train"))
     for name, value in found.items():
         assert trained.scores["ensemble"][name] == pytest.approx(value, rel=1e-5)
-    assert stndt.baseline(trained.data)["co_bps"] < 1
+    trained.add_method("smoothing", stndt.baseline(trained.data))
+    heading, *rows = trained.table().splitlines()
+    assert "co-bps" in heading
+    assert [row.split()[0] for row in rows] == ["ensemble", "best", "smoothing"]
     with pytest.raises(stndt.UserError, match=r"shape \(6, 6, 5\); give \(6, 6, 6\)"):
         stndt.score(trained.data, trained.rates("eval")[..., :5])
+
+
+def test_a_recording_says_what_it_is() -> None:
+    assert repr(data(name="mine")) == (
+        "SpikeData mine: 18 training and 6 evaluated trials, 6 observed + 0 forward bins of 5 ms, "
+        "4 held-in + 2 held-out neurons"
+    )
+
+
+@pytest.mark.long
+def test_the_example_runs(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "api.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (found,) = re.findall(r"co-bps of the ensemble: (\S+)", done.stdout)
+    assert float(found) > 0.3 and not list(tmp_path.iterdir())
 
 
 def test_simulations_and_configurations_are_found_by_name() -> None:

@@ -136,7 +136,7 @@ class Source(NamedTuple):
     fingerprint: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SpikeData:
     """A recording: trials to train on and trials to evaluate.
 
@@ -158,6 +158,13 @@ class SpikeData:
     psth: Float[NDArray, "C T_obs N"] | None
     units: Int[NDArray, " N"] | None = None
     source: Source | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"SpikeData {self.name}: {len(self.train)} training and {len(self.eval)} evaluated "
+            f"trials, {self.bins_observed} observed + {self.bins_forward} forward bins of "
+            f"{self.bin_ms:g} ms, {self.heldin} held-in + {self.heldout} held-out neurons"
+        )
 
     @property
     def dims(self) -> Dims:
