@@ -68,7 +68,7 @@ def export(argv: list[str]) -> int:
     if Path(path).is_file():
         flag.refuse("weights", "select", when="on a submission file")
         return _export_rates(Path(path), flag)
-    flag.refuse("name", when="on a run directory; it names the data set of a submission file")
+    flag.refuse("name", when="on a run directory: it names the data set of a submission file")
     from stndt_jax.interop import stablehlo
     from stndt_jax.training import restore
 
