@@ -222,6 +222,22 @@ IGNORED = {
         ["export", "small.h5", "--out=x.h5", "--data=small.h5", "--weights=beside"],
         "--weights has no effect on a submission file",
     ),
+    "a name without rates": (
+        ["evaluate", "RUN", "--name=x"],
+        "--name has no effect without --rates",
+    ),
+    "shots of rates": (
+        ["evaluate", "--rates=x", "--name=x", "--data=small.h5", "--shots=3"],
+        "--shots has no effect with --rates",
+    ),
+    "more epochs of a new run": (
+        ["train", "--config=tiny", "--workdir=s", "--fresh", "--extend"],
+        "--extend has no effect with --fresh",
+    ),
+    "population twice": (
+        ["train", "--config=tiny", "--workdir=s", "--population=2", "--config.population=3"],
+        "--config.population has no effect beside --population",
+    ),
     "search here": (
         ["search", "--config=tiny", "--workdir=s", "--ray-address=auto"],
         "--ray-address has no effect without --executor=ray",

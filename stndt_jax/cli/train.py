@@ -130,6 +130,8 @@ def train(argv: list[str]) -> int:
         print(f"{flags.help()}\n\n{loading.documentation()}")
         return 0
     flag, _ = flags.parse(argv)
+    if flag["fresh"]:
+        flag.refuse("extend", when="with --fresh")
     automatic = flag["population"] == "auto"
     if flag["population"]:
         flag.refuse_keys("population", when="beside --population")
