@@ -19,6 +19,7 @@ def test_the_demo_scores_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture
         "--config.model.layers=1",
         "--config.train.epochs=2",
         "--config.train.validate_every=1",
+        "--config.parallel.devices=1",
     ]
     assert main.main(argv) == 0
     printed = capsys.readouterr().out

@@ -195,6 +195,11 @@ class _Chunk:
 
         return jax.lax.cond(report, validate, unvalidated, member)
 
+    @functools.cached_property
+    def evaluate(self) -> Callable:
+        """Scores of a batch, traced once however many branches and shapes need them."""
+        return jax.jit(functools.partial(step.evaluate_step, self.arch), inline=True)
+
     def _steps(self, *args: Any) -> tuple[State, dict[str, Array]]:
         """Steps number ``first`` to ``first + steps - 1``, and the sums of their metrics."""
         one_step: Callable = functools.partial(step.train_step, self.arch)
@@ -232,8 +237,7 @@ class _Chunk:
 
     def _scores(self, params: Params, hyper: Hyper, valid: Any, trained: Array) -> dict[str, Array]:
         """Validation scores; NaN for a member that was not trained."""
-        evaluate = functools.partial(step.evaluate_step, self.arch)
-        scores_of = lifts.over_batches(evaluate, self.batch)
+        scores_of = lifts.over_batches(self.evaluate, self.batch)
 
         def values() -> dict[str, Array]:
             return scores_of(params, hyper, valid).values()
