@@ -88,6 +88,14 @@ def test_heads_divide_what_is_there() -> None:
     wide = _checked(model__heads=("choice", 1, 2, 3, 4))
     assert space.fit(wide, BASE, Dims(6, 6, 4, 2)).shared["model.heads"].values == (1, 2, 3)
     assert space.fit(wide, BASE, Dims(6, 2, 4, 4)).shared["model.heads"].values == (1, 2, 4)
+    factors = _checked(model__heads=("choice", 2, 3), model__width=("choice", 0, 5, 6, 12))
+    # 7 neurons and 5 factors cannot be divided by 2 or 3, all that is left can.
+    found = space.fit(factors, BASE, Dims(6, 6, 4, 3)).shared
+    assert found["model.heads"].values == (2, 3) and found["model.width"].values == (6, 12)
+    both = _checked(model__heads=("choice", 2, 3), model__width=("choice", 9, 6))
+    assert space.fit(both, BASE, Dims(6, 6, 4, 3)).shared["model.heads"].values == (3,)
+    with pytest.raises(UserError, match="divides 5 factors and 9 factors and 12 bins"):
+        space.fit(_checked(model__width=("choice", 5, 9)), BASE, Dims(6, 6, 4, 3))
     with pytest.raises(UserError, match="none of the heads"):
         space.fit(_checked(model__heads=("choice", 2, 4)), BASE, Dims(5, 2, 4, 2))
 

@@ -15,6 +15,7 @@ from helpers.imported_runs import OPTIONS, SIZES, imported, one, record, state_o
 from helpers.published import make_options
 
 from stndt_jax.cli import main
+from stndt_jax.config import loading, schema
 from stndt_jax.errors import UserError
 from stndt_jax.interop import torch_checkpoint
 from stndt_jax.runs import directory
@@ -78,10 +79,18 @@ def test_log_rates_of_files_that_pytorch_wrote(name: str, tmp_path: Path) -> Non
     assert_published(pth, FIXTURES / f"{name}.npz", tmp_path)
 
 
-def test_the_configuration_is_translated(tmp_path: Path) -> None:
+def test_the_configuration_is_translated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whatever the default is, the published model has no factors.
+    factors = schema.to_mapping(loading.load(["--config=default"]))
+    factors["model"] |= {"width": 8, "input": "standardised", "rate_start": "mean"}
+    factors["mask"] |= {"token": "learned", "grow_full": True}
+    default = schema.from_mapping(factors)
+    monkeypatch.setattr(loading, "load", lambda settings: default)
     config = torch_checkpoint.read(one(tmp_path / "a.pth")).config
     assert (config.seed, config.population) == (100, 1)
     model = config.model
+    assert (model.width, model.input, model.rate_start) == (0, "counts", "zero")
+    assert (config.mask.token, config.mask.grow_full) == ("zero", False)
     assert (model.dropout, model.dropout_rates, model.dropout_embedding) == (0.1, 0.2, 0.25)
     assert model.spatial and model.tfixup and model.position_offset
     mask, contrast = config.mask, config.contrast

@@ -1,8 +1,8 @@
 """Import of checkpoints of the published PyTorch code as run directories of this library.
 
 A checkpoint becomes a population of one member, a folder of checkpoints a larger population. The
-published configuration is translated; keys without a published option are as in
-``configs/default.py``.
+published configuration is translated; keys that do not concern the published code, such as those
+of devices and checkpoints, are as in ``configs/default.py``.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ _OPTIONS = {
     "TRAIN.VAL_INTERVAL": Option("train.validate_every"),
     "TRAIN.PATIENCE": Option("train.patience"),
 }
+# What the published code does, for which it has no option.
+_PUBLISHED = {"mask.token": "zero", "mask.grow_full": False, "contrast.start_epoch": 0.0}
 # Options of the section MODEL that are in a section of their own there.
 _NESTED = {"POSITION_OFFSET": "POSITION.OFFSET"}
 _SCHEDULES = {"cosine": "cosine", "invsqrt": "inverse_sqrt"}
@@ -191,6 +193,9 @@ def _config(published: Mapping[str, Any], spatial: bool) -> Config:
     for name, option in _OPTIONS.items():
         section, _, key = option.key.rpartition(".")
         (values[section] if section else values)[key] = option.translate(get(name))
+    for name, value in _PUBLISHED.items():
+        section, key = name.split(".")
+        values[section][key] = value
     values["model"]["spatial"] = spatial
     schedule = _SCHEDULES[get("TRAIN.LR.SCHEDULER")] if get("TRAIN.LR.SCHEDULE") else "constant"
     values["optimizer"]["schedule"] = schedule

@@ -46,6 +46,16 @@ MODEL_OPTIONS = {
     "TEMPERATURE": Option("contrast.temperature"),
     "LAMBDA": Option("contrast.weight"),
 }
+# What the published model does, for which it has no option.
+_PUBLISHED = {
+    "network": "stndt",
+    "temporal_attention": "dot_product",
+    "spatial_attention": "dot_product",
+    "width": 0,
+    "input": "counts",
+    "rate_start": "zero",
+    "dtype": "float32",
+}
 # These two together are contrast.projector.
 PROJECTOR_OPTIONS = ("USE_CONTRAST_PROJECTOR", "LINEAR_PROJECTOR")
 
@@ -57,13 +67,13 @@ def options(
 
     Args:
       published: values of ``MODEL_OPTIONS`` and ``PROJECTOR_OPTIONS`` by name.
-      model: values that these options do not determine (``spatial``, dropout, ``dtype``).
+      model: values that the published model does not determine (``spatial``, dropout, ``remat``).
       contrast: likewise (mask ratios of the views).
 
     Returns:
       The two sections, which describe the same model as the published options.
     """
-    changes: dict[str, dict[str, Any]] = {"model": {}, "contrast": {}}
+    changes: dict[str, dict[str, Any]] = {"model": dict(_PUBLISHED), "contrast": {}}
     for name, option in MODEL_OPTIONS.items():
         section, key = option.key.split(".")
         changes[section][key] = option.translate(published[name])

@@ -78,7 +78,9 @@ def auto(config: Config, space: Space, data: SpikeData, trials: int) -> int:
     values = configs.to_mapping(config)
     for key, choice in space.shared.items():
         section, leaf = key.split(".")
-        if all(isinstance(value, int) for value in choice.values):
+        if key == "model.width":
+            values[section][leaf] = max(choice.values, key=lambda width: width or data.neurons)
+        elif all(isinstance(value, int) for value in choice.values):
             values[section][leaf] = max(choice.values)
     train, valid, _ = batches.split(config, data)
     most = memory.members(configs.from_mapping(values), batches.dims_of(data), train, valid)

@@ -165,23 +165,36 @@ def without(space: Space, keys: Iterable[str]) -> Space:
 
 
 def fit(space: Space, config: Config, dims: Dims) -> Space:
-    """The space without numbers of heads that do not divide the recording's bins and neurons.
+    """The space without what does not fit this recording.
+
+    Heads must divide the bins and the width of the model, which is the number of neurons where
+    ``model.width`` is 0. Widths go that no number of heads divides, then numbers of heads that do
+    not divide every width.
 
     Raises:
       UserError: no number of heads is left, or no hyperparameter.
     """
-    heads = space.shared.get("model.heads")
     shared = dict(space.shared)
-    if heads is not None:
-        sizes = [dims.neurons, dims.bins] if config.model.spatial else [dims.neurons]
-        fitting = tuple(h for h in heads.values if not any(size % h for size in sizes))
-        if not fitting:
-            raise UserError(
-                f"none of the heads {list(heads.values)} of the search space divides the "
-                f"{' and '.join(map(str, sizes))} neurons and bins of this recording; give "
-                f"--config.model.heads=1"
-            )
-        shared["model.heads"] = Choice(fitting)
+    heads, widths, spatial = (
+        shared[key].values if key in shared else (getattr(config.model, key.split(".")[1]),)
+        for key in ("model.heads", "model.width", "model.spatial")
+    )
+    bins = [dims.bins] if any(spatial) else []
+
+    def divides(number: int, width: int) -> bool:
+        return not any(size % number for size in (width or dims.neurons, *bins))
+
+    good_widths = tuple(w for w in widths if any(divides(h, w) for h in heads))
+    good_heads = tuple(h for h in heads if all(divides(h, w) for w in good_widths))
+    if not good_widths or not good_heads:
+        sizes = [f"{w} factors" if w else f"{dims.neurons} neurons" for w in widths]
+        raise UserError(
+            f"none of the heads {list(heads)} divides "
+            f"{' and '.join([*sizes, *(f'{T} bins' for T in bins)])}; give --config.model.heads=1"
+        )
+    for key, values in (("model.heads", good_heads), ("model.width", good_widths)):
+        if key in shared:
+            shared[key] = Choice(values)
     if not space.own and not shared:
         raise UserError(
             "no hyperparameter is left to search, because all are set; set fewer --config keys"
