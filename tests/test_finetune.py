@@ -8,9 +8,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from helpers import small_models
 from helpers.imported_runs import SIZES, imported, one, record
 
 from stndt_jax.cli import main
+from stndt_jax.config import loading
+from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.training import finetune, restore
 
@@ -52,10 +55,31 @@ OWN = {"embedder.kernel", "embedder.bias", "decoder.kernel", "decoder.bias", "sp
     ],
 )
 def test_what_is_kept(bins: int, neurons: int, same: bool, kept: set[str]) -> None:
-    params, names = finetune.transplant(tree(6, 4, 1.0), tree(bins, neurons, 0.0), same)
+    anew = () if same else finetune.of_neurons(loading.load(["--config=tiny"]).model)
+    params, names = finetune.transplant(tree(6, 4, 1.0), tree(bins, neurons, 0.0), anew)
     assert set(names) == kept
     for name, leaf in finetune.names(params).items():
         assert np.all(np.asarray(leaf) == (name in kept)), name
+
+
+def test_of_other_neurons_factors_keep_all_but_read_in_and_read_out() -> None:
+    """Of a recording of other neurons, more of them; the table of positions is of the factors."""
+    changes = {**small_models.FACTORS, "model": {**small_models.FACTORS["model"], **LEARNED}}
+    (first,) = small_models.models(small_models.recording(), changes=changes)
+    counts = np.random.default_rng(2).poisson(2.0, (9, 8, 9))
+    data = SpikeData.from_arrays(counts, heldout=[8], bins_forward=2, bin_ms=10.0)
+    (second,) = small_models.models(data, changes=changes)
+    theirs, fresh = first.params("last"), second.params("last")
+    anew = finetune.of_neurons(first.trained.config.model)
+    params, kept = finetune.transplant(theirs, fresh, anew)
+    of_neurons = {"embedder", "decoder", "mask_token", "input_mean", "input_deviation"}
+    assert {name.split(".")[0] for name in set(finetune.names(fresh)) - set(kept)} == of_neurons
+    assert "spatial_position" in kept
+    roots = np.sqrt(data.train.heldin.astype(float)).mean(axis=(0, 1))
+    np.testing.assert_allclose(params["input_mean"], [*roots, 0], rtol=1e-5)
+    known = data.train.counts(2, 1)
+    rates = known.astype(float).mean(axis=(0, 1))
+    np.testing.assert_allclose(params["decoder"]["bias"], np.log(rates), rtol=1e-4)
 
 
 def test_frozen_parts_by_name() -> None:
@@ -72,6 +96,7 @@ def test_frozen_parts_by_name() -> None:
         finetune.frozen({"a": np.zeros(2)}, ("a",))
 
 
+LEARNED = {"position": "learned"}
 CONFIG = [
     "--config=tiny",
     "--config.data.validation_fraction=0.25",
@@ -104,7 +129,7 @@ def test_frozen_parts_stay_and_others_move(
     data = source.parent / "small.h5"
     more = [f"--init={source}", "--freeze=layers_0,embedder"]
     assert train(tmp_path, data, "tuned", *more) == 0
-    assert "drawn anew: nothing" in " ".join(capsys.readouterr().err.split())
+    assert "newly initialised: nothing" in " ".join(capsys.readouterr().err.split())
     given = finetune.names(restore.load(source).params(1, "last"))  # the better one
     tuned = finetune.names(restore.load(tmp_path / "tuned").params(0, "last"))
     for name, leaf in tuned.items():
@@ -117,7 +142,7 @@ def test_frozen_parts_stay_and_others_move(
     assert train(tmp_path, data, "tuned", *more) == 0
     capsys.readouterr()
     assert train(tmp_path, data, "tuned", f"--init={source}") == 2
-    assert "began otherwise" in capsys.readouterr().err
+    assert "was initialised otherwise" in capsys.readouterr().err
 
 
 @pytest.mark.long

@@ -3,14 +3,18 @@
 For a run with the same architecture:
 
 * **the same neurons** (further data): all weights are kept.
-* **other neurons**: the embedder, the decoder and a learned table of neurons' positions are newly
-  initialised; the rest is kept where its shape allows.
+* **other neurons**: what belongs to single neurons is newly initialised, from the statistics of
+  the new recording where the model starts from them: the embedder (read-in), the decoder
+  (read-out), the token and the statistics themselves. The rest is kept where its shape allows.
 
-A parameter keeps its shape where its axes do: the temporal parts and all norms of x have the
-neurons as their width, the spatial parts (embedder, queries and keys, their norm) have the bins.
-The rule for spatial parts follows: their weights act on the bins of one neuron and are shared by
-all, so they fit any number of neurons and are kept unless the number of bins differs. Where the
-number of neurons differs, the temporal parts are newly initialised.
+In a model with factors nothing else has the neurons as an axis, so that all the rest is kept,
+however many neurons there are, unless the number of bins differs.
+
+In the paper's model the neurons are the width of the temporal stream. A learned table of their
+positions belongs to them too. The temporal parts and all norms of x keep their shape only if the
+number of neurons is the same. The spatial parts (embedder, queries and keys, their norm) have the
+bins as their axes: their weights act on the bins of one neuron and are shared by all, so they fit
+any number of neurons and are kept unless the number of bins differs.
 
 ``init.json`` in the run directory records the initialisation and what is frozen, so that a
 resumed run needs no flags for it.
@@ -27,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stndt_jax.config import schema as configs
-from stndt_jax.config.schema import Config
+from stndt_jax.config.schema import Config, ModelConfig
 from stndt_jax.errors import UserError
 from stndt_jax.models.stndt import CONSTANTS
 from stndt_jax.parallel import multihost
@@ -36,8 +40,6 @@ from stndt_jax.training import best_weights, population, restore, step
 from stndt_jax.types import Dims, Params
 
 _FILE = "init.json"
-# Beginnings of the names of what belongs to particular neurons.
-_OF_NEURONS = ("embedder", "decoder", "spatial_position", "mask_token", *CONSTANTS)
 
 
 class Source(NamedTuple):
@@ -96,20 +98,27 @@ def _within(name: str, part: str) -> bool:
     return name == part or name.startswith(part + ".")
 
 
-def transplant(theirs: Params, fresh: Params, same_neurons: bool) -> tuple[Params, list[str]]:
+def of_neurons(model: ModelConfig) -> tuple[str, ...]:
+    """What belongs to single neurons: beginnings of the names of parameters."""
+    names = ("embedder", "decoder", "mask_token", *CONSTANTS)
+    # The rows of this table are the factors where there are some.
+    return names if model.width else (*names, "spatial_position")
+
+
+def transplant(theirs: Params, fresh: Params, anew: tuple[str, ...]) -> tuple[Params, list[str]]:
     """Fresh parameters with what can be kept of others.
 
     Args:
       theirs: parameters of another run's member.
       fresh: newly initialised ones.
-      same_neurons: whether both are of the same neurons.
+      anew: beginnings of the names of what is not kept; empty for the same neurons.
 
     Returns:
       Parameters like ``fresh``, and the names of those that were kept.
     """
     given, kept, leaves = names(theirs), [], []
     for name, leaf in names(fresh).items():
-        own = not same_neurons and name.startswith(_OF_NEURONS)
+        own = anew and name.startswith(anew)
         if not own and name in given and np.shape(given[name]) == np.shape(leaf):
             kept.append(name)
             leaves.append(jnp.asarray(given[name], leaf.dtype))
@@ -162,9 +171,9 @@ def initialisation(
             sentence=f"training from the weights of {record['init']}, again",
         )
     found = source(Path(record["init"]))
-    same = _same(found, record["neurons"], config, dims)
+    anew = _anew(found, record["neurons"], config, dims)
     one = jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:], leaf.dtype), fresh.state.params)
-    _, kept = transplant(found.params[0], one, same)
+    _, kept = transplant(found.params[0], one, anew)
     if not kept:
         raise UserError(
             f"nothing of {found.path} fits these neurons and bins; train without --init"
@@ -172,15 +181,15 @@ def initialisation(
     if multihost.first():
         directory.make(path)
         records.write(path / _FILE, record)
-    anew = sorted({name.partition(".")[0] for name in set(names(one)) - set(kept)})
+    fresh_parts = sorted({name.partition(".")[0] for name in set(names(one)) - set(kept)})
     sentence = (
         f"training from {len(kept)} of {len(names(one))} parameters of {found.path}; newly "
-        f"initialised: {', '.join(anew) or 'nothing'}"
+        f"initialised: {', '.join(fresh_parts) or 'nothing'}"
     )
     if record["frozen"]:
         sentence += f"; frozen: {', '.join(record['frozen'])}"
     return population.Initialisation(
-        apply=lambda members: _begin(members, found, same), frozen=still, sentence=sentence
+        apply=lambda members: _begin(members, found, anew), frozen=still, sentence=sentence
     )
 
 
@@ -188,11 +197,11 @@ def _again(
     members: population.Member, record: Mapping[str, Any], config: Config, dims: Dims
 ) -> Any:
     found = source(Path(record["init"]))
-    return _begin(members, found, _same(found, record["neurons"], config, dims))
+    return _begin(members, found, _anew(found, record["neurons"], config, dims))
 
 
-def _same(found: Source, neurons: str, config: Config, dims: Dims) -> bool:
-    """Whether another run is of the same neurons.
+def _anew(found: Source, neurons: str, config: Config, dims: Dims) -> tuple[str, ...]:
+    """What is not kept of another run, as for `transplant`: nothing if it is of the same neurons.
 
     Raises:
       UserError: it cannot be, or is of another architecture.
@@ -210,10 +219,10 @@ def _same(found: Source, neurons: str, config: Config, dims: Dims) -> bool:
             f"--neurons=same, but {found.path} has {found.dims.heldin} + {found.dims.heldout} "
             f"neurons and this recording {dims.heldin} + {dims.heldout}; give --neurons=other"
         )
-    return as_many and neurons != "other"
+    return () if as_many and neurons != "other" else of_neurons(config.model)
 
 
-def _begin(members: population.Member, found: Source, same: bool) -> population.Member:
+def _begin(members: population.Member, found: Source, anew: tuple[str, ...]) -> population.Member:
     """Member k gets the weights of the other run's k-th best member, cyclically."""
     fresh = members.state.params
     K = jax.tree.leaves(fresh)[0].shape[0]
@@ -221,7 +230,7 @@ def _begin(members: population.Member, found: Source, same: bool) -> population.
         transplant(
             found.params[k % len(found.params)],
             jax.tree.map(lambda x, k=k: x[k], fresh),
-            same,
+            anew,
         )[0]
         for k in range(K)
     ]
