@@ -1,4 +1,4 @@
-"""The yardstick: the same model's training step as one would write it down first.
+"""The yardstick: the paper's model's training step as one would write it down first.
 
     python benchmarks/plain_step.py --config=mc_maze
 
@@ -222,7 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", default="reach", choices=sorted(sizes.SIZES))
+    parser.add_argument("--config", default="reach", choices=sizes.PAPER)
     parser.add_argument("--repeats", type=int, default=3)
     flags = parser.parse_args()
     result = {"config": flags.config, **measure(flags.config, flags.repeats)}

@@ -12,20 +12,25 @@ import machine  # noqa: F401  (first: it finds the package)
 from stndt_jax.config import schema as configs
 from stndt_jax.types import Dims
 
-# bins observed, bins forward, neurons held-in, neurons held-out; layers, heads, width, batch
+# bins observed, bins forward, neurons held-in, neurons held-out; layers, heads, feed-forward width,
+# batch, factors (0: the paper's model)
 SIZES = {
-    "mc_maze": ((140, 40, 137, 45), (4, 2, 128, 64)),
-    "mc_rtt": ((120, 40, 98, 32), (4, 2, 128, 64)),
-    "area2_bump": ((120, 40, 49, 16), (4, 1, 128, 64)),
-    "mc_maze_large": ((140, 40, 122, 40), (1, 2, 128, 8)),
-    "reach": ((50, 10, 32, 16), (2, 2, 64, 25)),
-    "tiny": ((6, 2, 4, 2), (1, 2, 8, 4)),
+    "mc_maze": ((140, 40, 137, 45), (4, 2, 128, 64, 0)),
+    "mc_maze_factors": ((140, 40, 137, 45), (4, 2, 128, 64, 64)),
+    "mc_rtt": ((120, 40, 98, 32), (4, 2, 128, 64, 0)),
+    "area2_bump": ((120, 40, 49, 16), (4, 1, 128, 64, 0)),
+    "mc_maze_large": ((140, 40, 122, 40), (1, 2, 128, 8, 0)),
+    "mc_maze_large_factors": ((140, 40, 122, 40), (2, 2, 128, 8, 32)),
+    "reach": ((50, 10, 32, 16), (2, 2, 64, 25, 0)),
+    "tiny": ((6, 2, 4, 2), (1, 2, 8, 4, 0)),
+    "tiny_factors": ((6, 2, 4, 2), (1, 2, 8, 4, 10)),
 }
+PAPER = sorted(name for name, (_, (*_, factors)) in SIZES.items() if not factors)
 
 
 def setting(name: str, population: int, dtype: str) -> tuple[configs.Config, Dims]:
-    """A configuration of the named size: contrast on, dropout .1 to .2."""
-    sizes, (layers, heads, width, batch) = SIZES[name]
+    """A configuration of the named size: dropout .1 to .2; with contrast, or with factors."""
+    sizes, (layers, heads, feedforward, batch, factors) = SIZES[name]
     values: dict[str, Any] = {
         "seed": 0,
         "population": population,
@@ -34,7 +39,9 @@ def setting(name: str, population: int, dtype: str) -> tuple[configs.Config, Dim
             "path": "", "targets": "", "name": name, "bin_ms": 5.0, "validation_fraction": 0.0,
         },
         "model": {
-            "layers": layers, "heads": heads, "feedforward": width, "spatial": True,
+            "width": factors, "input": "standardised" if factors else "counts",
+            "rate_start": "mean" if factors else "zero",
+            "layers": layers, "heads": heads, "feedforward": feedforward, "spatial": True,
             "norm": "pre", "final_norm": "layer", "activation": "relu",
             "position": "sinusoidal", "position_offset": True, "tfixup": True, "dtype": dtype,
             "remat": False,
@@ -42,11 +49,12 @@ def setting(name: str, population: int, dtype: str) -> tuple[configs.Config, Dim
             "dropout": 0.1, "dropout_rates": 0.2, "dropout_embedding": 0.2,
         },
         "mask": {
+            "token": "learned" if factors else "zero",
             "mode": "full", "grow_full": False, "ratio": 0.25, "token_ratio": 0.75,
             "random_ratio": 0.7, "max_span": 1, "ramp_start": 0.0, "ramp_end": 0.0,
         },
         "contrast": {
-            "enabled": True, "layer": "embedder", "projector": "none", "temperature": 0.07,
+            "enabled": not factors, "layer": "embedder", "projector": "none", "temperature": 0.07,
             "weight": 0.1, "ratio": 0.1, "token_ratio": 0.75, "random_ratio": 0.7,
             "start_epoch": 0.0,
         },
@@ -60,7 +68,8 @@ def setting(name: str, population: int, dtype: str) -> tuple[configs.Config, Dim
         },
         "parallel": {"devices": 0, "data": 1, "engine": "mesh"},
     }  # fmt: skip
-    return configs.from_mapping(values), Dims(*sizes)
+    # Registered classes and whatever came later: as in the paper.
+    return configs.from_mapping(configs.with_later(values)), Dims(*sizes)
 
 
 def needed_gflop(config: configs.Config, dims: Dims, batch: int) -> float:
@@ -71,15 +80,17 @@ def needed_gflop(config: configs.Config, dims: Dims, batch: int) -> float:
     multiply and add count as two.
     """
     B, T, N = batch, dims.bins, dims.neurons
-    F, L = config.model.feedforward, config.model.layers
-    temporal = 4 * T * N * N + 2 * T * T * N
-    spatial = 2 * N * T * T + N * N * T + T * N * N
-    layer = temporal + spatial + 4 * T * N * F
-    embed = T * N * N + N * T * T
+    F, L, factors = config.model.feedforward, config.model.layers, config.model.width
+    D = factors or N
+    temporal = 4 * T * D * D + 2 * T * T * D
+    spatial = 2 * D * T * T + D * D * T + T * D * D
+    layer = temporal + spatial + 4 * T * D * F
+    embed = T * N * D + D * T * T
     views = 2 * embed if config.contrast.enabled else 0
-    forward = 2 * B * (L * layer + embed + views + T * N * N)
-    # The inputs need no gradient, so the embedders' backward pass is one product, not two.
-    encoders = 3 * forward - 2 * B * (embed + views)
+    forward = 2 * B * (L * layer + embed + views + T * D * N)
+    # Counts need no gradient, so the embedders' backward pass is one product, not two; with
+    # factors, one of the embedders has the other's result as its input, and the other the token.
+    encoders = 3 * forward - (0 if factors else 2 * B * (embed + views))
     # Two kinds of features; a symmetric matrix of similarities, so one product on the way back.
-    similarities = 2 * 2 * 2 * (2 * B) ** 2 * T * N if config.contrast.enabled else 0
+    similarities = 2 * 2 * 2 * (2 * B) ** 2 * T * D if config.contrast.enabled else 0
     return (encoders + similarities) / 1e9

@@ -58,7 +58,7 @@ def measure(name: str, population: int, repeats: int, dtype: str, plain: bool) -
     compiled, given = program(config, dims)
     compile_s = time.perf_counter() - began
     times = machine.summary(machine.timed(lambda: compiled(*given), repeats), STEPS)
-    rate = machine.matmul_gflops(256 if name == "tiny" else 0, max(3, repeats), dtype)
+    rate = machine.matmul_gflops(256 if name.startswith("tiny") else 0, max(3, repeats), dtype)
     gflop = sizes.needed_gflop(config, dims, batch) * population
     seconds = times["ms_per_step"] / 1e3
     found = {
@@ -97,12 +97,15 @@ def main() -> None:
     parser.add_argument(
         "--plain",
         action=argparse.BooleanOptionalAction,
-        help="time the plain step too; by default, for one model in float32",
+        help="time the plain step too; by default, for one model of the paper's in float32",
     )
     flags = parser.parse_args()
     plain = flags.plain
     if plain is None:
         plain = flags.population == 1 and flags.dtype == "float32"
+        plain = plain and flags.config in sizes.PAPER
+    elif plain and flags.config not in sizes.PAPER:
+        parser.error(f"the plain step is of the paper's model: {', '.join(sizes.PAPER)}")
     found = measure(flags.config, flags.population, flags.repeats, flags.dtype, plain)
     machine.show(found | machine.about())
 

@@ -26,24 +26,31 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SCRIPTS = sorted(path for path in BENCHMARKS.glob("*.py") if "def main" in path.read_text())
 
 
-def test_needed_operations_by_hand() -> None:
+@pytest.mark.parametrize(("name", "D"), [("tiny", 6), ("tiny_factors", 10)])
+def test_needed_operations_by_hand(name: str, D: int) -> None:
     """One layer, one trial: every product of the specification written out."""
-    config, dims = sizes.setting("tiny", 1, "float32")
+    config, dims = sizes.setting(name, 1, "float32")
     T, N, F = 8, 6, 8
-    products = [
-        (T, N, N), (N, T, T),  # embedders
-        (2 * T, N, N), (2 * N, T, T),  # of the two views
-        (T, N, 3 * N), (T, N, T), (T, T, N), (T, N, N),  # attention over time
-        (T, N, F), (T, F, N),
-        (N, T, 2 * T), (N, T, N), (N, N, T),  # attention over neurons
-        (T, N, F), (T, F, N),
-        (T, N, N),  # decoder
+    embedders = [(T, N, D), (D, T, T)]
+    views = [(2 * T, N, D), (2 * D, T, T)]
+    layer = [
+        (T, D, 3 * D), (T, D, T), (T, T, D), (T, D, D),  # attention over time
+        (T, D, F), (T, F, D),
+        (D, T, 2 * T), (D, T, D), (D, D, T),  # attention over neurons or factors
+        (T, D, F), (T, F, D),
+        (T, D, N),  # decoder
     ]  # fmt: skip
-    forward = sum(2 * a * b * c for a, b, c in products)
-    inputs = sum(2 * a * b * c for a, b, c in products[:4])
-    # Both kinds of features: 2 rows with 2 rows; and back, the slope of a symmetric matrix.
-    similarities = 2 * 2 * (2 * 2 * T * N * 2)
-    wanted = 3 * forward - inputs + similarities
+
+    def operations(products: list[tuple[int, int, int]]) -> int:
+        return sum(2 * a * b * c for a, b, c in products)
+
+    if name == "tiny_factors":
+        wanted = 3 * operations(embedders + layer)
+    else:
+        # Both kinds of features: 2 rows with 2 rows; and back, the slope of a symmetric matrix.
+        similarities = 2 * 2 * (2 * 2 * T * N * 2)
+        wanted = 3 * operations(embedders + views + layer) - operations(embedders + views)
+        wanted += similarities
     assert sizes.needed_gflop(config, dims, 1) * 1e9 == pytest.approx(wanted)
 
 

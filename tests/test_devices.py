@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import small_models
 from helpers.recordings import small_reach
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -21,25 +22,28 @@ from stndt_jax.config import loading, schema
 from stndt_jax.errors import Interrupted, UserError
 from stndt_jax.parallel import lifts, multihost, pmap
 from stndt_jax.runs import log, recording
-from stndt_jax.training import loop, step
+from stndt_jax.training import batches, loop, population, step
 from stndt_jax.types import Dims
 
 DIMS = Dims(bins_observed=6, bins_forward=2, heldin=4, heldout=2)
 MEMBERS, BATCH = 8, 8
 
 
-def _config(layer: str = "embedder") -> schema.Config:
+def _config(layer: str = "embedder", factors: bool = False) -> schema.Config:
     plain = default.get_config().to_dict()
     plain["population"] = MEMBERS
     plain["model"] |= {"layers": 1, "heads": 2, "feedforward": 8}
     plain["model"] |= dict.fromkeys(("dropout", "dropout_rates", "dropout_embedding"), 0.2)
     plain["contrast"] |= {"weight": 0.5, "layer": layer}
+    for section, changes in (small_models.FACTORS if factors else {}).items():
+        plain[section] |= changes
     plain["members"] |= {"mask_ratio": tuple(0.1 + 0.05 * k for k in range(MEMBERS))}
     return schema.from_mapping(plain)
 
 
 CONFIG = _config()
 ARCHS = {layer: step.arch(_config(layer), DIMS, 1) for layer in ("embedder", "decoder")}
+ARCHS["factors"] = step.arch(_config("embedder", factors=True), DIMS, 1)
 HYPER = jax.tree.map(jnp.asarray, schema.hyper(CONFIG))
 
 
@@ -51,8 +55,22 @@ def _batch() -> step.Batch:
 
 @functools.cache
 def _params(layer: str) -> Any:
-    draw = lifts.over_members(functools.partial(step.init, ARCHS[layer]), together=False)
-    return jax.jit(draw)(HYPER).params
+    return population.make_init(ARCHS[layer])(
+        HYPER, batches.statistics(_batch(), DIMS)
+    ).state.params
+
+
+def test_members_on_a_grid_begin_as_on_one_device() -> None:
+    """Statistics of the recording, which all members share, included."""
+    grid = lifts.mesh(MEMBERS, 2)
+    everywhere = multihost.placed(batches.statistics(_batch(), DIMS), lifts.of_all(grid))
+    own = multihost.placed(HYPER, lifts.of_members(grid))
+    found = population.make_init(ARCHS["factors"], grid)(own, everywhere).state.params
+    for one, leaf in zip(
+        jax.tree.leaves(multihost.whole(found)), jax.tree.leaves(_params("factors")), strict=True
+    ):
+        np.testing.assert_allclose(one, leaf, rtol=1e-5, atol=1e-8)
+    assert np.ptp(found["input_mean"], axis=0).max() == 0 and found["input_mean"].any()
 
 
 def gradients(grid: Any, engine: str = "mesh", layer: str = "embedder") -> Any:
@@ -85,12 +103,15 @@ def on_one_device(layer: str = "embedder") -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("data", [1, 2, 4, 8])
-def test_gradients_on_a_grid_are_those_of_one_device(data: int) -> None:
+@pytest.mark.parametrize(
+    ("data", "layer"),
+    [(1, "embedder"), (2, "factors"), (4, "embedder"), (8, "embedder")],
+)
+def test_gradients_on_a_grid_are_those_of_one_device(data: int, layer: str) -> None:
     grid = lifts.mesh(MEMBERS, data)
     assert grid is not None
     assert grid.devices.shape == (8 // data, data)
-    compare(gradients(grid), on_one_device())
+    compare(gradients(grid, layer=layer), on_one_device(layer))
 
 
 @pytest.mark.slow
@@ -98,7 +119,7 @@ def test_gradients_on_a_grid_are_those_of_one_device(data: int) -> None:
     ("members", "data", "layer"),
     [
         (8, 1, "embedder"),
-        (1, 8, "embedder"),
+        (1, 8, "factors"),
         pytest.param(1, 4, "decoder", marks=pytest.mark.long),
     ],
 )

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import small_models
 from helpers.recordings import small_reach
 from nlb_tools.evaluation import bits_per_spike
 
@@ -24,7 +25,7 @@ from stndt_jax.errors import UserError
 from stndt_jax.interop import stablehlo_loader
 from stndt_jax.runs import directory, ensemble_directory, recording
 from stndt_jax.runs.checkpoint import Checkpoints
-from stndt_jax.training import batches, population, restore, step
+from stndt_jax.training import batches, population, restore, setup, step
 
 
 def run(path: Path, folder: Path, targets: bool = True, **keys: Any) -> Path:
@@ -45,7 +46,7 @@ def run(path: Path, folder: Path, targets: bool = True, **keys: Any) -> Path:
     trainable = batches.split(loaded, data)[0].counts.shape[0]
     arch = step.arch(loaded, batches.dims_of(data), trainable // 16)
     hyper = jax.tree.map(jnp.asarray, schema.hyper(loaded))
-    members = population.make_init(arch)(hyper)
+    members = population.make_init(arch)(hyper, setup.prepare(loaded, data).statistics)
     best = members.selection.cobps._replace(
         epoch=jnp.ones(3, jnp.int32), value=jnp.array([0.1, 0.3, 0.2])
     )
@@ -56,9 +57,9 @@ def run(path: Path, folder: Path, targets: bool = True, **keys: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of two populations of different architectures, selected on the targets."""
+    """A folder of two populations, STNDT with factors and NDT without, selected on the targets."""
     folder = small_reach(tmp_path_factory.mktemp("data"))
-    run(folder / "runs" / "a", folder)
+    run(folder / "runs" / "a", folder, **small_models.SETTINGS)
     run(folder / "runs" / "deep" / "b", folder, model__spatial=False)
     return folder
 

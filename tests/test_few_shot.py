@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import small_models
 from helpers.imported_runs import imported, one
 
 from stndt_jax.cli import main
@@ -25,15 +26,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return imported(folder, one(folder / "a.pth"), f"--targets={folder / 'target.h5'}")
 
 
-def test_latents_are_what_the_decoder_reads(run: Path) -> None:
+@pytest.mark.parametrize("factors", [False, True])
+def test_latents_are_what_the_decoder_reads(run: Path, factors: bool) -> None:
     """Latents times the decoder are the log-rates, which other code computes."""
     trained = restore.load(run)
+    if factors:
+        changes = {**small_models.FACTORS, "model": {**small_models.FACTORS["model"], "width": 8}}
+        trained = small_models.models(small_models.recording(), changes=changes)[0].trained
     params = trained.params(0, "cobps")
     hyper = jax.tree.map(lambda leaf: leaf[0], trained.hyper)
     dims = trained.arch.dims
     counts = jnp.asarray(trained.data.eval.counts(dims.bins_forward, dims.heldout))
     known = jnp.asarray(trained.data.eval.has_count(dims.bins_forward, dims.heldout))
     z = np.asarray(few_shot.latents(trained.arch, params, hyper, counts, known))
+    assert z.shape[-1] == (8 if factors else 6)
     decoder = params["decoder"]
     found = z @ np.asarray(decoder["kernel"]) + np.asarray(decoder["bias"])
     expected = step.log_rates(trained.arch, params, hyper, counts)

@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def paths(folder: Path) -> list[Path]:
     """Two that differ in settings and scores, and one in a folder and with a name to do harm."""
     one = run(folder, "one")
-    other = run(folder, "two", model__spatial="false", train__epochs=7)
+    other = run(folder, "two", model__spatial="false", model__width=8, train__epochs=7)
     scores = json.loads((other / "scores.json").read_text())
     scores["ensemble"]["co_bps"] = 0.1999
     (other / "scores.json").write_text(json.dumps(scores))
@@ -55,7 +55,14 @@ def test_the_page_holds_all_runs(paths: list[Path]) -> None:
     runs = compare.open_runs(paths)
     read = Reader(compare.build(runs))
     text = read.text()
-    for shown in ("0.234", "0.200", "[0.222, 0.247]", "train.epochs", "NDT", "different data"):
+    for shown in (
+        "0.234",
+        "0.200",
+        "[0.222, 0.247]",
+        "train.epochs",
+        "NDT, 8 factors",
+        "different data",
+    ):
         assert shown in text
     # Two charts with a line a run, and no script but the page's own.
     charts = [a for a in read.find("svg") if a.get("role") == "img"]

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from helpers import small_models
 from helpers.recordings import small_reach
 from test_ensembles import run
 
@@ -17,7 +18,7 @@ from stndt_jax.data import hdf5, synthetic
 from stndt_jax.ensembles import build, retrain
 from stndt_jax.errors import UserError
 from stndt_jax.runs import recording
-from stndt_jax.training import loop, restore
+from stndt_jax.training import batches, loop, restore
 
 
 class Killed(BaseException):
@@ -28,8 +29,8 @@ class Killed(BaseException):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An ensemble of two runs: two members of one, best after epochs 2 and 4, and one of other."""
     folder = small_reach(tmp_path_factory.mktemp("data"))
-    for name, spatial in (("a", True), ("b", False)):
-        run(folder / "runs" / name, folder, model__spatial=spatial, train__epochs=4)
+    run(folder / "runs" / "a", folder, train__epochs=4, **small_models.SETTINGS)
+    run(folder / "runs" / "b", folder, train__epochs=4, model__spatial=False)
     pool = build.candidates([folder / "runs"], folder / "best")
     chosen = build.choose(pool, "top", 3)
     build.write(folder / "best", pool, chosen._replace(weights={1: 0.5, 2: 0.25, 3: 0.25}, size=4))
@@ -81,6 +82,12 @@ def test_like_training_anew_up_to_the_best_epoch(
     first = restore.load(out / "trained" / "00")
     assert first.config.data.validation_fraction == 0
     assert first.members.selection.cobps.epoch.tolist() == [2, 4]
+
+    trained = batches.batch_of(first.data.train, first.arch.dims)
+    params = first.members.selection.cobps.params
+    for member in (0, 1):
+        wanted = batches.statistics(trained, first.arch.dims).mean
+        np.testing.assert_allclose(params["input_mean"][member], wanted, rtol=1e-6)
 
     # The member that trains to the end has the weights of a training without a judge.
     loop.train(first.config, recording.read(first.config), tmp_path / "plain", quiet=True)

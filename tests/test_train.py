@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from helpers import small_models
 from helpers.recordings import small_reach
 
 from stndt_jax.config import loading
@@ -33,6 +34,7 @@ def _config(files: Path, **keys: object) -> Config:
         "contrast.enabled": False,
         "train.epochs": 6,
         "population": 2,
+        **small_models.SETTINGS,
     }
     settings |= {name.replace("__", "."): value for name, value in keys.items()}
     return loading.load(["--config=tiny", *(f"--config.{k}={v}" for k, v in settings.items())])
@@ -91,7 +93,9 @@ def test_terminated_and_started_again_is_the_same_run(
     assert _train(config, path) == ["finished"] * 2
     assert (path / "metrics.jsonl").read_bytes() == (alone / "metrics.jsonl").read_bytes()
     assert _state(path) == _state(alone)
-    assert "continuing from the checkpoint at epoch 1.5 of 6" in (path / "log.txt").read_text()
+    said = (path / "log.txt").read_text()
+    assert "continuing from the checkpoint at epoch 1.5 of 6" in said
+    assert "4 + 2 neurons read in to 6 factors" in said
     sessions = json.loads((path / "run.json").read_text())["sessions"]
     assert ["stopped at epoch" in session["how"] for session in sessions] == [True, False]
 

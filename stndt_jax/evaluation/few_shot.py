@@ -139,7 +139,7 @@ def of_run(
 
 
 def _latents(trained: TrainedRun, member: int, trials: Trials, select: SelectedBy) -> NDArray:
-    """Latents of observed bins, (R, T_obs, N), a batch at a time."""
+    """Latents of observed bins, (R, T_obs, D), a batch at a time."""
     model = TrainedModel(trained, member, 1.0)
     run = inference.program(latents, trained.arch)
     params, hyper = model.params(select), model.hyper

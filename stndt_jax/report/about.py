@@ -24,6 +24,12 @@ def kind(config: Config) -> str:
     return "STNDT" if config.model.spatial else "NDT"
 
 
+def factors(run: Run) -> str:
+    """The number of factors of a run's models; empty of an ensemble, and where there are none."""
+    width = 0 if run.is_ensemble else run.config.model.width
+    return f"{width} factors" if width else ""
+
+
 def shipped(run: Run) -> tuple[str, Config]:
     """The shipped configuration that a run started from: by its command, its data, or default."""
     words = [word for session in run.record.get("sessions", []) for word in _command(session)]

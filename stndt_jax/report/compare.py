@@ -181,7 +181,7 @@ def _runs(runs: Mapping[str, Run]) -> list[Child]:
         rows.append(
             [
                 name,
-                about.kind(run.config),
+                ", ".join(filter(None, (about.kind(run.config), about.factors(run)))),
                 tables.number_cell(_members(run), 0),
                 str(run.config.data.name or run.scores.get("data", "–")),
                 f"{sizes.get('train_trials', '–')} trials, {sizes.get('heldin', '–')} + "

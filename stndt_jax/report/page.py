@@ -90,6 +90,7 @@ def _lead(run: Run) -> str:
     number = len(members) if isinstance(members, list) and members else run.config.population
     kind = about.kind(run.config)
     what = f"{number} {kind} models" if number > 1 else f"One {kind} model"
+    what += f" with {factors}" if (factors := about.factors(run)) else ""
     text = (
         f"{what} trained on {data.name}: {len(data.train)} trials of {data.neurons} neurons, "
         f"{data.heldout} of them held out."

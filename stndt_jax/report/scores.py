@@ -143,7 +143,8 @@ def _ndt_hint(run: Run) -> Html:
     if run.config.data.targets:
         flags.append(f"--targets={run.config.data.targets}")
     flags += [f"--run={run.path}", f"--out={run.path}_ndt"]
-    text = "To add NDT, the same model without attention over neurons, run: "
+    what = "factors" if run.config.model.width else "neurons"
+    text = f"To add NDT, the same model without attention over {what}, run: "
     return tag("p", text, tag("code", " ".join(["stndt baseline ndt", *flags])), class_="note")
 
 

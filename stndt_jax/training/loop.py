@@ -157,13 +157,14 @@ class _Run:
     def _describe(self, log: RunLog | Silent, at: int) -> None:
         """What is trained, on what, and from where."""
         config, dims, grid = self.config, self.setup.dims, self.grid
+        factors = f" read in to {config.model.width} factors" if config.model.width else ""
         for sentence in self.checkpoints.found:
             log.say(sentence)
         log.say(
             f"{config.population} x {'STNDT' if config.model.spatial else 'NDT'} on {self.name}: "
             f"{self.setup.train.counts.shape[0]} training trials in batches of {self.setup.batch}, "
             f"{dims.bins_observed} + {dims.bins_forward} bins, {dims.heldin} + {dims.heldout} "
-            f"neurons; {self.setup.selection}"
+            f"neurons{factors}; {self.setup.selection}"
         )
         if grid is not None:
             log.say(

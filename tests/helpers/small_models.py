@@ -21,6 +21,10 @@ FACTORS: dict[str, dict[str, Any]] = {
     "mask": {"token": "learned"},
 }
 """Changes that make a model with six factors."""
+SETTINGS = {
+    f"{section}.{key}": value for section, inner in FACTORS.items() for key, value in inner.items()
+}
+"""The same as settings of a command, ``--config.KEY=VALUE``."""
 
 
 def recording(seed: int = 0, *, gaps: bool = False, forward: int = 2) -> SpikeData:
