@@ -123,5 +123,9 @@ def _render(
         grid.add_row(*(Text(row[i]) for i in block))
     file = io.StringIO()
     size = sum(block.values()) + GAP * len(block)
-    Console(file=file, width=size, color_system=None, legacy_windows=False).print(grid)
+    # In a notebook rich would show the table itself, and write nothing into the file.
+    console = Console(
+        file=file, width=size, color_system=None, legacy_windows=False, force_jupyter=False
+    )
+    console.print(grid)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()).rstrip("\n")
