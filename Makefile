@@ -3,7 +3,9 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PYTEST_ARGS ?= -n 2
+# A worker that has nothing left takes over tests of the other; each module stays with one worker
+# as far as possible, for its fixtures.
+PYTEST_ARGS ?= -n 2 --dist=worksteal
 # bfloat16.py needs a recording.
 BENCHMARKS := train_step members growth inference eight_runs compilations prepare_nwb
 
@@ -24,13 +26,13 @@ help:  ## say what there is
 demo: $(STAMP)  ## train on a synthetic population and score it
 	$(BIN)/stndt demo
 
-test: $(STAMP)  ## run every test (PYTEST_ARGS="-k masking" for some)
+test: $(STAMP)  ## run the tests (PYTEST_ARGS="-k masking" for some)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-long: $(STAMP)  ## run the long tests, which make test leaves out
 	$(BIN)/python -m pytest $(PYTEST_ARGS) -m long
 
-test-py312:  ## run every test on Python 3.12, where there is one
+test-py312:  ## run the tests on Python 3.12, where there is one
 	@python=$$($(call first_python,python3.12 "$$HOME"/.pyenv/versions/3.12*/bin/python \
 		"$$(uv python find 3.12 2>/dev/null)",== (3, 12))); \
 	if [ -n "$$python" ]; then $(MAKE) test VENV=.venv312 PYTHON="$$python"; \
