@@ -22,7 +22,7 @@ from stndt_jax.runs.score_names import axis_label, typeset
 from stndt_jax.types import Bool, Float, Int, NDArray
 
 RECEIVED = "attention received / uniform"
-BROUGHT = "importance by attention / uniform"
+BROUGHT = "importance / uniform"
 ORDER_COLORS = {
     ablation.MOST_FIRST: BEST,
     ablation.RANDOM: "#666666",

@@ -75,7 +75,7 @@ def _importance(found: Interpretation) -> Drawing | None:
         f"Importance of every neuron (orange: held-out), by {measure} and, if computed, by "
         "integrated gradients; grey dots are single members. Where members disagree, or the two "
         "measures do, the importance of a neuron is not established."
-        + (" Held-out neurons are not read in by factors." if found.has_factors else ""),
+        + (" Held-out neurons are not read in to factors." if found.has_factors else ""),
         importance.importances(
             found.importance,
             found.importance_by_member,

@@ -22,11 +22,12 @@ def section(run: Run, drawn: RunFigures) -> list[Child]:
         return []
     importance = "the attention that it receives from all neurons"
     if found.has_factors:
-        importance = "the attention that the model's factors receive, brought to it by the read-in"
+        importance = "the attention that a model's factors receive, brought to it by the read-in"
     text = " ".join(
         [
             f"The importance of a neuron is {importance}, averaged over layers, trials and "
             "members.",
+            *(["Held-out neurons are not read in to factors."] if found.has_factors else []),
             *_importance_sentences(found),
             *_dropping_sentences(drawn.dropped),
         ]
@@ -47,10 +48,9 @@ def section(run: Run, drawn: RunFigures) -> list[Child]:
 def _importance_sentences(found: Interpretation) -> list[str]:
     summary = found.summary
     sentences = []
-    for key in ("spatial", "read_in", "maps"):
-        if key in summary:
-            reason = str(summary[key])
-            sentences.append(f"{reason[:1].upper()}{reason[1:]}.")
+    if "spatial" in summary:
+        reason = str(summary["spatial"])
+        sentences.append(f"{reason[:1].upper()}{reason[1:]}.")
     if "top_share" in summary:
         share = summary["top_share"]
         even = rankings.top_count(found.heldin) / found.heldin
