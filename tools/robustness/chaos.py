@@ -53,7 +53,8 @@ def saving(run: Path) -> bool:
 
 def newest(run: Path) -> int:
     """The number of the newest finished checkpoint, 0 without one."""
-    return max((int(path.stem) for path in (run / "checkpoints").glob("*.sha256")), default=0)
+    names = [path.stem for path in (run / "checkpoints").glob("[0-9]*.sha256")]
+    return max((int(name) for name in names if name.isdecimal()), default=0)
 
 
 def disturb(args: list[str], run: Path, draw: random.Random, while_saving: bool) -> str:

@@ -9,6 +9,7 @@ submission file of the test phase is there and fits the recording.
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -48,7 +49,7 @@ def kill_in(folder: Path, runs: str, nth: int) -> None:
     began, process = time.monotonic(), start(folder)
     while process.poll() is None:
         begun = sorted((folder / "work").glob(f"{runs}/*"))
-        if len(begun) > nth and any(begun[nth].glob("checkpoints/*.sha256")):
+        if len(begun) > nth and any(begun[nth].glob("checkpoints/[0-9]*.sha256")):
             break
         time.sleep(0.02)
     if process.poll() is not None:
@@ -61,6 +62,9 @@ def kill_in(folder: Path, runs: str, nth: int) -> None:
 
 def main() -> int:
     """Runs the experiment; the exit code."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         nwb_files.data_set("mc_maze", folder / "nwb")

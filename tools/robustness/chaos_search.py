@@ -42,7 +42,7 @@ def command(folder: Path, trials: int, *more: str) -> list[str]:
 
 def training(run: Path) -> bool:
     """Whether somebody is at it, with a checkpoint to go on from."""
-    return (run / "lock").exists() and any(run.glob("checkpoints/*.sha256"))
+    return (run / "lock").exists() and any(run.glob("checkpoints/[0-9]*.sha256"))
 
 
 def wait_for_training(folder: Path, runs: int, seconds: float = 540) -> list[Path]:

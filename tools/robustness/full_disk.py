@@ -51,11 +51,11 @@ def newest(run: Path) -> int:
 def until_full(words: list[str], folder: Path, disk: Path, left: int) -> tuple[int, str]:
     """Trains until there is a new checkpoint, fills the disk, and waits for the end."""
     run = disk / "run"
-    before = {path.name for path in (run / "checkpoints").glob("*.sha256")}
+    before = {path.name for path in (run / "checkpoints").glob("[0-9]*.sha256")}
     with (folder / "stderr").open("w+") as stderr:
         process = subprocess.Popen(words, stderr=stderr, env=environment(folder))
         while process.poll() is None:
-            now = {path.name for path in (run / "checkpoints").glob("*.sha256")}
+            now = {path.name for path in (run / "checkpoints").glob("[0-9]*.sha256")}
             if len(now - before) and now:
                 fill(disk, left)
                 break
