@@ -20,7 +20,7 @@ from nlb_tools.evaluation import bits_per_spike
 from stndt_jax.cli import main
 from stndt_jax.config import loading, schema
 from stndt_jax.data import hdf5
-from stndt_jax.ensembles import build
+from stndt_jax.ensembles import build, candidates
 from stndt_jax.errors import UserError
 from stndt_jax.interop import stablehlo_loader
 from stndt_jax.runs import directory, ensemble_directory, recording
@@ -71,13 +71,13 @@ def blind(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pool(folder: Path) -> build.Candidates:
+def pool(folder: Path) -> candidates.Candidates:
     """All members of both."""
-    return build.candidates([folder / "runs"], folder / "out")
+    return candidates.collect([folder / "runs"], folder / "out")
 
 
 @pytest.fixture(scope="module")
-def best(pool: build.Candidates, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def best(pool: candidates.Candidates, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An ensemble of members of both, with weights of their own."""
     out = tmp_path_factory.mktemp("out") / "best"
     chosen = build.choose(pool, "top", 3)
@@ -206,7 +206,7 @@ def test_selection_never_sees_what_did_not_select(blind: Path, tmp_path: Path) -
     a = edited(blind, tmp_path / "a", "config.json", "data", "path", value=file)
     choices = []
     for number in range(2):
-        pool = build.candidates([a], tmp_path / "out")
+        pool = candidates.collect([a], tmp_path / "out")
         choices.append([build.choose(pool, how, 5) for how in ("top", "greedy")])
         # The evaluated trials become noise, and with them what the run remembers of them.
         with h5py.File(file, "a") as stored:
@@ -219,10 +219,12 @@ def test_selection_never_sees_what_did_not_select(blind: Path, tmp_path: Path) -
     targets = str(tmp_path / "reach_target.h5")
     edited(a, a, "config.json", "data", "targets", value=targets)
     with pytest.raises(UserError, match="not the one that it was trained on"):
-        build.candidates([a], tmp_path / "out")
+        candidates.collect([a], tmp_path / "out")
 
 
-def test_only_held_out_observed_counts_are_looked_at(folder: Path, pool: build.Candidates) -> None:
+def test_only_held_out_observed_counts_are_looked_at(
+    folder: Path, pool: candidates.Candidates
+) -> None:
     """Neither behaviour nor forward bins of the trials that select are there to be seen."""
     data = hdf5.read(folder / "reach.h5", folder / "reach_target.h5")
     assert data.eval.heldout is not None and pool.spikes is not None
@@ -246,7 +248,7 @@ def test_runs_that_cannot_be_compared_are_refused(
         ((a, blind), "was trained on other data than"),
         ((blind, e), "other trials selected the weights of"),
         ((f,), "members cannot be compared: no trial selects"),
-        ((tmp_path / "nothing",), "is no folder"),
+        ((tmp_path / "nothing",), "is no directory"),
         ((tmp_path / "empty",), "no run of stndt train is at or below"),
     ):
         with pytest.raises(UserError, match=words) as error:
@@ -264,18 +266,18 @@ def test_sources_are_runs_once(folder: Path, best: Path, tmp_path: Path) -> None
     shutil.copytree(runs / "a", runs / "a.old1")
     (runs / "killed").mkdir()
     (runs / "killed" / "config.json").write_text("{")
-    found = [path for path, _, _ in build.sources([runs, runs / "a"], runs / "out")]
+    found = [path for path, _, _ in candidates.sources([runs, runs / "a"], runs / "out")]
     assert found == [runs / "a", runs / "deep" / "b", runs / "killed"]
-    parts = build.sources([runs / "earlier"], runs / "out")
+    parts = candidates.sources([runs / "earlier"], runs / "out")
     assert [path.name for path, _, _ in parts] == ["00", "01"]
-    pool = build.candidates([runs, runs / "earlier"], runs / "out")
+    pool = candidates.collect([runs, runs / "earlier"], runs / "out")
     assert len(pool.found) == 6
     assert sum("is a copy of" in sentence for sentence in pool.left_out) == len(
         said(best)["members"]
     )
     assert sum("killed" in sentence for sentence in pool.left_out) == 1
     with pytest.raises(UserError, match=r"run.json"):
-        build.candidates([runs / "killed"], runs / "out")
+        candidates.collect([runs / "killed"], runs / "out")
 
 
 def test_a_directory_in_use_is_left_alone(folder: Path, best: Path, tmp_path: Path) -> None:

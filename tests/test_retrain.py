@@ -15,7 +15,7 @@ from test_ensembles import run
 
 from stndt_jax.cli import main
 from stndt_jax.data import hdf5, synthetic
-from stndt_jax.ensembles import build, retrain
+from stndt_jax.ensembles import build, candidates, retrain
 from stndt_jax.errors import UserError
 from stndt_jax.runs import recording
 from stndt_jax.training import batches, loop, restore
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = small_reach(tmp_path_factory.mktemp("data"))
     run(folder / "runs" / "a", folder, train__epochs=4, **small_models.SETTINGS)
     run(folder / "runs" / "b", folder, train__epochs=4, model__spatial=False)
-    pool = build.candidates([folder / "runs"], folder / "best")
+    pool = candidates.collect([folder / "runs"], folder / "best")
     chosen = build.choose(pool, "top", 3)
     build.write(folder / "best", pool, chosen._replace(weights={1: 0.5, 2: 0.25, 3: 0.25}, size=4))
     return folder

@@ -13,7 +13,7 @@ from helpers.recordings import small_reach
 from stndt_jax.cli import main
 from stndt_jax.config import loading
 from stndt_jax.config import schema as config
-from stndt_jax.ensembles import build
+from stndt_jax.ensembles import build, candidates
 from stndt_jax.errors import UserError
 from stndt_jax.training import loop, restore
 from stndt_jax.workflows import seeds
@@ -93,6 +93,6 @@ def test_with_true_training(tmp_path: Path) -> None:
     found = json.loads((run / "seeds.json").read_text())
     np.testing.assert_allclose(list(found["seeds"].values()), best, rtol=1e-6)
     # An ensemble of them ranks them by the same scores.
-    pool = build.candidates([run], tmp_path / "out")
+    pool = candidates.collect([run], tmp_path / "out")
     each = build.choose(pool, "top", 2).each
     np.testing.assert_allclose(np.array(each), best, atol=1e-5)

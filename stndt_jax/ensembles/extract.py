@@ -1,7 +1,7 @@
-"""Chosen members of a population, as a run directory of their own.
+"""Selected members of a population, as a run directory of their own.
 
-The new directory goes on training as those members would have, and everything that takes a run
-takes it. Nothing in it points at the old one.
+Trained further, they continue as they would have in the old run. The new directory does not depend
+on the old one.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ def of_config(config: Config, members: Sequence[int]) -> Config:
 
 
 def cut(source: Path, members: Sequence[int], out: Path) -> None:
-    """Writes a run directory that holds some members of another, which stays as it is.
+    """Writes a run directory with some members of another, which is not changed.
 
     Args:
       source: a run directory; its recording is not needed.
-      members: their numbers, in the order they are to have.
-      out: the new directory, empty or not there.
+      members: their numbers, in their new order.
+      out: the new directory, empty or missing.
 
     Raises:
-      UserError: ``source`` is no run directory or holds no such members, or ``out`` is taken.
+      UserError: ``source`` is no run directory or has no such members, or ``out`` is not empty.
     """
     config, run, _, at, whole = restore.read(source)
     wrong = [k for k in members if not 0 <= k < config.population]
     if wrong or not members or len(set(members)) < len(members):
         raise UserError(
-            f"members {', '.join(map(str, members)) or '(none)'} of {source}: name each once, from "
+            f"members {', '.join(map(str, members)) or '(none)'} of {source}: list each once, from "
             f"0 to {config.population - 1}"
         )
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
@@ -62,12 +62,12 @@ def cut(source: Path, members: Sequence[int], out: Path) -> None:
     _metrics(source / "metrics.jsonl", out / "metrics.jsonl", config.population, members)
     if (source / "init.json").exists():
         files.write_bytes(out / "init.json", (source / "init.json").read_bytes())
-    # Last, because a directory without it is no run yet.
+    # Written last: without it the directory is no run.
     directory.write_config(out, smaller)
 
 
 def _metrics(source: Path, out: Path, population: int, members: Sequence[int]) -> None:
-    """Copies the rows that can be read, with the entries of the chosen members."""
+    """Copies the readable rows, with the values of the selected members."""
     if not source.exists():
         return
     rows, _ = log.read_rows(source)

@@ -1,11 +1,9 @@
-"""Chosen models trained again on all trials whose counts are known: for a benchmark's test phase.
+"""Selected models trained again on all trials, for the test phase of the benchmark.
 
-An output directory is an ensemble like any other, with
+The output directory is an ensemble like any other, and has also
 
-``retrain.json``     which models are trained again, on what, and for how long
-``trained/00, ...``  the new runs, one for each of the old
-
-Started again, it goes on where it was.
+``retrain.json``     which models are trained again, on what, and for how many epochs
+``trained/00, ...``  the new runs, one for each of the old ones
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ import numpy as np
 
 from stndt_jax.config.schema import Config
 from stndt_jax.data.trials import SpikeData
-from stndt_jax.ensembles import build
+from stndt_jax.ensembles import build, candidates
 from stndt_jax.errors import UserError
 from stndt_jax.runs import directory, ensemble_directory, recording, records
 from stndt_jax.training import batches, restore
@@ -41,22 +39,23 @@ def retrain(
 ) -> dict[str, Any]:
     """Trains the models of a run or an ensemble again, from scratch, on another recording.
 
-    Every model has its old settings and its old share of the mean rate, and trains for as many
-    epochs as gave its best weights, under the whole of its schedule. No trial selects: all train.
+    Every model keeps its settings and its weight in the mean rate. It trains for as many epochs as
+    gave its best weights, with the learning rate schedule of the whole run. No trial is kept back
+    for validation. The same call resumes an interrupted one.
 
     Args:
       source: the run or ensemble.
-      data_path: recording of the same neurons and bins; its evaluated trials are only inferred.
-      out: directory to write, or to go on in.
-      old_data: the recording of ``source``, where it has moved.
-      say: is told what is trained.
+      data_path: recording of the same neurons and bins, whose evaluated trials are not trained on.
+      out: directory to write, or to continue.
+      old_data: the recording of ``source``, if it has moved.
+      say: called with sentences on what is trained.
 
     Returns:
-      What ``retrain.json`` says.
+      The content of ``retrain.json``.
 
     Raises:
-      UserError: the recording is of other neurons or bins, or ``out`` holds something else.
-      Interrupted: as ``train.train``; the same call goes on.
+      UserError: the recording has other neurons or bins, or ``out`` holds something else.
+      Interrupted: as ``loop.train``.
     """
     models = restore.models(source, old_data)
     runs = list({model.trained.path: model.trained for model in models}.values())
@@ -76,7 +75,7 @@ def retrain(
 
 
 def _on(config: Config, path: str) -> Config:
-    """The same setting on another recording, in which every known trial trains."""
+    """The configuration for another recording, all of whose training trials are used."""
     data = dataclasses.replace(config.data, path=path, targets="", validation_fraction=0.0)
     return dataclasses.replace(config, data=data)
 
@@ -92,12 +91,12 @@ def _check(data: SpikeData, path: str, old: TrainedRun) -> None:
 
 
 def _epochs(run: TrainedRun) -> Int[NDArray, " K"]:
-    """Up to which epoch each member of a run is to train."""
+    """The epoch of each member's best weights."""
     return np.asarray(run.members.selection.cobps.epoch)
 
 
 def _until(last_K: Int[NDArray, " K"]) -> training.Pruner:
-    """Lets every member train up to an epoch of its own."""
+    """Stops every member after its own last epoch."""
 
     def pruner(epoch: int, _: np.ndarray) -> np.ndarray:
         return epoch < last_K
@@ -120,18 +119,18 @@ def _about(models: list[TrainedModel], runs: list[TrainedRun], data: SpikeData) 
 
 
 def _begin(out: Path, source: Path, about: dict[str, Any]) -> None:
-    """Makes the directory, or checks that it is of the same models and data.
+    """Makes the directory, or checks that an existing one is for the same models and data.
 
     Raises:
-      UserError: it is of others.
+      UserError: it is for others.
     """
     path = out / FILE
     if path.exists():
         old = records.read(path, "restore it, or choose another --out")
         if any(old.get(key) != value for key, value in about.items()):
             raise UserError(
-                f"{out} holds models of {old.get('source')} that were chosen or trained otherwise "
-                f"than those of {source}, or other data; choose another --out"
+                f"{out} holds models of {old.get('source')}, which differ from those of {source} "
+                f"in selection, training or data; choose another --out"
             )
         return
     build.check_free(out)
@@ -140,9 +139,9 @@ def _begin(out: Path, source: Path, about: dict[str, Any]) -> None:
 
 
 def _write(out: Path, about: dict[str, Any], say: Callable[[str], None]) -> None:
-    """Makes an ensemble of the new runs, in the old shares."""
-    # Of `out` itself only what is going to be the ensemble's own is no source.
-    pool = build.candidates([out / TRAINED], out / "parts", say=say)
+    """Makes an ensemble of the new runs, with the old weights."""
+    # The new runs lie below `out`: only the ensemble's own directory is no source.
+    pool = candidates.collect([out / TRAINED], out / "parts", say=say)
     weights = {(row["run"], row["member"]): row["weight"] for row in about["members"]}
     mine = {
         m: weights[one.run.name, one.member]
@@ -155,5 +154,5 @@ def _write(out: Path, about: dict[str, Any], say: Callable[[str], None]) -> None
             f"({'; '.join(pool.left_out)}); remove {out / TRAINED}, then start the same command "
             f"again"
         )
-    chosen = build.Chosen(mine, len(mine), None, None, None)
-    build.write(out, pool, chosen, (FILE, TRAINED), select="trained again")
+    selected = build.Selected(mine, len(mine), None, None, None)
+    build.write(out, pool, selected, (FILE, TRAINED), select="trained again")
