@@ -32,6 +32,7 @@ SIZES = {
     "rnn": Dims(50, 10, 36, 12),
     "tiny": Dims(50, 10, 32, 16),
     "default": Dims(50, 10, 32, 16),
+    "factors": Dims(50, 10, 32, 16),
 }
 
 GOLDEN = {
@@ -47,6 +48,7 @@ GOLDEN = {
     "rnn": 73_960,
     "tiny": 55_336,
     "default": 183_112,
+    "factors": 64_268,
 }
 
 
@@ -65,24 +67,29 @@ def checked(**changes: Any) -> schema.Config:
     return schema.from_mapping(values(**changes))
 
 
-def count_by_hand(model: schema.ModelConfig, projector: str, dims: Dims) -> int:
+def count_by_hand(config: schema.Config, dims: Dims) -> int:
     """Weights of an STNDT with an ``embedder`` contrast, one sum a line of the definition."""
+    model, projector = config.model, config.contrast.projector
     T, N, F = dims.bins, dims.neurons, model.feedforward
+    D = model.width or N
 
     def linear(inputs: int, outputs: int) -> int:
         return inputs * outputs + outputs
 
-    feedforward = linear(N, F) + linear(F, N)
-    temporal = linear(N, 3 * N) + linear(N, N) + feedforward + 2 * (2 * N)
-    spatial = linear(T, 2 * T) + feedforward + 2 * (2 * N)
+    feedforward = linear(D, F) + linear(F, D)
+    temporal = linear(D, 3 * D) + linear(D, D) + feedforward + 2 * (2 * D)
+    spatial = linear(T, 2 * T) + feedforward + 2 * (2 * D)
     if model.norm == "pre":
         spatial += 2 * T
-    total = linear(N, N) + model.layers * temporal + 2 * N + linear(N, N)
-    widths = [N]
+    total = linear(N, D) + model.layers * temporal + 2 * D + linear(D, N)
+    total += 2 * N if model.input == "standardised" else 0
+    total += N if config.mask.token == "learned" else 0
+    widths = [D]
     if model.spatial:
         total += linear(T, T) + model.layers * spatial
         widths.append(T)
     hidden = {"none": None, "linear": 0, "mlp": 1024}[projector]
+    hidden = hidden if config.contrast.enabled else None
     for width in widths:
         if hidden == 0:
             total += linear(width, width)
@@ -113,7 +120,7 @@ def test_golden_parameter_count(name):
     schema.check_dims(read, SIZES[name])
     assert read.contrast.layer == "embedder"
     found = count_of(read, SIZES[name])
-    assert found == count_by_hand(read.model, read.contrast.projector, SIZES[name])
+    assert found == count_by_hand(read, SIZES[name])
     assert found == GOLDEN[name]
 
 
@@ -129,7 +136,7 @@ def test_golden_parameter_count(name):
 def test_parameter_count_of_the_switches(changes):
     read = checked(model__layers=2, **changes)
     dims = Dims(5, 3, 4, 2)
-    wanted = count_by_hand(read.model, read.contrast.projector, dims)
+    wanted = count_by_hand(read, dims)
     assert count_of(read, dims) == wanted
 
 
