@@ -237,19 +237,11 @@ def score(
     """
     _check_data(data, needed=True)
     targets = hdf5.targets_of(data)
-    split = {"eval": rates} if train_rates is None else {"train": train_rates, "eval": rates}
-    for name, trials in (("eval", data.eval), ("train", data.train)):
-        wanted = {(len(trials), T, data.neurons) for T in (data.bins_observed, data.bins)}
-        if name in split and np.shape(split[name]) not in wanted:
-            raise UserError(
-                f"the rates of the {name} trials have shape {np.shape(split[name])}; give "
-                f"{' or '.join(map(str, sorted(wanted)))}"
-            )
-    arrays = {name: np.asarray(values) for name, values in split.items()}
-    forward = data.bins_forward if arrays["eval"].shape[1] == data.bins else 0
-    dims = dataclasses.replace(data.dims, bins_forward=forward)
+    arrays = {"eval": np.asarray(rates)}
+    if train_rates is not None:
+        arrays["train"] = np.asarray(train_rates)
     kind = "none" if train_rates is None else scoring.kind_of(targets)
-    return scoring.score(submission.of_rates(arrays, dims), targets, kind=kind)
+    return scoring.score(submission.of_arrays(arrays, data), targets, kind=kind)
 
 
 def baseline(

@@ -40,9 +40,9 @@ def loop(rates: np.ndarray, counts: np.ndarray, draws: int, seed: int) -> list[f
 
 def test_the_interval_is_that_of_a_loop() -> None:
     rates, counts = example()
-    found = bootstrap.bits_per_spike(rates, counts, draws=200, seed=4)
+    found = bootstrap.bits_per_spike(rates, counts, samples=200, seed=4)
     np.testing.assert_allclose(found, loop(rates, counts, 200, 4), atol=1e-7)
-    assert found != bootstrap.bits_per_spike(rates, counts, draws=200, seed=5)
+    assert found != bootstrap.bits_per_spike(rates, counts, samples=200, seed=5)
     assert found[0] < float(bits_per_spike(rates.astype(float), counts.copy())) < found[1]
 
 
@@ -63,10 +63,10 @@ def test_intervals_of_a_submission_s_scores() -> None:
     found = bootstrap.of_scores(submission, targets)
     assert set(found) == {"co_bps_interval", "fp_bps_interval"}
     np.testing.assert_allclose(
-        found["co_bps_interval"], loop(rates, counts, bootstrap.DRAWS, 0), atol=1e-7
+        found["co_bps_interval"], loop(rates, counts, bootstrap.SAMPLES, 0), atol=1e-7
     )
     np.testing.assert_allclose(
-        found["fp_bps_interval"], loop(forward, ahead, bootstrap.DRAWS, 0), atol=1e-7
+        found["fp_bps_interval"], loop(forward, ahead, bootstrap.SAMPLES, 0), atol=1e-7
     )
     del targets["eval_spikes_heldin_forward"]
     assert set(bootstrap.of_scores(submission, targets)) == {"co_bps_interval"}

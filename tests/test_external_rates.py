@@ -99,7 +99,7 @@ def test_what_is_not_recognised_is_named(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", np.array([{}], object), allow_pickle=True)
     cases = {
         "a.npz": "firing",
-        "b.npy": r"\(2, 2, 2\).*demands \(4, 7, 5\) or \(4, 5, 5\)",
+        "b.npy": r"\(2, 2, 2\).*needs \(4, 7, 5\) or \(4, 5, 5\)",
         "c.h5": "cannot be read",
         "d.npy": "cannot be read",
         "e.h5": "does not exist",

@@ -70,7 +70,7 @@ def test_more_trials_and_true_latents_reach_the_oracle(
     oracle = np.sum((null - y * np.log(null)) - (rates[100] - y * np.log(rates[100])))
     oracle /= y.sum() * np.log(2)
     monkeypatch.setattr(few_shot, "_latents", lambda t, m, trials, s: np.log(rates[len(trials)]))
-    found = few_shot.score(trained, [1, 200], draws=4)
+    found = few_shot.score(trained, [1, 200], repeats=4)
     assert found["200"]["co_bps"] == pytest.approx(oracle, abs=0.02)
     assert found["1"]["co_bps"] < found["200"]["co_bps"]
     assert found["200"]["sd"] == pytest.approx(0, abs=1e-6)  # all trials: one choice
@@ -78,7 +78,7 @@ def test_more_trials_and_true_latents_reach_the_oracle(
     monkeypatch.setattr(
         few_shot, "_latents", lambda t, m, trials, s: rng.normal(size=rates[len(trials)].shape)
     )
-    assert few_shot.score(trained, [200], draws=1)["200"]["co_bps"] < 0.1 * oracle
+    assert few_shot.score(trained, [200], repeats=1)["200"]["co_bps"] < 0.1 * oracle
 
 
 def test_it_needs_targets_and_enough_trials(run: Path) -> None:

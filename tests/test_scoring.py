@@ -268,5 +268,5 @@ def test_a_decoder_recovers_a_linear_map():
     behavior[0, :, 1] = np.nan
     decoded = scoring.decode(train, behavior, evaluated)
     np.testing.assert_allclose(decoded, evaluated @ matrix + np.array([10.0, -5.0]), atol=1e-4)
-    with pytest.raises(UserError, match="known behaviour"):
+    with pytest.raises(UserError, match="has behaviour"):
         scoring.decode(train, np.full_like(behavior, np.nan), evaluated)

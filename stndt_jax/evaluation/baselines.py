@@ -1,8 +1,8 @@
-"""What a submission must beat: rates that need no network.
+"""Rates without a network, which a model should exceed.
 
-`smoothing` is the benchmark's smoothing baseline: spikes of held-in neurons under a Gaussian
-kernel, and a Poisson regression from them to every held-out neuron. `psth` answers every trial
-with the mean of its condition, which no model is told.
+`smoothing` is the benchmark's smoothing baseline: spikes of held-in neurons, convolved with a
+Gaussian kernel, and a Poisson regression from them to every held-out neuron. `psth` predicts for
+every trial the mean of its condition, which models do not know.
 
 Source: F. Pei et al., Neural Latents Benchmark '21, NeurIPS 2021.
 """
@@ -22,7 +22,7 @@ from stndt_jax.errors import UserError
 from stndt_jax.types import Bool, Float, NDArray, Shaped
 
 SDS_MS = (30.0, 50.0, 80.0)
-"""Kernels that `choose_kernel` tries unless told otherwise, ms."""
+"""Standard deviations that `choose_kernel` tries by default, ms."""
 
 _FOLDS = 3
 # Bounds the time of the choice in recordings of thousands of trials.
@@ -43,23 +43,23 @@ class Regression(NamedTuple):
 def smooth(
     counts_RTN: Shaped[NDArray, "R T N"],
     sd_bins: float,
-    known_RTN: Bool[NDArray, "R T N"] | None = None,
+    has_count_RTN: Bool[NDArray, "R T N"] | None = None,
 ) -> Float[NDArray, "R T N"]:
     """Smooths spike counts in time with a Gaussian kernel, cut at four standard deviations.
 
-    Every bin becomes the mean of the counts near it, weighted by the kernel. Bins before the
-    first, after the last or unknown have no weight, so that rates do not fall towards the ends
-    of a trial. A bin with no known count within reach gets its neuron's mean.
+    Every bin becomes the mean of the counts near it, weighted by the kernel. Bins outside the trial
+    and bins without a count have no weight, so that rates do not fall towards the ends of a trial.
+    A bin without any count near it gets its neuron's mean.
 
     Args:
         counts_RTN: spike counts.
         sd_bins: standard deviation of the kernel, bins.
-        known_RTN: which counts are known; None for all.
+        has_count_RTN: where there is a count; None for everywhere.
 
     Returns:
         Expected counts per bin, 0 or more.
     """
-    weight_RTN = np.ones(counts_RTN.shape) if known_RTN is None else known_RTN.astype(float)
+    weight_RTN = np.ones(counts_RTN.shape) if has_count_RTN is None else has_count_RTN.astype(float)
     total_RTN = counts_RTN * weight_RTN
     mean_N = total_RTN.sum(axis=(0, 1)) / np.maximum(weight_RTN.sum(axis=(0, 1)), 1)
     near_RTN, reach_RTN = (
@@ -79,11 +79,11 @@ def choose_kernel(
 ) -> tuple[float, float]:
     """Chooses kernel and penalty by three-fold cross-validation over training trials.
 
-    The lowest Poisson loss of the held-out neurons in the trials left out wins. Of more than 128
-    training trials, 128 evenly spaced ones are used.
+    The criterion is the Poisson loss of the held-out neurons in the trials left out. Of more than
+    128 training trials, 128 evenly spaced ones are used.
 
     Args:
-        data: the recording; only its training trials are looked at.
+        data: the recording; only its training trials are used.
         sds_ms: standard deviations to try, ms.
         alphas: penalties to try, as in `smoothing`.
         offset: as in `smoothing`.
@@ -102,7 +102,7 @@ def choose_kernel(
         )
     chosen = np.unique(np.linspace(0, trials - 1, min(trials, _TRIALS_TO_CHOOSE)).astype(int))
     fold_R = np.arange(len(chosen)) % min(_FOLDS, len(chosen))
-    y_RTM, known_RTM = _heldout(data, chosen)
+    y_RTM, has_count_RTM = _heldout(data, chosen)
     losses = {}
     for sd_ms in sds_ms:
         x_RTN = _features(data.train, sd_ms / data.bin_ms, offset)[chosen]
@@ -110,9 +110,9 @@ def choose_kernel(
             loss = 0.0
             for fold in np.unique(fold_R):
                 fit, left = fold_R != fold, fold_R == fold
-                model = regress(x_RTN[fit], y_RTM[fit], known_RTM[fit], alpha)
+                model = regress(x_RTN[fit], y_RTM[fit], has_count_RTM[fit], alpha)
                 rate_RTM = model.rates(x_RTN[left])
-                loss += np.sum((rate_RTM - xlogy(y_RTM[left], rate_RTM))[known_RTM[left]])
+                loss += np.sum((rate_RTM - xlogy(y_RTM[left], rate_RTM))[has_count_RTM[left]])
             losses[sd_ms, alpha] = loss
     return min(losses, key=lambda pair: losses[pair])
 
@@ -126,13 +126,12 @@ def smoothing(
 ) -> dict[str, NDArray]:
     """Rates from smoothed spikes, as a submission.
 
-    Held-in rates are the smoothed counts, never below a tenth of the neuron's mean count over
-    training trials. Held-out rates are Poisson regressions, fitted to training trials, on the
-    log of the smoothed counts plus `offset` of all held-in neurons; they never exceed the
-    neuron's largest count. In forward bins the rate of the last observed bin is held,
-    which predicts worse than each neuron's mean (fp-bps below 0) where rates move fast. The
-    default `offset` and `alpha` suit motor cortex in 5 ms bins, where `offset` is about a third
-    of the mean count.
+    Held-in rates are the smoothed counts, at least a tenth of the neuron's mean count over training
+    trials. Held-out rates are Poisson regressions, fitted to training trials, on the logarithm of
+    the smoothed counts plus `offset` of all held-in neurons, at most the neuron's largest count.
+    Forward bins repeat the rate of the last observed bin, which is worse than each neuron's mean
+    (fp-bps below 0) if rates change fast. The default `offset` and `alpha` suit motor cortex in
+    5 ms bins, where `offset` is about a third of the mean count.
 
     Args:
         data: the recording.
@@ -142,8 +141,8 @@ def smoothing(
         offset: counts per bin, added before the logarithm.
 
     Returns:
-        All eight arrays of a submission, (R, bins, neurons), expected counts per bin; without
-        the four forward ones where the recording has no forward bins.
+        The arrays of a submission, (R, bins, neurons), expected counts per bin; the four of forward
+        bins only if the recording has forward bins.
 
     Raises:
         UserError: a negative setting, or too little data to choose what is None.
@@ -159,11 +158,11 @@ def smoothing(
             offset=offset,
         )
     sd_bins = sd_ms / data.bin_ms
-    y_RTM, known_RTM = _heldout(data, np.arange(len(data.train)))
-    model = regress(_features(data.train, sd_bins, offset), y_RTM, known_RTM, alpha)
+    y_RTM, has_count_RTM = _heldout(data, np.arange(len(data.train)))
+    model = regress(_features(data.train, sd_bins, offset), y_RTM, has_count_RTM, alpha)
 
-    heldin_RTN, known_RTN = _heldin(data.train)
-    least_N = _least(heldin_RTN, known_RTN) / 10
+    heldin_RTN, has_count_RTN = _heldin(data.train)
+    least_N = _least(heldin_RTN, has_count_RTN) / 10
     rates = {}
     for split, trials in (("train", data.train), ("eval", data.eval)):
         x_RTN = _features(trials, sd_bins, offset)
@@ -180,19 +179,19 @@ def smoothing(
 
 
 def psth(data: SpikeData, *, sd_ms: float = 50.0) -> dict[str, NDArray]:
-    """Every trial's rates are the smoothed mean counts of its condition in the training trials.
+    """The smoothed mean counts of each trial's condition in the training trials.
 
-    It knows each trial's condition, which a model does not, and nothing else of the trial: a
-    model below it misses what is common to the trials of a condition, one above it follows single
-    trials. A trial without a condition gets the mean over all training trials. No rate is below a
-    tenth of the neuron's mean count.
+    It uses the condition of a trial, which models do not know, and nothing else of it. A model
+    below it misses what trials of a condition have in common; a model above it predicts differences
+    between them. A trial without a condition gets the mean over all training trials. Rates are at
+    least a tenth of the neuron's mean count.
 
     Args:
         data: the recording.
         sd_ms: standard deviation of the Gaussian kernel over time, ms.
 
     Returns:
-        As `smoothing` does; forward bins have their own means.
+        As `smoothing`; forward bins have their own means.
 
     Raises:
         UserError: the conditions of the training or the evaluated trials are not known, or
@@ -203,18 +202,18 @@ def psth(data: SpikeData, *, sd_ms: float = 50.0) -> dict[str, NDArray]:
     for split, trials in (("training", data.train), ("evaluated", data.eval)):
         if trials.conditions is None:
             raise UserError(
-                f"{data.name} does not say the conditions of its {split} trials, which the psth "
-                f"baseline needs; give a target file with train_cond_idx and eval_cond_idx"
+                f"{data.name} has no conditions of its {split} trials, which the psth baseline "
+                f"needs; give a target file with train_cond_idx and eval_cond_idx"
             )
     assert data.train.conditions is not None and data.eval.conditions is not None
     counts_RTN = data.train.counts(data.bins_forward, data.heldout).astype(float)
-    known_RTN = data.train.has_count(data.bins_forward, data.heldout)
-    total_RTN = counts_RTN * known_RTN
-    least_N = _least(counts_RTN, known_RTN) / 10
+    has_count_RTN = data.train.has_count(data.bins_forward, data.heldout)
+    total_RTN = counts_RTN * has_count_RTN
+    least_N = _least(counts_RTN, has_count_RTN) / 10
 
     def mean(rows: NDArray) -> NDArray:
-        # Trials add up before smoothing: their mean in every bin weighs by how many are known.
-        number_TN = known_RTN[rows].sum(axis=0)
+        # Summed before smoothing, so that every count has the same weight.
+        number_TN = has_count_RTN[rows].sum(axis=0)
         mean_TN = total_RTN[rows].sum(axis=0) / np.maximum(number_TN, 1)
         rate_TN = smooth(mean_TN[None], sd_ms / data.bin_ms, number_TN[None] > 0)[0]
         return np.maximum(rate_TN, least_N)
@@ -231,7 +230,7 @@ def psth(data: SpikeData, *, sd_ms: float = 50.0) -> dict[str, NDArray]:
 
 
 def truth(data: SpikeData) -> dict[str, NDArray]:
-    """The true rates of simulated spikes, as a submission: no method can do better.
+    """The true rates of simulated spikes, as a submission: the best possible.
 
     Raises:
         UserError: the true rates are not known.
@@ -239,7 +238,9 @@ def truth(data: SpikeData) -> dict[str, NDArray]:
     rates: dict[str, NDArray] = {}
     for split, trials in (("train", data.train), ("eval", data.eval)):
         if trials.rates is None:
-            raise UserError(f"{data.name} does not say the true rates of its {split} trials")
+            raise UserError(
+                f"{data.name} has no true rates of its {split} trials: it is no simulation"
+            )
         rates |= _blocks(split, trials.rates, data)
     return rates
 
@@ -252,7 +253,7 @@ def _blocks(split: str, rates_RTN: NDArray, data: SpikeData) -> dict[str, NDArra
 
 
 def _heldin(trials: Trials) -> tuple[NDArray, NDArray]:
-    """Observed counts of held-in neurons, and which are known."""
+    """Observed counts of held-in neurons, and where there is one."""
     counts_RTN = trials.heldin.astype(float)
     if trials.recorded is None:
         return counts_RTN, np.ones(counts_RTN.shape, bool)
@@ -261,39 +262,39 @@ def _heldin(trials: Trials) -> tuple[NDArray, NDArray]:
 
 
 def _heldout(data: SpikeData, chosen: NDArray) -> tuple[NDArray, NDArray]:
-    """Observed counts of held-out neurons in chosen training trials, and which are known."""
+    """Observed counts of held-out neurons in chosen training trials, and where there is one."""
     heldin, bins = data.heldin, data.bins_observed
     counts_RTN = data.train.counts(data.bins_forward, data.heldout)[chosen, :bins, heldin:]
-    known_RTN = data.train.has_count(data.bins_forward, data.heldout)[chosen, :bins, heldin:]
-    return counts_RTN.astype(float), known_RTN
+    has_count_RTN = data.train.has_count(data.bins_forward, data.heldout)[chosen, :bins, heldin:]
+    return counts_RTN.astype(float), has_count_RTN
 
 
 def _features(trials: Trials, sd_bins: float, offset: float) -> NDArray:
-    counts_RTN, known_RTN = _heldin(trials)
-    return np.log(smooth(counts_RTN, sd_bins, known_RTN) + offset)
+    counts_RTN, has_count_RTN = _heldin(trials)
+    return np.log(smooth(counts_RTN, sd_bins, has_count_RTN) + offset)
 
 
-def _least(counts_RTN: NDArray, known_RTN: NDArray) -> NDArray:
-    """Mean count of every neuron; half a spike in all for one that was never seen to spike."""
-    spikes_N = np.sum(counts_RTN * known_RTN, axis=(0, 1))
-    return np.maximum(spikes_N, 0.5) / np.maximum(known_RTN.sum(axis=(0, 1)), 1)
+def _least(counts_RTN: NDArray, has_count_RTN: NDArray) -> NDArray:
+    """Mean count of every neuron; for one without spikes, as of half a spike in all trials."""
+    spikes_N = np.sum(counts_RTN * has_count_RTN, axis=(0, 1))
+    return np.maximum(spikes_N, 0.5) / np.maximum(has_count_RTN.sum(axis=(0, 1)), 1)
 
 
-def regress(x_RTN: NDArray, y_RTM: NDArray, known_RTM: NDArray, alpha: float) -> Regression:
-    """Poisson regression of every column of y on x, over the samples known for it."""
+def regress(x_RTN: NDArray, y_RTM: NDArray, has_count_RTM: NDArray, alpha: float) -> Regression:
+    """Poisson regression of every column of y on x, over the samples with a count."""
     x_SN = x_RTN.reshape(-1, x_RTN.shape[-1])
     neurons = y_RTM.shape[-1]
     weight_NM = np.zeros((x_SN.shape[1], neurons))
-    # What stands for a neuron without spikes, whose regression has no finite solution.
-    bias_M = np.log(_least(y_RTM, known_RTM))
-    # Every step is small: a second thread gains little, and on a busy machine the threads wait for
-    # each other, which was measured to take six times as long.
+    # For neurons without spikes, whose regression has no finite solution.
+    bias_M = np.log(_least(y_RTM, has_count_RTM))
+    # Every step is small: a second thread gains little, and on a busy machine threads that wait for
+    # each other take six times as long.
     with threadpool_limits(limits=1):
         for m in range(neurons):
-            known_S, y_S = known_RTM[..., m].reshape(-1), y_RTM[..., m].reshape(-1)
-            if y_S[known_S].any():
+            has_count_S, y_S = has_count_RTM[..., m].reshape(-1), y_RTM[..., m].reshape(-1)
+            if y_S[has_count_S].any():
                 fit = PoissonRegressor(alpha=alpha, solver="newton-cholesky", max_iter=200)
-                fit.fit(x_SN[known_S], y_S[known_S])
+                fit.fit(x_SN[has_count_S], y_S[has_count_S])
                 weight_NM[:, m], bias_M[m] = fit.coef_, fit.intercept_
-    highest_M = np.maximum(np.max(y_RTM * known_RTM, axis=(0, 1), initial=0), 1.0)
+    highest_M = np.maximum(np.max(y_RTM * has_count_RTM, axis=(0, 1), initial=0), 1.0)
     return Regression(weight_NM, bias_M, highest_M)

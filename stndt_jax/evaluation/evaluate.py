@@ -19,7 +19,12 @@ from stndt_jax.types import NDArray
 
 
 def targets_for(trained: TrainedRun, path: str = "") -> dict[str, NDArray] | None:
-    """The targets that a run can be scored against, if any."""
+    """The targets that a run can be scored against; None if there are none.
+
+    Args:
+      trained: the run.
+      path: a target file in place of that of the configuration.
+    """
     path = path or trained.config.data.targets
     if path:
         return hdf5.read_targets(path, trained.config.data.name or None)
@@ -27,7 +32,7 @@ def targets_for(trained: TrainedRun, path: str = "") -> dict[str, NDArray] | Non
 
 
 class Evaluation(NamedTuple):
-    """Scores, and the ensemble's rates as a submission."""
+    """Scores, and the mean rates as a submission."""
 
     scores: dict[str, Any]
     rates: dict[str, NDArray]
@@ -38,18 +43,18 @@ def evaluate(
 ) -> Evaluation:
     """Infers all rates, scores them and writes ``scores.json`` and ``submission.h5``.
 
-    Scores are of the ensemble (mean rate over members), of the member best on validation,
-    and, in brief, of every member. Scores in bits per spike have 95% bootstrap intervals over the
-    evaluated trials.
+    The mean rate over members and the best member by validation get all scores, each member those
+    that need no fit. Scores in bits per spike have 95% bootstrap intervals over the evaluated
+    trials.
 
     Args:
       path: the run or ensemble directory.
-      data_path: the recording, where it has moved.
-      targets_path: the target file, where the configuration names none.
+      data_path: the recording, if it has moved.
+      targets_path: the target file, if the configuration names none.
       select: which weights of each member.
 
     Raises:
-      UserError: something is missing or does not fit; the sentence says what.
+      UserError: the recording, the weights or nlb_tools are missing, or do not fit each other.
     """
     found = restore.models(path, data_path, targets_path)
     trained = found[0].trained
@@ -87,7 +92,7 @@ def evaluate(
 
 
 def _names(path: Path, found: list[TrainedModel]) -> list[dict[str, Any]]:
-    """What tells each model from the others: its number, and in an ensemble part and weight."""
+    """The number of each model; in an ensemble also its part and weight."""
     if not ensemble_directory.is_ensemble(path):
         return [{"member": model.member} for model in found]
     return [
@@ -97,7 +102,7 @@ def _names(path: Path, found: list[TrainedModel]) -> list[dict[str, Any]]:
 
 
 def _scored(rates: Mapping[str, NDArray], targets: Mapping[str, NDArray]) -> dict[str, Any]:
-    """All scores, and the intervals of some."""
+    """All scores, with the intervals of those in bits per spike."""
     scores = scoring.score(rates, targets, kind=scoring.kind_of(targets))
     return {**scores, **bootstrap.of_scores(rates, targets)}
 
@@ -109,7 +114,7 @@ def _brief(rates: Mapping[str, NDArray], targets: Mapping[str, NDArray]) -> dict
 
 
 def table(scores: Mapping[str, Any]) -> str:
-    """Scores as lines of text, one score a line, ensemble beside best member."""
+    """Scores as lines of text, one line per score, ensemble beside best member."""
     if "ensemble" not in scores:
         return "no targets are known for these trials: nothing was scored"
     ensemble, best = scores["ensemble"], scores["best_member"]

@@ -1,4 +1,4 @@
-"""Rates of any other method, read from the file it wrote, as a submission.
+"""Rates of other methods, read from their files, as a submission.
 
 =====================  ===========================================================================
 file                   what it holds
@@ -49,21 +49,21 @@ def read(path: Path, data: SpikeData) -> dict[str, NDArray]:
     if any(key in arrays for key in submission.KEYS):
         rates = {key: arrays[key] for key in submission.KEYS if key in arrays}
     elif "valid_output_params" in arrays or "test_output_params" in arrays:
-        rates = _cut(_lfads_torch(arrays, data, path), data, path)
+        rates = submission.of_arrays(_lfads_torch(arrays, data, path), data, f" of {path}")
     elif "eval" in arrays:
-        rates = _cut({split: arrays[split] for split in ("train", "eval") if split in arrays}, data,
-                     path)  # fmt: skip
+        splits = {key: x for key, x in arrays.items() if key in ("train", "eval")}
+        rates = submission.of_arrays(splits, data, f" of {path}")
     else:
         raise UserError(
-            f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}, in which no rates are "
-            f"recognised; give nlb_tools' keys, lfads-torch's, or arrays named eval and train"
+            f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}, which are no rates; give "
+            f"nlb_tools' keys, lfads-torch's, or arrays named eval and train"
         )
     _warn_hz(rates, data, path)
     return rates
 
 
 def _arrays(path: Path, data: SpikeData) -> dict[str, NDArray]:
-    """All arrays of a file by name, those of the recording's group as if they stood at the top."""
+    """All arrays of a file, or of the recording's group in it, by name."""
     try:
         if path.suffix in (".npy", ".npz"):
             found = load_numpy(path)
@@ -77,7 +77,7 @@ def _arrays(path: Path, data: SpikeData) -> dict[str, NDArray]:
                 if name not in groups and len(groups) > 1:
                     raise UserError(
                         f"{path} holds the groups {', '.join(sorted(groups))} but none named "
-                        f"{data.name}; rename the one that is meant"
+                        f"{data.name}; rename the right one"
                     )
                 source = file[name if name in groups else groups[0]]
             items = {n: item for n, item in source.items() if isinstance(item, h5py.Dataset)}
@@ -89,11 +89,11 @@ def _arrays(path: Path, data: SpikeData) -> dict[str, NDArray]:
 
 
 def _lfads_torch(arrays: Arrays, data: SpikeData, path: Path) -> dict[str, NDArray]:
-    """The trials of an lfads-torch output as the recording's two splits.
+    """The trials of an lfads-torch output, by split of the recording.
 
-    With ``test_output_params`` the evaluated trials are lfads-torch's test trials, and its train
-    and valid trials are the recording's training trials, in the places that ``train_inds`` and
-    ``valid_inds`` give; otherwise its valid trials are the evaluated ones.
+    If there are ``test_output_params``, the test trials are the evaluated ones, and the train and
+    valid trials, in the order of ``train_inds`` and ``valid_inds``, the training trials. Otherwise
+    the valid trials are the evaluated ones.
     """
     if "test_output_params" not in arrays:
         found = {"eval": arrays["valid_output_params"]}
@@ -120,30 +120,8 @@ def _lfads_torch(arrays: Arrays, data: SpikeData, path: Path) -> dict[str, NDArr
     return found
 
 
-def _cut(rates: Arrays, data: SpikeData, path: Path) -> dict[str, NDArray]:
-    """Arrays (R, T, N) by split under the benchmark's keys."""
-    found: dict[str, NDArray] = {}
-    T, N = data.bins_observed, data.heldin
-    for split, rates_RTN in rates.items():
-        if rates_RTN.ndim == 4 and rates_RTN.shape[-1] == 1:
-            rates_RTN = rates_RTN[..., 0]
-        trials = len(data.train if split == "train" else data.eval)
-        wanted = [(trials, bins, data.neurons) for bins in sorted({T, data.bins}, reverse=True)]
-        if rates_RTN.shape not in wanted:
-            raise UserError(
-                f"the {split} rates of {path} have shape {rates_RTN.shape}; {data.name} demands "
-                f"{' or '.join(map(str, wanted))}: trials, bins, held-in then held-out neurons"
-            )
-        found[f"{split}_rates_heldin"] = rates_RTN[:, :T, :N]
-        found[f"{split}_rates_heldout"] = rates_RTN[:, :T, N:]
-        if rates_RTN.shape[1] > T:
-            found[f"{split}_rates_heldin_forward"] = rates_RTN[:, T:, :N]
-            found[f"{split}_rates_heldout_forward"] = rates_RTN[:, T:, N:]
-    return found
-
-
 def _warn_hz(rates: Arrays, data: SpikeData, path: Path) -> None:
-    """Warns where the held-in rates are nearer to spikes per second than to counts per bin."""
+    """Warns if the held-in rates are closer to spikes per second than to counts per bin."""
     if "eval_rates_heldin" not in rates or not data.eval.heldin.any():
         return
     ratio = float(np.mean(rates["eval_rates_heldin"]) / np.mean(data.eval.heldin))
@@ -157,10 +135,10 @@ def _warn_hz(rates: Arrays, data: SpikeData, path: Path) -> None:
 
 
 def score(rates: Mapping[str, NDArray], targets: Mapping[str, Any]) -> dict[str, float]:
-    """Scores such rates; behaviour is decoded only where training trials have rates too.
+    """Scores the rates of a file; behaviour is decoded only if it has those of training trials.
 
     Returns:
-      As ``scoring.score`` does.
+      As ``scoring.score``.
 
     Raises:
       UserError: rates are missing or misshapen.

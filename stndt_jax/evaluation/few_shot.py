@@ -1,12 +1,11 @@
 """Few-shot co-smoothing: how well held-out neurons are read from a model's latents.
 
-A decoder from the latents to the held-out neurons is fitted on k training trials and scored by
-co-bps on the evaluated ones. Latents that hold what the population does and little else need few
-trials; latents that carry more than that need many, at the same co-bps of the model's own.
+A decoder from the latents to the held-out neurons is fitted to k training trials and scored by
+co-bps on the evaluated ones. Latents that describe the population and little else need few trials.
+Latents with further, unneeded dimensions need many, though the model's own co-bps is the same.
 
-The latents are what the model's decoder reads, its last layer after the final norm. The model
-was itself trained on the held-out neurons; a score free of that takes a model trained on a
-recording in which they are missing.
+The latents are the input of the model's decoder: its last layer after the final norm. The model
+itself was trained on the held-out neurons; to avoid that, train it on a recording without them.
 
 Source: K. Dabholkar and O. Barak, When predict can also explain: few-shot prediction to select
 better neural latents, 2024.
@@ -52,7 +51,7 @@ def score(
     trained: TrainedRun,
     shots: Sequence[int],
     *,
-    draws: int = 5,
+    repeats: int = 5,
     alpha: float = 1e-2,
     select: SelectedBy = "cobps",
     seed: int = 0,
@@ -60,18 +59,18 @@ def score(
     """Co-bps of held-out neurons read from the best member's latents after k trials.
 
     Args:
-      trained: a run directory, read, with the held-out counts of the evaluated trials known.
+      trained: a run, with the held-out counts of the evaluated trials.
       shots: numbers of trials, k.
-      draws: choices of k training trials, over which the score is averaged.
+      repeats: random choices of k training trials, over which the score is averaged.
       alpha: L2 penalty of the Poisson regression on standardised latents.
       select: which weights of the member.
       seed: of the choices.
 
     Returns:
-      By k: ``co_bps``, the mean over draws, and ``sd``, its standard deviation, bits a spike.
+      By k: ``co_bps``, the mean over repeats, and ``sd``, its standard deviation, bits per spike.
 
     Raises:
-      UserError: more trials are asked for than there are, or nothing is known to score against.
+      UserError: a number of trials is too large, or there are no counts to score against.
     """
     data, dims = trained.data, trained.arch.dims
     if data.eval.heldout is None or not dims.heldout:
@@ -101,7 +100,7 @@ def score(
     found = {}
     for k in shots:
         reached = []
-        for _ in range(draws):
+        for _ in range(repeats):
             rows = rng.choice(len(z_train), k, replace=False)
             centre, spread = z_train[rows].mean(axis=(0, 1)), z_train[rows].std(axis=(0, 1)) + 1e-6
             x_train, x_eval = ((z - centre) / spread for z in (z_train[rows], z_eval))
@@ -151,6 +150,6 @@ def _latents(trained: TrainedRun, member: int, trials: Trials, select: SelectedB
 
 
 def table(found: dict[str, dict[str, float]]) -> str:
-    """One line a number of trials."""
+    """Scores as lines of text, one line per number of trials."""
     rows = [[k, tables.number(row["co_bps"]), tables.number(row["sd"])] for k, row in found.items()]
     return tables.table(["trials", label("co_bps"), "sd"], rows)

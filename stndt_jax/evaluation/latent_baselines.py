@@ -1,12 +1,12 @@
 """Baselines with a latent state of few dimensions: GPFA and a linear dynamical system.
 
-Both are fitted without supervision to the square roots of held-in counts, which have a variance
-that depends little on their mean. A Poisson regression, fitted to the training trials, then reads
-every neuron's rate from the posterior means of the latents: held-out neurons from latents that
-have not seen them. The benchmark's own baselines of these names do the same.
+Both are fitted without supervision to the square roots of held-in counts, whose variance depends
+little on their mean. A Poisson regression, fitted to the training trials, then predicts every
+neuron's rate from the posterior means of the latents, which do not depend on held-out neurons. The
+benchmark's own baselines of these names do the same.
 
-GPFA comes from elephant, the linear dynamical system from dynamax; each is an extra of this
-package and imported only when it is asked for.
+GPFA comes from elephant, the linear dynamical system from dynamax; both are extras of this package
+and are imported only when they are used.
 
 Sources: B. Yu et al., Gaussian-process factor analysis, J. Neurophysiology 2009; F. Pei et al.,
 Neural Latents Benchmark '21, NeurIPS 2021.
@@ -28,8 +28,8 @@ from stndt_jax.types import Float, NDArray
 def gpfa(data: SpikeData, *, latents: int = 12, iterations: int = 50) -> dict[str, NDArray]:
     """Rates from Gaussian-process factor analysis.
 
-    Counts are summed to bins of about 20 ms, in which GPFA's Gaussian noise is less wrong; the
-    latents are read between the middles of those bins by straight lines.
+    Counts are summed in bins of about 20 ms, where GPFA's Gaussian noise is a better model; the
+    latents are interpolated linearly between the middles of these bins.
 
     Args:
         data: the recording.
@@ -87,7 +87,7 @@ def lds(
         data: the recording.
         latents: dimensions of the latent state z.
         iterations: of expectation maximisation.
-        seed: of what else the start draws.
+        seed: of the rest of the initialisation.
 
     Returns:
         A submission, as `baselines.smoothing` returns it.
@@ -134,10 +134,10 @@ def lds(
         def iterate(params: Any, x_RTN: Any) -> Any:
             sums, _ = jax.vmap(lambda x_TN: model.e_step(params, x_TN))(x_RTN)
             params, _ = model.m_step(params, properties, sums, None)
-            # Of several trials dynamax 1.0 estimates an initial covariance that need not be
-            # positive: the first state keeps its broad prior. Of the other covariances rounding
-            # makes what is asymmetric grow tenfold an iteration, and that of a nearly silent
-            # neuron shrinks to nothing.
+            # From several trials dynamax 1.0 estimates an initial covariance that need not be
+            # positive definite: the first state keeps its broad prior. In the other covariances
+            # rounding errors that are not symmetric grow tenfold in each iteration, and the
+            # variance of a nearly silent neuron vanishes.
             return params._replace(
                 initial=start.initial,
                 dynamics=params.dynamics._replace(cov=_positive(params.dynamics.cov, 0.0)),
@@ -158,14 +158,14 @@ def lds(
 
 
 def _positive(cov: Any, least: float) -> Any:
-    """A covariance made symmetric, with a little more variance on its diagonal."""
+    """A covariance made symmetric, with ``least`` added to its diagonal."""
     import jax.numpy as jnp
 
     return (cov + cov.T) / 2 + least * jnp.eye(len(cov))
 
 
 def _heldin(data: SpikeData) -> Float[NDArray, "R T N"]:
-    """Observed held-in counts of all trials, training first, zeros where unknown."""
+    """Observed held-in counts of all trials, training first, 0 where there is none."""
     return np.concatenate([data.train.heldin, data.eval.heldin]).astype(float)
 
 

@@ -1,4 +1,4 @@
-"""The benchmark's published numbers and sizes: test split, 5 ms; what a report stands beside.
+"""Published scores and sizes of the benchmark's data sets: test split, 5 ms bins.
 
 Sources: F. Pei et al., Neural Latents Benchmark '21, NeurIPS 2021, and T. Le and E. Shlizerman,
 STNDT, NeurIPS 2022.
@@ -93,12 +93,12 @@ _TABLE: dict[str, tuple[tuple[float | None, ...] | None, ...]] = {
 
 
 def columns(name: str) -> tuple[str, ...]:
-    """The scores that are published of a data set, in their order."""
+    """The scores that are published for a data set, in order."""
     return _COLUMNS.get(name, ("co_bps", "vel_r2", "psth_r2", "fp_bps"))
 
 
 def rows(name: str) -> list[Row]:
-    """The published methods of a data set; none of a data set without published numbers."""
+    """The published methods of a data set; empty if nothing is published."""
     if name not in _COLUMNS:
         return []
     place = list(_COLUMNS).index(name)

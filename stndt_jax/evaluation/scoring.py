@@ -107,8 +107,8 @@ def decode(
     """Predicts behaviour, bin by bin, from rates with the benchmark's decoder.
 
     Ridge regression whose penalty is chosen among 9 values between 1e-4 and 1 by five-fold
-    cross-validation. Bins with an unknown (NaN) behaviour are left out of the fit. The score of
-    the result is vel_r2 where a recording has no decode masks.
+    cross-validation. Bins where the behaviour is NaN are left out of the fit. The score of the
+    result is vel_r2 if a recording has no decode masks.
 
     Args:
         train_rates: rates of training trials, counts per bin.
@@ -122,7 +122,7 @@ def decode(
     x_SN = train_rates.reshape(-1, train_rates.shape[-1])
     known = ~np.isnan(y_SD).any(axis=1)
     if not known.any():
-        raise UserError("no bin of the training trials has a known behaviour to fit a decoder to")
+        raise UserError("no bin of the training trials has behaviour to fit a decoder to")
     decoder = GridSearchCV(Ridge(), {"alpha": RIDGE_ALPHAS}).fit(x_SN[known], y_SD[known])
     predicted = decoder.predict(eval_rates.reshape(-1, eval_rates.shape[-1]))
     return predicted.reshape(*eval_rates.shape[:2], -1)

@@ -6,6 +6,7 @@ the names in `KEYS`.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,38 @@ def of_rates(rates: Mapping[str, Float[NDArray, "R T N"]], dims: Dims) -> dict[s
         if dims.bins_forward:
             found[f"{split}_rates_heldin_forward"] = rates_RTN[:, T:, :N]
             found[f"{split}_rates_heldout_forward"] = rates_RTN[:, T:, N:]
+    return found
+
+
+def of_arrays(
+    arrays: Mapping[str, NDArray], data: SpikeData, source: str = ""
+) -> dict[str, NDArray]:
+    """Rates of the ``train`` and ``eval`` trials as a submission, checked against a recording.
+
+    Args:
+      arrays: by split, (trials, bins, neurons): observed bins, or also the forward ones; held-in
+        then held-out neurons. A further axis of length 1 is dropped.
+      data: the recording.
+      source: says where the rates come from, in messages.
+
+    Raises:
+      UserError: an array has another shape.
+    """
+    found: dict[str, NDArray] = {}
+    for split, rates_RTN in arrays.items():
+        if rates_RTN.ndim == 4 and rates_RTN.shape[-1] == 1:
+            rates_RTN = rates_RTN[..., 0]
+        trials = len(data.train if split == "train" else data.eval)
+        bins = sorted({data.bins_observed, data.bins}, reverse=True)
+        wanted = [(trials, T, data.neurons) for T in bins]
+        if rates_RTN.shape not in wanted:
+            raise UserError(
+                f"the {split} rates{source} have shape {rates_RTN.shape}; {data.name} needs "
+                f"{' or '.join(map(str, wanted))}: trials, bins, held-in then held-out neurons"
+            )
+        forward = rates_RTN.shape[1] - data.bins_observed
+        dims = dataclasses.replace(data.dims, bins_forward=forward)
+        found |= of_rates({split: rates_RTN}, dims)
     return found
 
 
