@@ -183,7 +183,7 @@ def test_a_folder_is_one_population(tmp_path: Path) -> None:
     scores = json.loads((run / "scores.json").read_text())
     for row in scores["members"]:
         assert row["validation_co_bps"] == pytest.approx(row["co_bps"], abs=1e-4)
-    origin = json.loads((run / "imported.json").read_text())
+    origin = json.loads((run / "imported.json").read_text())["members"]
     assert [Path(row["file"]).name for row in origin] == ["a.pth", "b.pth"]
 
 
