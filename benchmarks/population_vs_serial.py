@@ -34,7 +34,7 @@ class Timed:
     """The compiled program of a population of some size, and what compiling took."""
 
     def __init__(self, config: configs.Config, data: SpikeData) -> None:
-        dims = batches.dims_of(data)
+        dims = data.dims
         train, valid, _ = batches.split(config, data)
         self.sets = (train, valid)
         R = train.counts.shape[0]

@@ -51,7 +51,7 @@ def test_a_fraction_selects_where_targets_are_hidden(recording: SpikeData) -> No
     trained, valid, _ = batches.split(_config(0.25), data)
     assert valid is not None
     assert (len(trained.counts), len(valid.counts)) == (15, 5)
-    whole = np.asarray(batches.batch_of(data.train, batches.dims_of(data)).counts)
+    whole = np.asarray(batches.batch_of(data.train, data.dims).counts)
     apart = np.concatenate([trained.counts, valid.counts]).reshape(20, -1)
     rows = {row.tobytes() for row in whole.reshape(20, -1)}
     assert {row.tobytes() for row in apart} == rows
@@ -68,7 +68,7 @@ def test_no_fraction_trains_on_all(recording: SpikeData) -> None:
 
 def test_hidden_counts_are_not_known(recording: SpikeData) -> None:
     data = _test_phase(recording)
-    batch = batches.batch_of(data.eval, batches.dims_of(data))
+    batch = batches.batch_of(data.eval, data.dims)
     assert np.all(batch.has_count[:, :6, :4])
     assert not np.any(batch.has_count[:, 6:])
     assert not np.any(batch.has_count[:, :, 4:])

@@ -44,7 +44,7 @@ def run(path: Path, folder: Path, targets: bool = True, **keys: Any) -> Path:
     directory.make(path)
     directory.open_run(path, loaded, data)
     trainable = batches.split(loaded, data)[0].counts.shape[0]
-    arch = step.arch(loaded, batches.dims_of(data), trainable // 16)
+    arch = step.arch(loaded, data.dims, trainable // 16)
     hyper = jax.tree.map(jnp.asarray, schema.hyper(loaded))
     members = population.make_init(arch)(hyper, setup.prepare(loaded, data).statistics)
     best = members.selection.cobps._replace(

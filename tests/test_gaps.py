@@ -14,7 +14,7 @@ from stndt_jax.configs import tiny
 
 from stndt_jax.config import schema
 from stndt_jax.data.trials import SpikeData
-from stndt_jax.training import batches, step
+from stndt_jax.training import step
 from stndt_jax.types import Dims
 
 LONG, SHORT, N = 8, 5, 6  # bins of a whole trial and of one that ends early
@@ -130,5 +130,5 @@ def test_co_bps_is_that_of_nlb_tools_with_nan():
 
 def test_a_recording_tells_whether_it_has_gaps():
     rows = [np.ones((bins, N), int) for bins in (LONG, SHORT, LONG, LONG)]
-    assert batches.dims_of(SpikeData.from_arrays(rows, bin_ms=5)).gaps
-    assert not batches.dims_of(SpikeData.from_arrays(rows[:1] * 4, bin_ms=5)).gaps
+    assert SpikeData.from_arrays(rows, bin_ms=5).gaps
+    assert not SpikeData.from_arrays(rows[:1] * 4, bin_ms=5).gaps

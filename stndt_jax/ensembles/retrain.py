@@ -20,8 +20,8 @@ from stndt_jax.data.trials import SpikeData
 from stndt_jax.ensembles import build, candidates
 from stndt_jax.errors import UserError
 from stndt_jax.runs import directory, ensemble_directory, recording, records
-from stndt_jax.training import batches, restore
 from stndt_jax.training import loop as training
+from stndt_jax.training import restore
 from stndt_jax.training.restore import TrainedModel, TrainedRun
 from stndt_jax.types import Int, NDArray
 
@@ -81,7 +81,7 @@ def _on(config: Config, path: str) -> Config:
 
 
 def _check(data: SpikeData, path: str, old: TrainedRun) -> None:
-    new, dims = batches.dims_of(data), old.arch.dims
+    new, dims = data.dims, old.arch.dims
     for name in ("heldin", "heldout", "bins_observed", "bins_forward"):
         if getattr(new, name) != getattr(dims, name):
             raise UserError(

@@ -28,7 +28,7 @@ from stndt_jax.interop.torch_params import Option
 from stndt_jax.parallel import lifts
 from stndt_jax.runs import directory, records
 from stndt_jax.runs.checkpoint import Checkpoints
-from stndt_jax.training import batches, best_weights, population, setup, step
+from stndt_jax.training import best_weights, population, setup, step
 from stndt_jax.types import Array, Dims, Float, NDArray, Params
 
 # Published options outside torch_params.MODEL_OPTIONS -> keys of this library.
@@ -317,7 +317,7 @@ def import_run(path: Path, data: SpikeData, data_path: str, targets: str, out: P
         merged, data=dataclasses.replace(merged.data, path=data_path, targets=targets)
     )
     # Before the other checks: here every parameter that does not fit the data is named.
-    params = _parameters(checkpoints, config, batches.dims_of(data))
+    params = _parameters(checkpoints, config, data.dims)
     if (out / "config.json").exists():
         raise UserError(f"{out} holds a run already; choose another --out")
     prepared = setup.prepare(config, data)

@@ -45,7 +45,7 @@ def make(
     space = spaces.without(space, loading.keys(settings))
     config = worker.base(loaded)
     data = recording.read(config)
-    dims = batches.dims_of(data)
+    dims = data.dims
     space = spaces.fit(space, config, dims)
     worker.check_selects(config, data)
     size = _size(population, config, space, data, trials)
@@ -83,7 +83,7 @@ def auto(config: Config, space: Space, data: SpikeData, trials: int) -> int:
         elif all(isinstance(value, int) for value in choice.values):
             values[section][leaf] = max(choice.values)
     train, valid, _ = batches.split(config, data)
-    most = memory.members(configs.from_mapping(values), batches.dims_of(data), train, valid)
+    most = memory.members(configs.from_mapping(values), data.dims, train, valid)
     devices = jax.device_count()
     return min(most, -(-rounds // devices) * devices)
 

@@ -14,11 +14,6 @@ from stndt_jax.training.step import Batch
 from stndt_jax.types import Dims
 
 
-def dims_of(data: SpikeData) -> Dims:
-    """Sizes of a trial of this data."""
-    return Dims(data.bins_observed, data.bins_forward, data.heldin, data.heldout, data.gaps)
-
-
 def batch_of(trials: Trials, dims: Dims) -> Batch:
     """All counts of some trials, and where they are known."""
     return Batch(
@@ -33,7 +28,7 @@ def split(config: Config, data: SpikeData) -> tuple[Batch, Batch | None, str]:
     The evaluated trials select where their held-out counts are known; otherwise a fraction
     of the training trials does, sampled by ``config.seed``; with fraction 0, none do.
     """
-    dims = dims_of(data)
+    dims = data.dims
     train = batch_of(data.train, dims)
     R, fraction = len(data.train), config.data.validation_fraction
     if data.eval.heldout is not None:

@@ -33,7 +33,7 @@ from stndt_jax.runs.checkpoint import Checkpoints
 from stndt_jax.runs.lock import Lock
 from stndt_jax.runs.log import RunLog, Silent
 from stndt_jax.runs.signals import Stop
-from stndt_jax.training import batches, compaction, population, setup
+from stndt_jax.training import compaction, population, setup
 from stndt_jax.training.population import Initialisation, Member
 from stndt_jax.training.setup import Setup
 
@@ -79,7 +79,7 @@ def train(
       Diverged: every member diverged, or one did and ``train.on_divergence`` is ``stop``.
       Interrupted: a signal asked to stop; the run is saved.
     """
-    setup.check(config, batches.dims_of(data))
+    setup.check(config, data.dims)
     with contextlib.ExitStack() as held:
         with multihost.together():
             if multihost.first():

@@ -80,7 +80,7 @@ def filled(config: Config, data: SpikeData, run: Path) -> Config:
         return dataclasses.replace(config, population=directory.read_config(run).population)
     with multihost.together():
         train, valid, _ = batches.split(config, data)
-        count = members(config, batches.dims_of(data), train, valid)
+        count = members(config, data.dims, train, valid)
     return dataclasses.replace(config, population=int(multihost.gathered([count]).min()))
 
 

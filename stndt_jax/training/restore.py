@@ -15,7 +15,7 @@ from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.runs import directory, ensemble_directory, recording
 from stndt_jax.runs.checkpoint import Checkpoints
-from stndt_jax.training import batches, population, setup, step
+from stndt_jax.training import population, setup, step
 from stndt_jax.types import Dims, Params
 
 SelectedBy = Literal["cobps", "loss", "last"]
@@ -137,7 +137,7 @@ def load(
     config = directory.read_config(path)
     sizes = directory.read_run(path)["sizes"]
     data = data or recording.read(config, data_path, targets)
-    dims = batches.dims_of(data)
+    dims = data.dims
     for name in _SIZES:
         if sizes[name] != getattr(dims, name):
             raise UserError(

@@ -48,7 +48,7 @@ def prepare(config: Config, data: SpikeData) -> Setup:
     Raises:
       UserError: the configuration does not fit the recording.
     """
-    dims = batches.dims_of(data)
+    dims = data.dims
     check(config, dims)
     train, valid, sentence = batches.split(config, data)
     trials = train.counts.shape[0]

@@ -61,7 +61,7 @@ def run(config: Config, data: SpikeData, path: Path, *, quiet: bool = False) -> 
     Raises:
       UserError: there are no trials to validate on, or as ``training.loop.train``.
     """
-    configs.check_dims(config, batches.dims_of(data))
+    configs.check_dims(config, data.dims)
     if batches.split(config, data)[1] is None:
         raise UserError(
             "there are no trials to score the seeds on; set config.data.validation_fraction above 0"

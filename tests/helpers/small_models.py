@@ -67,7 +67,7 @@ def models(
     for section, inner in (changes or {}).items():
         values[section] |= inner
     read = schema.from_mapping(values)
-    dims = batches.dims_of(data)
+    dims = data.dims
     arch = step.arch(read, dims, 3)
     hyper = jax.tree.map(jnp.asarray, schema.hyper(read))
     statistics = None

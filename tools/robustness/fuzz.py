@@ -90,7 +90,7 @@ def make_place(folder: Path) -> Place:
     (place.run / "metrics.jsonl").write_text("\n".join(rows) + "\n")
     (place.run / "log.txt").write_text("training from newly initialised weights\n")
     directory.note_end(place.run, "finished")
-    dims = batches.dims_of(data)
+    dims = data.dims
     rates = {
         split: np.full(trials.counts(dims.bins_forward, dims.heldout).shape, 0.5, np.float32)
         for split, trials in (("train", data.train), ("eval", data.eval))
@@ -103,7 +103,7 @@ def make_place(folder: Path) -> Place:
 
 def _fresh(config: configs.Config, data: SpikeData) -> tuple[population.Member, step.Arch]:
     R = len(data.train)
-    arch = step.arch(config, batches.dims_of(data), R // batches.batch_size(config, R))
+    arch = step.arch(config, data.dims, R // batches.batch_size(config, R))
     hyper = jax.tree.map(jax.numpy.asarray, configs.hyper(config))
     shapes = jax.eval_shape(population.make_init(arch), hyper)
     # Ones: every member is healthy, active and was best after epoch 1. Nothing is compiled.
