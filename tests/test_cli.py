@@ -192,7 +192,8 @@ def test_examples_are_command_lines(
 
 def test_the_readme_holds_command_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     text = README.read_text()
-    blocks = "".join(re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    blocks = "".join(content for language, content in fenced if not language)
     lines = re.findall(r"^stndt (.+)$", re.sub(r"\\\n *", "", blocks), re.MULTILINE)
     assert len(lines) > 20
     read(lines, monkeypatch)
