@@ -157,7 +157,7 @@ def train(
         if fresh and multihost.first():
             _set_aside(path, say)
     # A run that is set aside takes its copy of the recording with it.
-    if data is not None or recording.is_own(checked, path):
+    if data is not None or (fresh and recording.is_own(checked, path)):
         checked, found = recording.of_data(checked, found, path)
     if population == "auto":
         checked = memory.filled(checked, found, path)

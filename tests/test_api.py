@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import shutil
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,8 @@ from jax.sharding import PartitionSpec as P
 
 import stndt_jax as stndt
 from stndt_jax.cli import main
-from stndt_jax.config import schema
 from stndt_jax.data import hdf5
 from stndt_jax.evaluation import inference
-from stndt_jax.runs import directory, recording
 from stndt_jax.training import loop, restore
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,6 +76,9 @@ def test_a_run_keeps_data_that_were_in_memory(trained: stndt.Run, tmp_path: Path
     assert main.main(["evaluate", str(moved)]) == 0
     assert loaded.scores["ensemble"] == trained.scores["ensemble"]
     assert main.main(["train", f"--workdir={moved}"]) == 0
+    assert main.main(["train", f"--workdir={moved}", "--fresh"]) == 0
+    assert (tmp_path / "moved.old1" / "data.h5").exists()
+    np.testing.assert_array_equal(stndt.load_run(moved).data.eval.heldin, data().eval.heldin)
 
 
 def test_training_again_continues_and_other_data_are_refused(
@@ -426,22 +425,3 @@ def test_hyperparameters_of_a_population_want_vmap(fitted: tuple[Any, stndt.Hype
     fit, hypers, _ = fitted
     with pytest.raises(stndt.UserError, match=r"shape \(8,\); use jax.vmap"):
         fit(hypers)
-
-
-def test_a_copy_is_recognised_though_writing_changes_the_recording(tmp_path: Path) -> None:
-    """Evaluated trials whose held-out counts are withheld, a neuron that never spikes."""
-    whole, given = data(), schema.as_config(config())
-    hidden = dataclasses.replace(whole.eval, heldout=None)
-    spikes = np.array([1, 1, 1, 0], np.uint8)
-    silent = dataclasses.replace(whole.train, heldin=whole.train.heldin * spikes)
-    withheld = dataclasses.replace(whole, train=silent, eval=hidden)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        named, copy = recording.of_data(given, withheld, tmp_path)
-        directory.open_run(tmp_path, named, copy)
-        again, same = recording.of_data(given, withheld, tmp_path)
-        directory.open_run(tmp_path, again, same)
-    assert named.data.targets == "" and copy.eval.heldout is None
-    assert copy.fingerprint() == same.fingerprint()
-    with pytest.raises(stndt.UserError, match="trained on other data"):
-        recording.of_data(given, whole, tmp_path)
