@@ -54,7 +54,6 @@ _PUBLISHED = {
     "width": 0,
     "input": "counts",
     "rate_start": "zero",
-    "dtype": "float32",
 }
 # These two together are contrast.projector.
 PROJECTOR_OPTIONS = ("USE_CONTRAST_PROJECTOR", "LINEAR_PROJECTOR")
@@ -67,7 +66,7 @@ def options(
 
     Args:
       published: values of ``MODEL_OPTIONS`` and ``PROJECTOR_OPTIONS`` by name.
-      model: values that the published model does not determine (``spatial``, dropout, ``remat``).
+      model: values that the published model does not determine (``spatial``, dropout, ``dtype``).
       contrast: likewise (mask ratios of the views).
 
     Returns:
