@@ -21,11 +21,16 @@ if [[ ${DRY_RUN:-} == 1 ]]; then
 fi
 
 pids=()
-trap 'kill -TERM "${pids[@]}" 2>/dev/null || true' TERM INT
+stopping=0
+trap 'stopping=1; kill -TERM "${pids[@]}" 2>/dev/null || true' TERM INT
 for ((i = 0; i < processes; i++)); do
     CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-$i} STNDT_PROCESS=$i "$@" &
     pids+=($!)
 done
+# The signal may have come between two of them.
+if ((stopping)); then
+    kill -TERM "${pids[@]}" 2>/dev/null || true
+fi
 
 # A signal interrupts wait, so repeat it until the process has ended.
 code=0

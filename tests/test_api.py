@@ -388,7 +388,7 @@ def test_a_member_by_vmap_equals_the_same_model_trained_alone(
     assert np.ptp(kernels, axis=0).min() > 0  # members differ
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_pmap_and_sharded_jit_train_the_same_members(
     fitted: tuple[Any, stndt.Hyper, Any],
 ) -> None:

@@ -64,7 +64,7 @@ def test_a_step_is_timed_beside_the_plain_one() -> None:
     assert found["ratio_to_plain"] == pytest.approx(wanted)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_plain_step_is_the_same_step() -> None:
     """Loss and slopes without dropout; with it, other draws and so another loss."""
     arch, hyper, batch, params = plain_step.one_model("tiny")

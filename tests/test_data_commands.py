@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import math
 import warnings
@@ -49,9 +50,16 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("phase", nlb.PHASES)
-@pytest.mark.parametrize("name", nlb.DATA_SETS)
+TRAINED = (("mc_maze", "val"), ("mc_maze", "test"), ("dmfc_rsg", "val"))
+
+
+@pytest.mark.parametrize(
+    ("name", "phase"),
+    [
+        pytest.param(*pair, marks=[pytest.mark.long] if pair in TRAINED[1:] else [])
+        for pair in itertools.product(nlb.DATA_SETS, nlb.PHASES)
+    ],
+)
 def test_from_nwb_to_a_checked_submission(name, phase, tmp_path, capsys):
     pytest.importorskip("nlb_tools.make_tensors", reason="needs nlb_tools")
     nwb_files.data_set(name, tmp_path / "nwb")
@@ -70,7 +78,7 @@ def test_from_nwb_to_a_checked_submission(name, phase, tmp_path, capsys):
     settings = {"data.path": out / f"{stem}.h5", "train.epochs": 2, "model.layers": 1}
     if phase == "val":
         settings["data.targets"] = out / f"{stem}_target.h5"
-    if (name, phase) not in (("mc_maze", "val"), ("mc_maze", "test"), ("dmfc_rsg", "val")):
+    if (name, phase) not in TRAINED:
         return  # trained like the others, of whatever name
     run = tmp_path / "run"
     settings["contrast.enabled"] = False

@@ -10,7 +10,7 @@ import pytest
 from stndt_jax.cli import main
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_demo_scores_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = [
         "demo",

@@ -105,7 +105,12 @@ def on_one_device(layer: str = "embedder") -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "layer"),
-    [(1, "embedder"), (2, "factors"), (4, "embedder"), (8, "embedder")],
+    [
+        (2, "factors"),
+        pytest.param(8, "embedder", marks=pytest.mark.long),
+        pytest.param(1, "embedder", marks=pytest.mark.long),
+        pytest.param(4, "embedder", marks=pytest.mark.long),
+    ],
 )
 def test_gradients_on_a_grid_are_those_of_one_device(data: int, layer: str) -> None:
     grid = lifts.mesh(MEMBERS, data)

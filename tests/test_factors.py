@@ -191,7 +191,10 @@ LONG = pytest.mark.long
 @pytest.mark.parametrize(
     "changes",
     [
-        {"model__norm": "post", "model__final_norm": "scale", "contrast__layer": "1"},
+        pytest.param(
+            {"model__norm": "post", "model__final_norm": "scale", "contrast__layer": "1"},
+            marks=LONG,
+        ),
         pytest.param({"model__spatial": False, "contrast__enabled": False}, marks=LONG),
         pytest.param({"model__position": "learned", "contrast__projector": "mlp"}, marks=LONG),
         pytest.param({"contrast__layer": "decoder", "model__remat": True}, marks=LONG),

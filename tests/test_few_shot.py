@@ -26,7 +26,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return imported(folder, one(folder / "a.pth"), f"--targets={folder / 'target.h5'}")
 
 
-@pytest.mark.parametrize("factors", [False, True])
+@pytest.mark.parametrize("factors", [pytest.param(False, marks=pytest.mark.long), True])
 def test_latents_are_what_the_decoder_reads(run: Path, factors: bool) -> None:
     """Latents times the decoder are the log-rates, which other code computes."""
     trained = restore.load(run)

@@ -76,7 +76,7 @@ def test_threads_that_write_one_file_at_once_do_not_meet(tmp_path: Path) -> None
     torn: list[str] = []
 
     def write(k: int) -> None:
-        for _ in range(20):
+        for _ in range(5):
             files.write_json(path, [k] * length)
             read = json.loads(path.read_text())
             if read != [read[0]] * length:

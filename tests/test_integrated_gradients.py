@@ -18,7 +18,13 @@ FACTORS = {**small_models.FACTORS, "model": small_models.FACTORS["model"] | SMOO
 
 
 @pytest.mark.parametrize(
-    ("gaps", "changes"), [(False, SMOOTH), (True, SMOOTH), (True, FACTORS)], ids=str
+    ("gaps", "changes"),
+    [
+        pytest.param(False, SMOOTH, marks=pytest.mark.long),
+        (True, SMOOTH),
+        (True, FACTORS),
+    ],
+    ids=str,
 )
 def test_attributions_add_up_to_the_change_from_silence(
     gaps: bool, changes: dict[str, dict[str, object]]

@@ -197,6 +197,7 @@ def test_one_model_with_factors_as_files_and_arrays(
     assert run.importance().shape == run.importance("gradients").shape == (6,)
 
 
+@pytest.mark.long
 def test_the_command_interprets_drops_and_draws(
     tmp_path: Path,
     models: list[TrainedModel],
