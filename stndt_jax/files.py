@@ -18,9 +18,11 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
+
+import h5py
 
 from stndt_jax.errors import UserError
 
@@ -30,6 +32,35 @@ _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.partial(\..*)?")
 
 _SPACE = "free some space or choose another directory, then start the same command again"
 RESTORE = "restore it from a backup, or train with --fresh, which sets the run aside"
+
+# What an output can be, as the messages name it.
+Output = Literal[
+    "an HTML page",
+    "a table of stndt runs",
+    "a .npy file of rates",
+    "a submission file",
+    "a file of exported rates",
+    "an NWB file",
+    "a recording",
+    "a directory",
+]
+# Either makes a directory that of a run or an ensemble.
+_MARKS = ("run.json", "ensemble.json")
+# What such a directory holds and cannot lose.
+_OF_RUNS = {
+    *_MARKS,
+    *(
+        "config.json",
+        "checkpoints",
+        "metrics.jsonl",
+        "log.txt",
+        "lock",
+        "init.json",
+        "imported.json",
+        "scores.json",
+    ),
+    *("others.json", "submission.h5", "seeds.json", "search.json", "trials.csv", "retrain.json"),
+}
 
 
 def temporary(path: Path) -> Path:
@@ -208,6 +239,86 @@ def resuming(path: Path, key: str) -> Iterator[tuple[Path, BinaryIO]]:
                 f"{path} is being written by another process; wait for it, then repeat the command"
             )
         yield partial, file
+
+
+def check_output(path: Path, kind: Output, inputs: Sequence[str | Path] = ()) -> None:
+    """Refuses an output that would destroy another file; an earlier output may be replaced.
+
+    Args:
+      path: the file or directory to write.
+      kind: what is to be written. What an existing recording holds is not compared here.
+      inputs: what the command reads; empty names are ignored.
+
+    Raises:
+      UserError: the output is one of the inputs, one of a run's own files, or exists and is of
+        another kind.
+    """
+    try:
+        reason = _conflict(path, kind, [Path(given) for given in inputs if str(given)])
+    except OSError:
+        return  # The path cannot be used at all, which the writer reports.
+    if reason:
+        raise UserError(f"{path} {reason}; choose another output")
+
+
+def _conflict(path: Path, kind: Output, inputs: Sequence[Path]) -> str:
+    """Why an output must not be written, to follow its name; empty if it may be written."""
+    real = path.resolve()
+    if any(real == given.resolve() or _is_same(path, given) for given in inputs):
+        return "is an input of this command, which would overwrite it"
+    for inner in (real, *real.parents):
+        if inner.name in _OF_RUNS and _is_of_a_run(inner.parent):
+            return f"is a file of the run in {inner.parent}"
+    if kind == "a directory":
+        if path.exists() and not path.is_dir():
+            return "is a file, not a directory"
+        return "holds a run" if _is_of_a_run(path) else ""
+    if path.is_dir():
+        return f"is a directory, but {kind} is one file"
+    if kind == "a recording" or not path.is_file() or not path.stat().st_size:
+        return ""
+    found = _kind(path)
+    return "" if found == kind else f"exists and is {found}, not {kind}"
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    return path.exists() and other.exists() and path.samefile(other)
+
+
+def _is_of_a_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in _MARKS)
+
+
+def _kind(path: Path) -> str:
+    """What a file is, by its content."""
+    with path.open("rb") as file:
+        begin = file.read(256)
+    if begin.startswith(b"\x89HDF\r\n\x1a\n"):
+        return _kind_of_hdf5(path)
+    if begin.startswith(b"\x93NUMPY"):
+        # What is inferred is float32; counts are mostly integers.
+        return "a .npy file of rates" if b"'<f4'" in begin else "a .npy file of other numbers"
+    text = begin.lstrip().lower()
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page"
+    return "a table of stndt runs" if text.startswith(b"path,kind,") else "another file"
+
+
+def _kind_of_hdf5(path: Path) -> str:
+    try:
+        with h5py.File(path, "r") as file:
+            if "nwb_version" in file.attrs:
+                return "an NWB file"
+            keys = list(file)
+            inner = [key for name in keys if isinstance(file.get(name), h5py.Group)
+                     for key in file[name]]  # fmt: skip
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError):
+        return "a damaged HDF5 file"
+    if any("_rates_held" in key for key in inner):
+        return "a submission file"
+    if "rates" in keys:
+        return "a file of exported rates"
+    return "a recording" if any("_spikes_" in key for key in keys + inner) else "an HDF5 file"
 
 
 def _unwritable(path: Path, error: OSError, advice: str) -> UserError:

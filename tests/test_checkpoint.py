@@ -13,6 +13,7 @@ import pytest
 from stndt_jax.errors import UserError
 from stndt_jax.runs import checkpoint
 from stndt_jax.runs.checkpoint import Checkpoints
+from stndt_jax.runs.lock import Lock
 
 
 class _Tree(NamedTuple):
@@ -41,6 +42,8 @@ def test_the_newest_of_two_comes_back(tmp_path: Path) -> None:
 def test_nothing_to_load(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "c")
     with pytest.raises(UserError, match="holds no intact checkpoint"):
+        checkpoints.load(_tree(0.0))
+    with Lock(tmp_path), pytest.raises(UserError, match="is still training, wait"):
         checkpoints.load(_tree(0.0))
 
 

@@ -387,5 +387,53 @@ def test_train_evaluate_resume_and_refuse(
     assert main.main(argv) == 0
     assert "continuing from the checkpoint at epoch 4 of 4" in capsys.readouterr().err
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
-    assert main.main([*argv, "--config.train.epochs=9"]) == 2
+    # As a killed process leaves it.
+    record = json.loads((run / "run.json").read_text())
+    record["sessions"][-1].pop("how")
+    (run / "run.json").write_text(json.dumps(record))
+    config = (run / "config.json").read_text()
+    (run / "config.json").write_text(config.replace('"epochs": 4', '"epochs": 9'))
+    assert main.main(["evaluate", str(run)]) == 0
+    assert f"trained for 4 of 9 epochs: continue with stndt train --workdir={run}" in (
+        capsys.readouterr().out
+    )
+    (run / "config.json").write_text(config)
+    assert main.main([w.replace("epochs=4", "epochs=9") for w in argv]) == 2
     assert "train.epochs: 4 -> 9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "flag"),
+    [
+        (["synth", "reach", "--out=a.h5", "--out", "b.h5"], "--out"),
+        (["synth", "reach", "--out=a.h5", "--seed=1", "-seed=1"], "--seed"),
+        (["train", "--config=tiny", "--config=reach", "--workdir=x"], "--config"),
+        (
+            ["train", "--config.train.epochs=2", "--workdir=x", "--config.train.epochs", "0"],
+            "--config.train.epochs",
+        ),
+        (["report", "x", "--figures", "--nofigures"], "--nofigures"),
+    ],
+)
+def test_a_flag_given_twice_is_refused(
+    argv: list[str], flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(argv) == 2
+    assert f"error: {flag} is given twice" in capsys.readouterr().err
+
+
+def test_a_missing_argument_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["check-submission", "--data=x.h5"]) == 2
+    assert "1 argument(s) expected (FILE) but got nothing" in capsys.readouterr().err
+
+
+def test_another_recording_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["synth", "lorenz", f"--out={tmp_path / 'x.h5'}"]
+    assert main.main(argv) == main.main(argv) == 0
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert main.main([*argv, "--seed=1"]) == 2
+    assert "holds something else than the recording" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / "x.h5").unlink()
+    assert main.main([*argv, "--seed=1"]) == 2
+    assert "x_target.h5 would be replaced" in capsys.readouterr().err

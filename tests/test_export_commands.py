@@ -149,9 +149,10 @@ def test_mistakes_are_one_line(
     cases = [
         (infer(model, "flat"), "requires (trials, 5 observed bins, 4 held-in neurons)"),
         (infer(model, "other"), "has shape (2, 4, 4)"),
-        (infer(model, "half"), "not spike counts"),
-        (infer(model, "below"), "not spike counts"),
+        (infer(model, "half"), "counts are whole numbers"),
+        (infer(model, "below"), "counts are whole numbers"),
         (infer(model, "absent"), "no such file"),
+        (infer(run, "good"), f"export it with stndt export {run} --out=DIR"),
         (infer(tmp_path, "good"), "give a folder that stndt export wrote"),
         (infer(altered, "good"), "not the file that was exported"),
         (infer(newer, "good"), "its format is 2, this loader reads format 1"),

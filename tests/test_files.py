@@ -6,11 +6,14 @@ import errno
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 
 from stndt_jax import files
@@ -234,3 +237,75 @@ def test_digests(tmp_path: Path) -> None:
     found = files.tree_sha256(tmp_path)
     assert found == {"a": hashlib.sha256().hexdigest(), "inner/b": abc}
     assert list(found) == ["a", "inner/b"]
+
+
+def _hdf5(*keys: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            for key in keys:
+                file[key] = np.zeros(2)
+
+    return write
+
+
+def _text(content: str) -> Callable[[Path], None]:
+    return lambda path: path.write_text(content) and None
+
+
+RECORDING = _hdf5("train_spikes_heldin")
+SUBMISSION = _hdf5("maze/eval_rates_heldin")
+RATES = _hdf5("rates", "unit_ids")
+# Name of the output, its kind, how an existing one was made, and what the error says; "" is none.
+OUTPUTS: dict[str, tuple[str, files.Output, Callable[[Path], Any] | None, str]] = {
+    "input": ("in.h5", "an HTML page", None, "is an input"),
+    "link to an input": ("link", "a .npy file of rates", None, "is an input"),
+    "run.json": ("run/run.json", "an HTML page", None, "is a file of the run in"),
+    "new name of a run": ("run/metrics.jsonl", "a table of stndt runs", None, "is a file of the"),
+    "checkpoint": ("run/checkpoints/x.csv", "a table of stndt runs", None, "is a file of the run"),
+    "page beside a run": ("run/report.html", "an HTML page", None, ""),
+    "run directory": ("run", "a directory", None, "holds a run"),
+    "new directory": ("model", "a directory", None, ""),
+    "file as a directory": ("x", "a directory", _text("x"), "is a file, not"),
+    "directory as a file": ("run", "an HTML page", None, "is a directory"),
+    "page over a recording": ("x", "an HTML page", RECORDING, "a recording, not an HTML page"),
+    "page over notes": ("x", "an HTML page", _text("notes"), "another file"),
+    "page again": ("x", "an HTML page", _text("<!doctype html>\n<html>"), ""),
+    "table again": ("x", "a table of stndt runs", _text("path,kind,config\n"), ""),
+    "another table": ("x.csv", "a table of stndt runs", _text("a,b\n"), "another file"),
+    "submission over a recording": ("x", "a submission file", RECORDING, "is a recording"),
+    "submission again": ("x", "a submission file", SUBMISSION, ""),
+    "rates over a submission": ("x", "a file of exported rates", SUBMISSION, "is a submission"),
+    "rates again": ("x", "a file of exported rates", RATES, ""),
+    "NWB over rates": ("x.nwb", "an NWB file", RATES, "not an NWB file"),
+    "damaged": ("x", "a submission file", lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n"), "damaged"),
+    "rates over counts": (
+        "x.npy",
+        "a .npy file of rates",
+        lambda p: np.save(p, np.zeros((2, 3, 4), np.int64)),
+        "other numbers",
+    ),
+    "inferred again": (
+        "x.npy",
+        "a .npy file of rates",
+        lambda p: np.save(p, np.zeros((2, 3, 4), np.float32)),
+        "",
+    ),
+    "name that is too long": ("x" * 300, "an HTML page", None, ""),
+}
+
+
+@pytest.mark.parametrize("case", OUTPUTS)
+def test_an_output_destroys_no_other_file(case: str, tmp_path: Path) -> None:
+    name, kind, made, message = OUTPUTS[case]
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "run.json").write_text("{}")
+    RECORDING(tmp_path / "in.h5")
+    (tmp_path / "link").symlink_to("in.h5")
+    path = tmp_path / name
+    if made is not None:
+        made(path)
+    if not message:
+        files.check_output(path, kind, ["", tmp_path / "in.h5"])
+        return
+    with pytest.raises(UserError, match=re.escape(message)):
+        files.check_output(path, kind, ["", tmp_path / "in.h5"])

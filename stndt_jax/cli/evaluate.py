@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from stndt_jax import files
 from stndt_jax.cli import flags as shared
 from stndt_jax.cli.flags import Flags, Values
 from stndt_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from stndt_jax.training.restore import TrainedRun
 
 
 def evaluate(argv: list[str]) -> int:
@@ -45,6 +50,8 @@ def evaluate(argv: list[str]) -> int:
 
     run = Run(Path(path), flag["data"], flag["targets"])
     print(evaluation.table(run.evaluate(select=flag["select"])))
+    if line := _unfinished(run.models[0].trained):
+        print(line)
     if shots := [int(word) for word in flag["shots"]]:
         found = few_shot.of_run(run.path, run.models, shots, select=flag["select"])
         print("\nfew-shot co-smoothing of the best member, decoder fitted on k trials:")
@@ -52,6 +59,25 @@ def evaluate(argv: list[str]) -> int:
     if method_scores.read(run.path):
         print("\n" + method_scores.table(run.methods))
     return shared.wrote([run.path / "scores.json", run.path / "submission.h5"])
+
+
+def _unfinished(trained: TrainedRun) -> str:
+    """A line about a run that has not been trained to its end; empty for others."""
+    from stndt_jax.runs import directory, ensemble_directory, lock
+
+    path, epochs = trained.path, trained.config.train.epochs
+    if (path / "imported.json").exists() or ensemble_directory.is_ensemble(path.parent.parent):
+        return ""
+    sessions = directory.read_run(path)["sessions"]
+    how = str(sessions[-1].get("how", "")) if sessions else "finished"
+    if trained.epoch >= epochs or how == "finished":
+        return ""
+    advice = f"continue with stndt train --workdir={path}"
+    if holder := lock.holder(path):
+        advice = f"{holder} is still training"
+    elif "diverged" in how:
+        advice = how
+    return f"trained for {trained.epoch:g} of {epochs} epochs: {advice}"
 
 
 def _score_file(run: str, flag: Values) -> int:
@@ -101,9 +127,12 @@ def baseline(argv: list[str]) -> int:
     if kind == "ndt" and not flag["out"]:
         raise UserError("--out is missing; ndt trains into it, for example --out=runs/ndt")
     flag.refuse_keys(*workflow.NDT_KEYS, when="on the ndt baseline, which sets it")
-    data, targets, files = method_scores.recording(flag["data"], flag["targets"], flag["run"])
+    if kind != "ndt" and flag["out"]:
+        inputs = [flag["data"], flag["targets"]]
+        files.check_output(Path(flag["out"]), "a submission file", inputs)
+    data, targets, paths = method_scores.recording(flag["data"], flag["targets"], flag["run"])
     if kind == "ndt":
-        rates = workflow.train_ndt(Path(flag["out"]), files, flag.settings)
+        rates = workflow.train_ndt(Path(flag["out"]), paths, flag.settings)
     else:
         rates = workflow.infer(kind, data, latents=flag["latents"])
         if flag["out"]:

@@ -13,6 +13,7 @@ The command's docstring is its help: a sentence, ``usage:``, prose, ``example:``
 
 from __future__ import annotations
 
+import itertools
 import re
 import textwrap
 from collections.abc import Callable, Sequence
@@ -165,6 +166,7 @@ class Flags:
         if wants_help(argv):
             print(self.help())
             raise HelpShown
+        self._refuse_repeated(argv)
         words: list[str] = list(argv)
         settings: list[str] = []
         if self._takes_config:
@@ -177,9 +179,11 @@ class Flags:
             # A ValueError is raised for a --flagfile that holds no text.
             raise UserError(f"{str(error).rstrip('.')}; --help lists the flags") from error
         if not positional <= len(rest) <= positional + optional:
-            usage = next(line for line in self._help.splitlines() if "usage:" in line)
+            usage = next(line for line in self._help.splitlines() if "usage:" in line).strip()
+            names = itertools.takewhile(lambda word: word[0] not in "[-", usage.split()[3:])
+            which = f" ({' '.join(names)})" if positional else ""
             got = " ".join(rest) or "nothing"
-            raise UserError(f"{positional} argument(s) expected but got {got}; {usage.strip()}")
+            raise UserError(f"{positional} argument(s) expected{which} but got {got}; {usage}")
         given = {name for name in list(self._values) if self._values[name].present}
         values = Values(self._values.flag_values_dict(), given, settings)
         missing = [name for name in self._required if not values[name]]
@@ -191,6 +195,25 @@ class Flags:
                 f"{' '.join(example)}"
             )
         return values, rest
+
+    def _refuse_repeated(self, argv: Sequence[str]) -> None:
+        """Refuses a flag that is given twice, of which the first would be ignored.
+
+        Raises:
+          UserError: there is one.
+        """
+        seen: set[str] = set()
+        for word in itertools.takewhile(lambda word: word != "--", argv):
+            spelled = word.lstrip("-").partition("=")[0]
+            name = spelled.replace("-", "_")
+            if name not in self._values and name.removeprefix("no") in self._values:
+                name = name.removeprefix("no")
+            ours = name in self._values or name == "config" or name.startswith("config.")
+            if not word.startswith("-") or not ours:
+                continue
+            if name in seen:
+                raise UserError(f"--{spelled} is given twice; leave one of the two out")
+            seen.add(name)
 
     def help(self) -> str:
         """The command's docstring, its flags before the examples."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stndt_jax import files
 from stndt_jax.cli import flags as shared
 from stndt_jax.cli.flags import Flags, Values
 from stndt_jax.errors import UserError
@@ -25,6 +26,7 @@ def import_(argv: list[str]) -> int:
     shared.targets(flags)
     shared.out(flags, "DIR", "run directory to write", required="runs/maze")
     flag, (path,) = flags.parse(argv, 1)
+    files.check_output(Path(flag["out"]), "a directory", [path])
     from stndt_jax.data import hdf5
     from stndt_jax.interop import torch_checkpoint
 
@@ -69,6 +71,7 @@ def export(argv: list[str]) -> int:
         flag.refuse("weights", "select", when="on a submission file")
         return _export_rates(Path(path), flag)
     flag.refuse("name", when="on a run directory: it names the data set of a submission file")
+    files.check_output(Path(flag["out"]), "a directory", [path])
     from stndt_jax.interop import stablehlo
     from stndt_jax.training import restore
 
@@ -88,6 +91,9 @@ def export(argv: list[str]) -> int:
 def _export_rates(path: Path, flag: Values) -> int:
     if not flag["data"]:
         raise UserError("--data is missing; name the recording, for example --data=mc_maze.h5")
+    nwb = flag["out"].endswith(".nwb")
+    kind: files.Output = "an NWB file" if nwb else "a file of exported rates"
+    files.check_output(Path(flag["out"]), kind, [path, flag["data"]])
     from stndt_jax.data import export as rates_file
     from stndt_jax.data import hdf5
     from stndt_jax.evaluation import submission
@@ -121,6 +127,7 @@ def infer(argv: list[str]) -> int:
     for name in ("spikes", "out"):
         if not flag[name].endswith(".npy"):
             raise UserError(f"--{name} is {flag[name]}; name an .npy file")
+    files.check_output(Path(flag["out"]), "a .npy file of rates", [flag["spikes"]])
     from stndt_jax.interop import stablehlo
 
     shape = stablehlo.infer(Path(folder), Path(flag["spikes"]), Path(flag["out"]), flag["chunk"])

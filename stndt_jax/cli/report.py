@@ -41,6 +41,8 @@ def interpret(argv: list[str]) -> int:
     flag, (path,) = flags.parse(argv, 1)
     if not flag["drop"]:
         flag.refuse("against", "repeats", "seed", "decode", when="with --nodrop")
+    if flag["out"]:
+        files.check_output(Path(flag["out"]), "a directory", [path])
     from stndt_jax.workflows import interpret as workflow
 
     silencing = workflow.Silencing(
@@ -107,9 +109,10 @@ def report(argv: list[str]) -> int:
     shared.targets(flags)
     flags.switch("figures", "leave out the figures, which take a while", True)
     flag, (path,) = flags.parse(argv, 1)
+    out = Path(flag["out"] or Path(path) / "report.html")
+    files.check_output(out, "an HTML page", [path, flag["data"], flag["targets"]])
     from stndt_jax.report import page
 
-    out = Path(flag["out"] or Path(path) / "report.html")
     page.write(
         Path(path),
         out,
@@ -135,6 +138,8 @@ def compare(argv: list[str]) -> int:
     flags = Flags(compare)
     shared.out(flags, "FILE", "HTML file to write")
     flag, paths = flags.parse(argv, 2, shared.MOST_PATHS)
+    if flag["out"]:
+        files.check_output(Path(flag["out"]), "an HTML page", paths)
     from stndt_jax.report import compare as comparison
 
     runs = comparison.open_runs([Path(path) for path in paths])

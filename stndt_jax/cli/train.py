@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stndt_jax import files
 from stndt_jax.cli import flags as shared
 from stndt_jax.cli.flags import Flags, wants_help
 
@@ -23,6 +24,7 @@ def demo(argv: list[str]) -> int:
     flags.config()
     flag, _ = flags.parse(argv)
     flag.refuse_keys("data.path", "data.targets", when="in the demo, which makes its recording")
+    files.check_output(Path(flag["out"]), "a directory")
     from stndt_jax.workflows import demo as workflow
 
     workflow.demo(Path(flag["out"]), seed=flag["seed"], settings=flag.settings)
@@ -76,6 +78,8 @@ def runs(argv: list[str]) -> int:
     flags.text("sort", "COLUMN", "column to sort by", "path")
     flags.text("csv", "FILE", "CSV file to write as well")
     flag, (folder,) = flags.parse(argv, 1)
+    if flag["csv"]:
+        files.check_output(Path(flag["csv"]), "a table of stndt runs", [folder])
     from stndt_jax.runs import listing
 
     rows = listing.ordered(listing.table(Path(folder)), flag["sort"])

@@ -144,10 +144,10 @@ def targets_of(data: SpikeData) -> dict[str, NDArray]:
     return {key: array for key, array in found.items() if array is not None}
 
 
-def write(data: SpikeData, path: str | Path) -> None:
+def write(data: SpikeData, path: str | Path, *, keep_other: bool = False) -> None:
     """Writes an input file: the training trials, and held-in counts of the evaluated trials.
 
-    An existing file is replaced as a whole.
+    An existing file is replaced as a whole; with ``keep_other``, only if it holds the same.
 
     Raises:
       UserError: the file cannot be written.
@@ -163,17 +163,17 @@ def write(data: SpikeData, path: str | Path) -> None:
             arrays[f"{split}_valid"] = trials.recorded
     arrays["unit_ids"] = data.units
     present = {key: x for key, x in arrays.items() if x is not None and x.size}
-    write_group(path, None, present, _attributes(data))
+    write_group(path, None, present, _attributes(data), keep_other=keep_other)
 
 
-def write_targets(data: SpikeData, path: str | Path) -> None:
-    """Writes the target file that belongs to the input file of ``write``.
+def write_targets(data: SpikeData, path: str | Path, *, keep_other: bool = False) -> None:
+    """Writes the target file that belongs to the input file of ``write``, in the same way.
 
     Raises:
       UserError: the targets are withheld, or the file cannot be written.
     """
     group = group_name(data.name, data.bin_ms)
-    write_group(path, group, targets_of(data), _attributes(data))
+    write_group(path, group, targets_of(data), _attributes(data), keep_other=keep_other)
 
 
 def _attributes(data: SpikeData) -> dict[str, str | float]:

@@ -67,17 +67,23 @@ class Tensors:
     targets: Mapping[str, NDArray] | None
     notes: tuple[str, ...]
 
-    def write(self, inputs: Path, targets: Path) -> None:
+    def write(self, inputs: Path, targets: Path, *, keep_other: bool = False) -> None:
         """Writes the input file and, if there are targets, the target file.
+
+        Args:
+          inputs: the input file.
+          targets: the target file.
+          keep_other: refuse to replace files with other arrays.
 
         Raises:
           UserError: a file cannot be written.
         """
         attributes: dict[str, str | float] = {"name": self.name, "bin_ms": float(self.bin_ms)}
-        write_group(inputs, None, _stored(self.inputs), attributes)
+        write_group(inputs, None, _stored(self.inputs), attributes, keep_other=keep_other)
         if self.targets is not None:
             group = group_name(self.name, self.bin_ms)
-            write_group(targets, group, _stored(self.targets), attributes)
+            stored = _stored(self.targets)
+            write_group(targets, group, stored, attributes, keep_other=keep_other)
 
 
 def check_name(name: str) -> Dandiset:

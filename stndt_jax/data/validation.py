@@ -317,6 +317,8 @@ def write_group(
     group: str | None,
     arrays: Mapping[str, NDArray],
     attributes: Mapping[str, str | float],
+    *,
+    keep_other: bool = False,
 ) -> None:
     """Writes an HDF5 file with one group; an existing file is replaced as a whole.
 
@@ -325,9 +327,10 @@ def write_group(
       group: the group's name; None for the top level.
       arrays: data sets by key; an object array holds integer arrays of unequal length.
       attributes: HDF5 attributes of the group.
+      keep_other: refuse to replace a file with other arrays.
 
     Raises:
-      UserError: the file cannot be written.
+      UserError: the file cannot be written, or must be kept.
     """
     path = Path(path)
     # Built in memory: HDF5 reports a full disk as a RuntimeError at some later moment.
@@ -342,7 +345,33 @@ def write_group(
                     rows[number] = row
             else:
                 target.create_dataset(key, data=array, compression="gzip")
+    there = keep_other and path.is_file() and path.stat().st_size > 0
+    if there and not _holds(path, group, arrays):
+        raise UserError(
+            f"{path} exists and holds something else than the recording to be written; choose "
+            f"another --out, or move it away"
+        )
     files.write_bytes(path, image.getbuffer(), "check the directory and its free space")
+
+
+def _holds(path: Path, group: str | None, arrays: Mapping[str, NDArray]) -> bool:
+    """Whether a file has some of these arrays, and those that it has are equal.
+
+    Files of earlier versions lack some keys.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            found = file if group is None else file.get(group, {})
+            common = [key for key in arrays if key in found]
+            return bool(common) and all(_equal(found[key][()], arrays[key]) for key in common)
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError):
+        return False
+
+
+def _equal(x: NDArray, y: NDArray) -> bool:
+    if x.dtype == object or y.dtype == object:
+        return len(x) == len(y) and all(map(np.array_equal, x, y))
+    return np.array_equal(x, y, equal_nan=x.dtype.kind == "f" and y.dtype.kind == "f")
 
 
 def ragged(rows: Sequence[NDArray]) -> NDArray:

@@ -28,7 +28,7 @@ from stndt_jax.config.schema import Hyper
 from stndt_jax.data.validation import load_numpy
 from stndt_jax.errors import UserError
 from stndt_jax.interop import stablehlo_loader
-from stndt_jax.runs import directory
+from stndt_jax.runs import directory, ensemble_directory
 from stndt_jax.training import step
 from stndt_jax.training.restore import SelectedBy, TrainedModel
 from stndt_jax.types import Array, Float, Int, NDArray, Params
@@ -224,6 +224,11 @@ def infer(folder: Path, spikes: Path, out: Path, chunk: int = 256) -> tuple[int,
     try:
         model = stablehlo_loader.Model(folder)
     except FileNotFoundError as error:
+        if ensemble_directory.is_run(folder) or ensemble_directory.is_ensemble(folder):
+            raise UserError(
+                f"{folder} is a run directory, not an exported model; export it with stndt export "
+                f"{folder} --out=DIR, then give DIR"
+            ) from None
         raise UserError(
             f"{error.filename} does not exist; give a folder that stndt export wrote, not {folder}"
         ) from None
@@ -266,10 +271,13 @@ def _counts(part: NDArray, spikes: Path, first: int) -> Int[NDArray, "B T_obs N_
       UserError: one is not a whole number, or negative.
     """
     part = np.asarray(part)
-    whole = part.dtype.kind in "iub" or (part.dtype.kind == "f" and np.all(part == np.floor(part)))
-    if not whole or np.any(part < 0):
+    if part.dtype.kind not in "iubf":
+        raise UserError(f"{spikes} holds no numbers ({part.dtype}); give spike counts")
+    bad = ~((part >= 0) & (part == np.floor(part)))
+    if bad.any():
+        r, t, n = (int(i) for i in np.argwhere(bad)[0])
         raise UserError(
-            f"{spikes} holds numbers that are not spike counts in trials {first} to "
-            f"{first + len(part) - 1}; counts are whole numbers, 0 or more"
+            f"{spikes} holds {part[r, t, n]} in trial {first + r}, bin {t}, neuron {n} (from 0); "
+            f"counts are whole numbers, 0 or more"
         )
     return part.astype(np.int32)

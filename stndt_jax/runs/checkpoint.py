@@ -22,6 +22,7 @@ from orbax.checkpoint import v1 as ocp
 from stndt_jax import files
 from stndt_jax.errors import UserError
 from stndt_jax.parallel import multihost
+from stndt_jax.runs import lock
 
 KEPT = 2
 # A number as str() writes it, because a checkpoint's name is made from its number.
@@ -164,7 +165,11 @@ class Checkpoints:
         number = self.latest
         if number is None:
             damaged = f" ({'; '.join(self.found)})" if self.found else ""
-            raise UserError(f"{self._folder} holds no intact checkpoint{damaged}; train first")
+            holder = lock.holder(self._folder.parent)
+            advice = "train first"
+            if holder is not None:
+                advice = f"{holder} is still training, wait for its first checkpoint"
+            raise UserError(f"{self._folder} holds no intact checkpoint{damaged}; {advice}")
         here = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         like = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from stndt_jax.errors import UserError
 
@@ -75,31 +76,61 @@ class Lock:
                 return
 
     def _remove_if_stale(self) -> None:
-        try:
-            age = time.time() - self._path.stat().st_mtime
-            content = self._path.read_bytes()
-        except FileNotFoundError:
+        found = _read(self._path)
+        if found is None:
             return
-        except OSError as error:
-            raise UserError(
-                f"{self._path} cannot be read as a lock ({error.strerror}); move it away"
-            ) from error
-        try:
-            holder = json.loads(content)
-            host, pid, began = str(holder["host"]), int(holder["pid"]), holder.get("began")
-            if pid <= 0:
-                raise ValueError(pid)
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-            # Its process was killed while writing it, or is writing it now.
-            host, pid, began = "an unknown host", 0, None
-        here = host == socket.gethostname()
-        if not _runs(pid, began) if here else age > STALE_S:
+        if not found.alive:
             self._path.unlink(missing_ok=True)
             return
         raise UserError(
-            f"process {pid} on {host} is using {self._path.parent} (its lock is "
-            f"{max(age, 0):.0f} s old); wait for it, stop it, or choose another --workdir"
+            f"{found.holder} is using {self._path.parent} (its lock is "
+            f"{max(found.age_s, 0):.0f} s old); wait for it, stop it, or choose another --workdir"
         )
+
+
+class _Found(NamedTuple):
+    """A lock file: which process wrote it, whether it still runs, and the age of the file."""
+
+    holder: str
+    alive: bool
+    age_s: float
+
+
+def _read(path: Path) -> _Found | None:
+    """Reads a lock file; None if there is none.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    try:
+        age = time.time() - path.stat().st_mtime
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read as a lock ({error.strerror}); move it away"
+        ) from error
+    try:
+        holder = json.loads(content)
+        host, pid, began = str(holder["host"]), int(holder["pid"]), holder.get("began")
+        if pid <= 0:
+            raise ValueError(pid)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        # Its process was killed while writing it, or is writing it now.
+        host, pid, began = "an unknown host", 0, None
+    alive = _runs(pid, began) if host == socket.gethostname() else age <= STALE_S
+    return _Found(f"process {pid} on {host}", alive, age)
+
+
+def holder(folder: Path) -> str | None:
+    """The process that holds the lock of a run directory, as "process 1 on host"; None if none.
+
+    Raises:
+      UserError: the lock cannot be read.
+    """
+    found = _read(folder / "lock")
+    return found.holder if found is not None and found.alive else None
 
 
 @contextlib.contextmanager

@@ -42,7 +42,8 @@ def benchmark(
     """
     tensors = nlb.prepare(name, nwb, bin_ms=bin_ms, phase=phase, seed=seed)
     inputs, targets = _paths(out, f"{hdf5.group_name(name, bin_ms)}_{phase}")
-    tensors.write(inputs, targets)
+    _refuse_strays(inputs, targets, inputs.with_suffix(".txt"), inputs.with_suffix(".png"))
+    tensors.write(inputs, targets, keep_other=True)
     for note in tensors.notes:
         say(f"nlb_tools: {note}")
     # The files are read again, so that what is shown is what training will see.
@@ -105,16 +106,33 @@ def simulated(kind: str, path: Path, *, seed: int = 0, say: Say = print) -> Spik
     """
     if not path.name:
         raise UserError(f"--out={path} is a directory; name the file to write, such as reach.h5")
-    data = synthetic.make(kind, seed=seed)
     targets = path.with_name(f"{path.stem}_target{path.suffix}")
-    hdf5.write(data, path)
-    hdf5.write_targets(data, targets)
+    for file in (path, targets):
+        files.check_output(file, "a recording")
+    _refuse_strays(path, targets)
+    data = synthetic.make(kind, seed=seed)
+    hdf5.write(data, path, keep_other=True)
+    hdf5.write_targets(data, targets, keep_other=True)
     say(
         f"{path} and {targets}: {len(data.train)} training and {len(data.eval)} evaluated trials, "
         f"{data.bins_observed} + {data.bins_forward} bins of {data.bin_ms:g} ms, "
         f"{data.heldin} + {data.heldout} neurons"
     )
     return data
+
+
+def _refuse_strays(inputs: Path, *beside: Path) -> None:
+    """Refuses files that would be replaced, but cannot belong to an input file that is not there.
+
+    Raises:
+      UserError: there are such files.
+    """
+    strays = [str(path) for path in beside if path.exists()]
+    if strays and not inputs.exists():
+        raise UserError(
+            f"{' and '.join(strays)} would be replaced, without {inputs}, to which they would "
+            f"belong; move them away or choose another --out"
+        )
 
 
 def _paths(out: Path, stem: str) -> tuple[Path, Path]:
@@ -128,8 +146,9 @@ def _paths(out: Path, stem: str) -> tuple[Path, Path]:
 
 def _write(data: SpikeData, out: Path, *, velocity: bool, say: Say) -> list[Path]:
     inputs, targets = _paths(out, data.name)
-    hdf5.write(data, inputs)
-    hdf5.write_targets(data, targets)
+    _refuse_strays(inputs, targets, inputs.with_suffix(".txt"), inputs.with_suffix(".png"))
+    hdf5.write(data, inputs, keep_other=True)
+    hdf5.write_targets(data, targets, keep_other=True)
     return _describe(data, inputs, velocity=velocity, say=say)
 
 
