@@ -248,8 +248,8 @@ def _hdf5(*keys: str) -> Callable[[Path], None]:
     return write
 
 
-def _text(content: str) -> Callable[[Path], None]:
-    return lambda path: path.write_text(content) and None
+def _text(content: str) -> Callable[[Path], Any]:
+    return lambda path: path.write_text(content)
 
 
 RECORDING = _hdf5("train_spikes_heldin")
