@@ -7,6 +7,7 @@ The commands of ``stndt`` call these functions too. What is a mistake of the cal
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,9 +19,9 @@ import numpy as np
 from stndt_jax.config import loading, schema
 from stndt_jax.config.schema import Config, Hyper
 from stndt_jax.data import hdf5, synthetic
-from stndt_jax.data.trials import Source, SpikeData
+from stndt_jax.data.trials import Source, SpikeData, check_bin_ms
 from stndt_jax.ensembles import build
-from stndt_jax.errors import UserError
+from stndt_jax.errors import UserError, checked_path
 from stndt_jax.evaluation import baselines, scoring, submission
 from stndt_jax.parallel import multihost
 from stndt_jax.report import page
@@ -59,6 +60,11 @@ def load_data(
     Raises:
       UserError: a file is missing, damaged, or does not hold spike counts.
     """
+    checked_path("path", path)
+    if targets is not None:
+        checked_path("targets", targets)
+    if bin_ms is not None:
+        check_bin_ms(bin_ms)
     data = hdf5.read(path, targets, name=name, bin_ms=bin_ms)
     source = Source(
         path=str(Path(path).absolute()),
@@ -108,7 +114,7 @@ def train(
     workdir: str | Path,
     init: str | Path | Run = "",
     neurons: Literal["", "same", "other"] = "",
-    freeze: Sequence[str] = (),
+    freeze: str | Sequence[str] = (),
     population: int | Literal["auto"] | None = None,
     extend: bool = False,
     fresh: bool = False,
@@ -122,7 +128,8 @@ def train(
 
     Args:
       config: what to train, as :func:`get_config` gives it.
-      data: what to train on; None reads the files that ``config.data`` names. Data that were not
+      data: what to train on; None reads the files that ``config.data`` names,
+        or if it names none the copy that the run directory has of its own. Data that were not
         read with :func:`load_data` are written into the run directory, so that it is complete.
       workdir: the run directory, new or to be continued.
       init: a run whose best weights the members begin with.
@@ -145,11 +152,13 @@ def train(
       Interrupted: a signal asked to stop; the run is saved.
     """
     multihost.join()
-    path, checked = Path(workdir), _config(config, population)
+    path, checked = checked_path("workdir", workdir), _config(config, population)
+    parts = (freeze,) if isinstance(freeze, str) else tuple(freeze or ())
     say = _say(quiet)
     with multihost.together():
         _check_data(data)
         if data is None:
+            checked = recording.or_own(checked, path)
             found = recording.read(checked)
         else:
             found = data
@@ -162,7 +171,7 @@ def train(
     if population == "auto":
         checked = memory.filled(checked, found, path)
     initialisation = finetune.initialisation(
-        path, checked, found.dims, init=_path(init), neurons=neurons, parts=tuple(freeze)
+        path, checked, found.dims, init=_path(init), neurons=neurons, parts=parts
     )
     loop.train(checked, found, path, quiet=quiet, extend=extend, initialisation=initialisation)
     return Run(path)
@@ -198,8 +207,10 @@ def build_ensemble(
     Raises:
       UserError: runs do not fit together, none can be used, or ``out`` holds something else.
     """
+    if not isinstance(runs, str | Path | Run | Sequence):
+        raise UserError(f"runs is {runs!r}; give runs, ensembles or directories with runs")
     several = [runs] if isinstance(runs, str | Path | Run) else list(runs)
-    folder, say = Path(out), _say(quiet)
+    folder, say = checked_path("out", out), _say(quiet)
     if fresh and ensemble_directory.is_ensemble(folder):
         _set_aside(folder, say, what="ensemble")
     build.build(
@@ -223,8 +234,8 @@ def score(
 
     Args:
       data: the recording, with the held-out counts of its evaluated trials.
-      rates: of the evaluated trials, expected counts per bin: neurons held-in then held-out, bins
-        observed then, perhaps, forward.
+      rates: of the evaluated trials, expected counts per bin, 0 or more: neurons held-in then
+        held-out, bins observed then, perhaps, forward.
       train_rates: of the training trials, to which the decoder of behaviour is fitted; without
         them behaviour is not scored.
 
@@ -232,14 +243,18 @@ def score(
       Scores by name, such as ``co_bps`` (bits per spike of held-out neurons).
 
     Raises:
-      UserError: the rates do not fit the recording, are not above 0, or nothing is known to score
-        against.
+      UserError: the rates do not fit the recording, are negative or not finite, or nothing is known
+        to score against.
+
+    Warns:
+      UserWarning: the mean rate is more than 20 times the mean count, as of rates in spikes/s.
     """
     _check_data(data, needed=True)
     targets = hdf5.targets_of(data)
-    arrays = {"eval": np.asarray(rates)}
+    arrays = {"eval": _array("eval", rates)}
     if train_rates is not None:
-        arrays["train"] = np.asarray(train_rates)
+        arrays["train"] = _array("train", train_rates)
+    _warn_hz(arrays["eval"], data)
     kind = "none" if train_rates is None else scoring.kind_of(targets)
     return scoring.score(submission.of_arrays(arrays, data), targets, kind=kind)
 
@@ -259,7 +274,7 @@ def baseline(
       UserError: an unknown kind, or the recording lacks what it needs.
     """
     _check_data(data, needed=True)
-    if kind not in _BASELINES:
+    if not isinstance(kind, str) or kind not in _BASELINES:
         raise UserError(f"{kind!r} is no baseline; choose one of {', '.join(_BASELINES)}")
     targets = hdf5.targets_of(data)
     return scoring.score(_BASELINES[kind](data), targets, kind=scoring.kind_of(targets))
@@ -279,7 +294,7 @@ def write_report(run: str | Path | Run, out: str | Path, *, figures: bool = True
     opened = run if isinstance(run, Run) else load_run(run)
     return page.write(
         opened.path,
-        Path(out),
+        checked_path("out", out),
         data_path=opened.data_path,
         targets_path=opened.targets_path,
         figures=figures,
@@ -309,6 +324,9 @@ def make_train(config: ConfigDict | Config | Mapping[str, Any], data: SpikeData)
 
 def make_predict(config: ConfigDict | Config | Mapping[str, Any], data: SpikeData) -> Predict:
     """Inference as a pure function, for JAX's transformations.
+
+    The counts that the function takes are not checked, except for their shape: negative ones,
+    fractions and NaN give meaningless rates. :meth:`Run.predict` checks them.
 
     Args:
       config: of the model.
@@ -366,6 +384,31 @@ def _check_data(data: Any, *, needed: bool = False) -> None:
         )
 
 
+def _array(split: str, rates: Any) -> NDArray:
+    """Rates as an array of real numbers."""
+    try:
+        found = np.asarray(rates)
+    except ValueError:
+        raise UserError(
+            f"the {split} rates are lists of unequal length; give one array (trials, bins, neurons)"
+        ) from None
+    if found.dtype.kind not in "buif":
+        raise UserError(f"the {split} rates have type {found.dtype}; give real numbers")
+    return found
+
+
+def _warn_hz(rates: NDArray, data: SpikeData) -> None:
+    """Warns of rates that look like spikes/s: their mean is over 20 times that of the counts."""
+    counts = float(data.train.heldin.mean())
+    if counts and rates.size and float(rates.mean()) > 20 * counts:
+        warnings.warn(
+            f"the rates are {rates.mean() / counts:.0f} times the counts; rates are expected "
+            f"counts per bin: if these are in spikes/s (Hz), multiply by {data.bin_ms / 1000:g}",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
 def _set_aside(path: Path, say: Callable[[str], None], what: str = "run") -> None:
     """Moves an old run to a free name beside it, unless a process is at work in it."""
     directory.make(path)
@@ -376,7 +419,9 @@ def _set_aside(path: Path, say: Callable[[str], None], what: str = "run") -> Non
 
 
 def _path(run: str | Path | Run) -> str:
-    return str(run.path if isinstance(run, Run) else run)
+    if isinstance(run, str):
+        return run
+    return str(run.path if isinstance(run, Run) else checked_path("run", run))
 
 
 def _say(quiet: bool) -> Callable[[str], None]:

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from stndt_jax.config.schema import Config
 from stndt_jax.data.hdf5 import group_name
 from stndt_jax.data.trials import SpikeData, Trials
-from stndt_jax.errors import UserError
+from stndt_jax.errors import UserError, check_choice, checked_path
 from stndt_jax.evaluation import evaluate, inference, method_scores, new_counts, submission
 from stndt_jax.interpret import files as interpretation_files
 from stndt_jax.interpret import summary
@@ -87,6 +87,7 @@ class Run:
         Raises:
           UserError: nlb_tools is missing, or the recording or the weights cannot be read.
         """
+        check_choice("select", select, get_args(SelectedBy))
         found = evaluate.evaluate(
             self.path, data_path=self.data_path, targets_path=self.targets_path, select=select
         )
@@ -119,6 +120,7 @@ class Run:
         Raises:
           UserError: the counts do not fit the recording.
         """
+        check_choice("select", select, get_args(SelectedBy))
         trials = new_counts.checked(counts, self.data, units)
         if not len(trials.batch.counts):
             return np.zeros(trials.batch.counts.shape, np.float32)[:, trials.bins]
@@ -143,9 +145,10 @@ class Run:
           scores: as ``stndt_jax.baseline`` or ``stndt_jax.score`` returns them.
 
         Raises:
-          UserError: the name is one of the run's own, or the file cannot be written.
+          UserError: the name is empty or one of the run's own, a score is unknown or no finite
+            number, or the file cannot be written.
         """
-        method_scores.add(self.path, name, scores)
+        method_scores.add(self.path, name, method_scores.checked(name, scores))
 
     def table(self) -> str:
         """The scores of the last evaluation and of other methods, one line per method."""
@@ -328,7 +331,11 @@ def load_run(path: str | Path, *, data: str | Path = "", targets: str | Path = "
       >>> run.scores["ensemble"]["co_bps"]
       >>> run.rates("eval").shape  # (trials, bins, neurons), expected counts per bin
     """
-    run = Run(Path(path), str(data), str(targets))
+    run = Run(
+        checked_path("path", path),
+        str(checked_path("data", data) if data != "" else ""),
+        str(checked_path("targets", targets) if targets != "" else ""),
+    )
     if not run.is_ensemble:
         # Reads both files, so that a directory without a run is refused here.
         assert isinstance(run.config, Config) and isinstance(run.record, Mapping)

@@ -166,7 +166,8 @@ BAD_COUNTS: dict[str, tuple[Callable[[np.ndarray], Any], dict[str, Any], str]] =
     "one trial": (lambda x: x[0], {}, r"shape \(6, 6\).*give numbers \(trials, bins, neurons\)"),
     "text": (lambda x: x.astype(str), {}, "give numbers"),
     "neurons": (lambda x: x[..., :3], {}, "3 neurons; give the 4 held-in ones, or all 6"),
-    "order": (lambda x: x, {}, r"say which column is which neuron: units=range\(6\)"),
+    "order": (lambda x: x, {}, r"run.data.units\[:run.data.heldin\]\] or units=range\(6\)"),
+    "ragged": (lambda _: [[[1]], [[1, 2]]], {}, "lists of unequal length"),
     "units twice": (lambda x: x, {"units": [0] * 6}, "each of the 6 neurons"),
     "units missing": (lambda x: x[..., :4], {"units": range(4)}, "unit 5"),
     "bins": (lambda x: x[:, :5, :4], {}, "5 bins; give 6 observed bins; only models trained"),
@@ -262,6 +263,38 @@ def test_scores_of_any_rates_are_those_of_the_evaluation(trained: stndt.Run) -> 
         stndt.score(trained.data, trained.rates("eval")[..., :5])
 
 
+@pytest.mark.parametrize(
+    ("name", "scores", "message"),
+    [
+        ("mine", {"co_bps": np.nan}, "co_bps is nan"),
+        ("mine", {"cobps": 0.3}, "'cobps' is no score; choose from co_bps"),
+        ("mine", {}, "scores of mine are {}"),
+        ("", {"co_bps": 0.3}, "name of the method is ''"),
+        ("this run", {"co_bps": 0.3}, "run's own scores"),
+    ],
+)
+def test_scores_of_no_method_are_refused(
+    tmp_path: Path, name: str, scores: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(stndt.UserError, match=message):
+        stndt.Run(tmp_path).add_method(name, scores)
+    assert not list(tmp_path.iterdir())
+
+
+def test_rates_in_another_unit_or_type(trained: stndt.Run) -> None:
+    rates = trained.rates("eval").astype(float)
+    with pytest.warns(UserWarning, match=r"in spikes/s \(Hz\), multiply by 0.005"):
+        stndt.score(trained.data, rates * 200)
+    with pytest.raises(stndt.UserError, match="finite and 0 or more"):
+        stndt.score(trained.data, -rates)
+
+
+def test_a_run_without_named_data_uses_its_own(trained: stndt.Run, tmp_path: Path) -> None:
+    shutil.copytree(trained.path, tmp_path / "run")
+    again = stndt.train(config(), workdir=tmp_path / "run", quiet=True)
+    assert len(again.record["sessions"]) == 2
+
+
 def test_a_recording_says_what_it_is() -> None:
     assert repr(data(name="mine")) == (
         "SpikeData mine: 18 training and 6 evaluated trials, 6 observed + 0 forward bins of 5 ms, "
@@ -317,6 +350,7 @@ def test_wrong_types_are_sentences_too(tmp_path: Path) -> None:
     code = """
 import sys, numpy as np, stndt_jax as stndt
 x = np.zeros((4, 3, 2))
+arrays = lambda **options: stndt.SpikeData.from_arrays(x, **({"bin_ms": 5} | options))
 config = stndt.get_config("tiny")
 for call in (
     lambda: stndt.train(config, x, workdir="run"),
@@ -326,6 +360,39 @@ for call in (
     lambda: stndt.make_train(config, stndt.simulate("reach", trials=20, eval_trials=4))({}),
     lambda: stndt.score(x, x),
     lambda: stndt.build_ensemble("nowhere", out="best"),
+    lambda: stndt.build_ensemble(None, out="best"),
+    lambda: stndt.build_ensemble([], out="best"),
+    lambda: stndt.build_ensemble("nowhere", out="best", select="foo"),
+    lambda: stndt.build_ensemble("nowhere", out="best", most="a"),
+    lambda: stndt.build_ensemble("nowhere", out="best", most=0),
+    lambda: stndt.build_ensemble("nowhere", out="best", seed="x"),
+    lambda: stndt.train(config, workdir=None),
+    lambda: stndt.load_data(None),
+    lambda: stndt.load_run(None),
+    lambda: stndt.load_run("run", data=arrays()),
+    lambda: stndt.write_report(None, "x.html"),
+    lambda: stndt.simulate(3),
+    lambda: stndt.simulate("reach", trials="a"),
+    lambda: stndt.simulate("reach", variability="a"),
+    lambda: stndt.baseline(arrays(heldout=[1]), kind=[1]),
+    lambda: stndt.Run("run").predict(x, select="x"),
+    lambda: stndt.Run("run").evaluate(select="best"),
+    lambda: stndt.models.register("network", "x")(3),
+    lambda: stndt.SpikeData.from_arrays(None, bin_ms=5),
+    lambda: arrays(bin_ms="5"),
+    lambda: arrays(bin_ms=np.ones(2)),
+    lambda: arrays(bin_ms=True),
+    lambda: arrays(heldout=None),
+    lambda: arrays(bins_forward=2.5),
+    lambda: arrays(bins_forward="a"),
+    lambda: arrays(seed="x", heldout=0.5),
+    lambda: arrays(conditions=[None] * 4, heldout=[1]),
+    lambda: arrays(conditions=list("abcd"), heldout=[1]),
+    lambda: arrays(starts="x", heldout=[1]),
+    lambda: arrays(units=list("ab"), heldout=[1]),
+    lambda: arrays(name=3),
+    lambda: stndt.score(arrays(heldout=[1]), x[:1] * 1j),
+    lambda: stndt.Run("run").add_method("mine", {"co_bps": "0.3"}),
 ):
     try:
         call()
@@ -336,7 +403,7 @@ for call in (
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     lines = done.stdout.splitlines()
-    assert len(lines) == 7 and not list(tmp_path.iterdir())
+    assert len(lines) == 40 and not list(tmp_path.iterdir())
     assert "data is a ndarray; give a recording" in lines[0]
     assert "the configuration is a str; give what get_config() returns" in lines[1]
     assert "takes a Hyper, not a dict" in lines[4]

@@ -78,6 +78,8 @@ def test_unknown_names_are_refused_with_the_registered_ones() -> None:
         models.build(named("mena").model, CONFIG.contrast, DIMS)
     with pytest.raises(UserError, match="'spatial' is no kind of class; choose one of network"):
         models.register("spatial", "x")
+    with pytest.raises(UserError, match=r"give a recording or its data\.dims"):
+        STNDT.from_config(tiny.get_config(), 3)
 
 
 def test_plugins_are_imported_when_a_name_is_missing(
@@ -95,6 +97,16 @@ def test_plugins_are_imported_when_a_name_is_missing(
     monkeypatch.setenv(registry.PLUGINS, "no_such_module_anywhere")
     with pytest.raises(UserError, match="names the module no_such_module_anywhere, which cannot"):
         models.build(named("other").model, CONFIG.contrast, DIMS)
+    (tmp_path / "my_broken_syntax.py").write_text("x = 1\ndef (:\n")
+    (tmp_path / "my_broken_import.py").write_text("import no_such_module_either\n")
+    for module, message in (
+        ("my_broken_syntax", r"my_broken_syntax\.py, line 2: SyntaxError"),
+        ("my_broken_import", r"my_broken_import\.py, line 1: ModuleNotFoundError"),
+        ("my_fork_of_attention.py", r"leave out \.py: STNDT_PLUGINS=my_fork_of_attention$"),
+    ):
+        monkeypatch.setenv(registry.PLUGINS, module)
+        with pytest.raises(UserError, match=message):
+            models.build(named("other").model, CONFIG.contrast, DIMS)
 
 
 def test_the_model_is_plain_flax() -> None:

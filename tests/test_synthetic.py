@@ -405,7 +405,7 @@ def test_options_that_make_no_recording(kind, options, message):
         ("rnn", {"units": 40}, "rnn: 48 neurons cannot be observed in units = 40"),
         ("rnn", {"tau_ms": 2}, "rnn: tau_ms is 2; give 5 ms or more"),
         ("rnn", {"bin_ms": 2.5}, "rnn: bin_ms is 2.5; give whole ms"),
-        ("reach", {"directions": 0}, "reach: conditions is 0"),
+        ("reach", {"directions": 0}, "reach: directions is 0"),
         ("reach", {"variability": -1}, "reach: variability is -1"),
         ("reach", {"modulation": float("inf")}, "reach: modulation is inf"),
         ("maze", {}, "no simulation is called 'maze'; choose one of lorenz, rnn, reach"),

@@ -162,6 +162,30 @@ REFUSED = {
     ),
     "conditions": (counts(R, T, N), {"conditions": [0, 1]}, r"conditions has shape \(2,\)"),
     "units": (counts(R, T, N), {"units": [1, 2]}, r"units has shape \(2,\)"),
+    "trials of none": (counts(R, T, N)[:0], {}, "that is no trials"),
+    "nothing recorded": (np.full((R, T, N), np.nan), {}, "NaN everywhere"),
+    **{
+        f"{option} {number}": (counts(R, T, N), {option: value}, message)
+        for number, (option, value, message) in enumerate(
+            [
+                ("conditions", np.arange(R) + 0.5, r"conditions holds 0.5 at \(0,\)"),
+                ("conditions", np.full(R, np.nan), "conditions holds nan"),
+                ("conditions", np.zeros((R, 2), int), r"conditions has shape \(7, 2\)"),
+                ("units", np.arange(N) + 0.5, "units holds 0.5"),
+                ("units", [1] * N, "an identifier twice"),
+                ("starts", [np.nan] * R, "starts holds nan"),
+                ("rates", -np.ones((R, T, N)), "rates holds -1.0"),
+                ("rates", np.full((R, T, N), np.nan), "rates holds nan"),
+                ("behavior", np.full((R, T, 2), np.inf), "behavior holds inf"),
+                ("heldout", 2, "a fraction below 1 .*list of indices"),
+                ("heldout", np.ones(N + 1, bool), "boolean mask of the 5 neurons"),
+                ("bin_ms", np.inf, "bin_ms is inf"),
+                ("seed", -1, "seed is -1; give a whole number from 0"),
+                ("name", "a/b", "without /"),
+                ("name", "", "name is ''"),
+            ]
+        )
+    },
 }
 
 
@@ -170,3 +194,24 @@ def test_what_cannot_be_is_refused(what):
     x, options, message = REFUSED[what]
     with pytest.raises(UserError, match=message):
         SpikeData.from_arrays(x, **(GOOD | options))
+
+
+def test_masks_are_lists_of_indices():
+    masks = {"heldout": np.arange(N) % 2 == 1, "evaluated": np.arange(R) > 4}
+    lists = {"heldout": [1, 3], "evaluated": list(range(5, R))}
+    x = counts(R, T, N)
+    found = [SpikeData.from_arrays(x, bin_ms=5, **options) for options in (masks, lists)]
+    assert found[0].fingerprint() == found[1].fingerprint()
+
+
+def test_a_neuron_without_counts_was_not_recorded(tmp_path):
+    x = counts(R, T, N).astype(float)
+    x[..., 0], x[..., 1] = np.nan, 0
+    hdf5.write(SpikeData.from_arrays(x, bin_ms=5, heldout=[4]), tmp_path / "x.h5")
+    with pytest.warns(UserWarning) as warned:
+        hdf5.read(tmp_path / "x.h5")
+    messages = sorted(str(one.message).partition(": ")[2] for one in warned)
+    assert messages == [
+        "1 of 5 neurons never spike in the training trials: held-in 1",
+        "1 of 5 neurons were not recorded in the training trials: held-in 0",
+    ]

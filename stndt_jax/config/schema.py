@@ -560,6 +560,12 @@ def stream_width(model: ModelConfig, dims: Dims) -> int:
     return model.width or dims.neurons
 
 
+_FACTORS = (
+    ", or set config.model.width to a number of factors that it divides, which then stand for "
+    "the neurons"
+)
+
+
 def check_dims(config: Config, dims: Dims) -> None:
     """Checks what depends on the data.
 
@@ -572,10 +578,13 @@ def check_dims(config: Config, dims: Dims) -> None:
         checks.append((dims.bins, "bins of this data"))
     for size, what in checks:
         if size % config.model.heads:
+            heads, width = config.model.heads, config.model.width
+            helps = not width and not any(n % heads for n, _ in checks[1:])
+            other = _FACTORS if helps else ""
             common = [h for h in range(1, 17) if not any(n % h for n, _ in checks)]
             raise UserError(
                 f"config.model.heads is {config.model.heads}, which does not divide the {size} "
-                f"{what}; it may be one of {', '.join(map(str, common))}"
+                f"{what}; it may be one of {', '.join(map(str, common))}{other}"
             )
 
 

@@ -65,7 +65,7 @@ def read(
       UserError: a file or key is missing or damaged, or holds values that spike data cannot have.
 
     Warns:
-      UserWarning: some neurons never spike in the training trials.
+      UserWarning: some neurons never spike, or were not recorded, in the training trials.
     """
     with ExitStack() as stack:
         source = stack.enter_context(open_group(path, _group_candidates(name, bin_ms), strict=True))
@@ -337,16 +337,22 @@ def _name(groups: list[Group]) -> str | None:
 
 
 def _warn_dead(data: SpikeData, path: str | Path) -> None:
-    spikes_N = data.train.counts(data.bins_forward, data.heldout).sum(axis=(0, 1), dtype=np.int64)
-    dead = np.flatnonzero(spikes_N == 0)
-    if dead.size:
+    sizes = (data.bins_forward, data.heldout)
+    silent_N = ~data.train.counts(*sizes).any(axis=(0, 1))
+    missing_N = ~data.train.has_count(*sizes).any(axis=(0, 1))
+    for dead_N, what in (
+        (silent_N & ~missing_N, "never spike in the training trials"),
+        (missing_N, "were not recorded in the training trials"),
+    ):
+        dead = np.flatnonzero(dead_N)
+        if not dead.size:
+            continue
         names = [
             f"held-in {n}" if n < data.heldin else f"held-out {n - data.heldin}" for n in dead[:10]
         ]
         more = f" and {dead.size - 10} more" if dead.size > 10 else ""
         warnings.warn(
-            f"{path}: {dead.size} of {data.neurons} neurons never spike in the training trials: "
-            f"{', '.join(names)}{more}",
+            f"{path}: {dead.size} of {data.neurons} neurons {what}: {', '.join(names)}{more}",
             UserWarning,
             stacklevel=3,
         )

@@ -16,7 +16,7 @@ import numpy as np
 
 from stndt_jax.data.trials import BLOCKS, SpikeData, Trials, block_slices
 from stndt_jax.data.validation import as_counts
-from stndt_jax.errors import UserError
+from stndt_jax.errors import UserError, checked_whole, is_number
 from stndt_jax.types import Float, Int, NDArray
 
 LORENZ_STEPS = 10  # Runge-Kutta steps in a bin
@@ -66,11 +66,7 @@ class _Layout:
     def __post_init__(self) -> None:
         at_least_1 = ("trials", "eval_trials", "bins", "heldin", "heldout", "conditions")
         for option, smallest in {**dict.fromkeys(at_least_1, 1), "bins_forward": 0}.items():
-            value = getattr(self, option)
-            if value < smallest:
-                raise UserError(
-                    f"{self.kind}: {option} is {value!r}; give a whole number from {smallest}"
-                )
+            checked_whole(f"{self.kind}: {option}", getattr(self, option), smallest)
         for option in ("bin_ms", "rate_hz"):
             _check_positive(self.kind, option, getattr(self, option))
         if self.conditions > self.trials:
@@ -103,8 +99,9 @@ def make(kind: str, seed: int = 0, **options: Any) -> SpikeData:
     Raises:
       UserError: there is no such kind or option, or a value is not possible.
     """
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise UserError(f"no simulation is called {kind!r}; choose one of {', '.join(KINDS)}")
+    checked_whole(f"{kind}: seed", seed)
     own = inspect.signature(KINDS[kind]).parameters
     names = [*Shape.__annotations__, *(name for name in own if name not in ("seed", "shape"))]
     unknown = [name for name in options if name not in names]
@@ -260,12 +257,13 @@ def reach(
     Raises:
       UserError: a value is not possible.
     """
+    checked_whole("reach: directions", directions, 1)
     conditions = directions * (2 if curved else 1)
     defaults = Shape(trials=300, heldin=32, heldout=16, rate_hz=12.0)
     layout = _Layout("reach", conditions, **(defaults | shape))
     _check_positive("reach", "modulation", modulation)
-    if not variability >= 0:
-        raise UserError(f"reach: variability is {variability}; give 0 or more")
+    if not is_number(variability) or variability < 0:
+        raise UserError(f"reach: variability is {variability!r}; give 0 or more")
     rng = np.random.default_rng(seed)
     condition_R = _conditions(rng, layout)
     direction_R, curve_R = condition_R % directions, condition_R // directions
@@ -461,5 +459,5 @@ def _recording(
 
 
 def _check_positive(kind: str, option: str, value: float) -> None:
-    if not 0 < value < np.inf:
-        raise UserError(f"{kind}: {option} is {value}; give a positive number")
+    if not is_number(value) or value <= 0:
+        raise UserError(f"{kind}: {option} is {value!r}; give a positive number")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from stndt_jax.data.validation import checked_counts
-from stndt_jax.errors import UserError
+from stndt_jax.data.validation import MAX_COUNT, check_none, checked_counts
+from stndt_jax.errors import UserError, checked_whole, is_number
 from stndt_jax.types import Bool, Dims, Float, Int, NDArray, UInt
 
 # The blocks that make up a trial: the bins and the neurons of each.
@@ -259,36 +260,46 @@ class SpikeData:
             trial; NaN where not recorded.
           bin_ms: bin width, ms.
           name: name of the recording.
-          heldout: which neurons to hold out: a fraction, chosen at random, or their indices.
-          evaluated: which trials to evaluate: a fraction, chosen at random, or their indices.
+          heldout: which neurons to hold out: a fraction, chosen at random, their indices, or a
+            boolean mask.
+          evaluated: which trials to evaluate: a fraction, chosen at random, their indices, or a
+            boolean mask.
           bins_forward: how many of the last bins of a trial are forward bins.
           seed: seed of the random choices.
           behavior: values in every bin, in the form of the spikes, or (trials, dimensions).
           conditions: condition of every trial, -1 for none.
           rates: true rates, expected counts per bin, in the form of the spikes.
           starts: time of every trial's first bin, before any padding, s.
-          units: identifier of every neuron; its index by default.
+          units: identifier of every neuron, a whole number from -1 to 65534; its index by default.
 
         Raises:
           UserError: the arrays do not fit together, or contain values that they must not.
         """
-        if not bin_ms > 0:
-            raise UserError(f"bin_ms is {bin_ms!r}; give the bin width in ms, above 0")
+        check_bin_ms(bin_ms)
+        if not isinstance(name, str) or not name.strip(" .") or "/" in name:
+            raise UserError(
+                f"name is {name!r}; give a text without /, the name of a group in files"
+            )
+        bins_forward = checked_whole("bins_forward", bins_forward)
         pad_first = bins_forward > 0
         stacked_RTN = _stacked("spikes", spikes, pad_first)
         counts_RTN, recorded_RTN = checked_counts("spikes", stacked_RTN, allow_nan=True)
         R, T, N = counts_RTN.shape
+        if not recorded_RTN.any():
+            raise UserError("spikes is NaN everywhere, not recorded; give spike counts")
         partition = _partition((R, T, N), heldout, evaluated, bins_forward, seed)
         whole = _Recording(
             counts_RTN,
             recorded_RTN,
             behavior=_behavior(behavior, (R, T), pad_first),
-            conditions=_checked_shape("conditions", conditions, (R,), np.int32),
-            rates=None if rates is None else _rates(rates, (R, T, N), pad_first),
+            conditions=_whole_numbers("conditions", conditions, (R,), np.int32),
+            rates=None if rates is None else _rates(rates, recorded_RTN, pad_first),
             starts=_starts(starts, spikes, (R, T), bin_ms, pad_first),
         )
         ids = np.arange(N) if units is None else units
-        units_N = _checked_shape("units", ids, (N,), np.int64)
+        units_N = _whole_numbers("units", ids, (N,), np.int64)
+        if len(np.unique(units_N)) < N:
+            raise UserError("units lists an identifier twice; give every neuron its own")
         return cls(
             train=whole.trials(partition.train, partition),
             eval=whole.trials(partition.eval, partition),
@@ -372,7 +383,7 @@ def _partition(
     R, T, N = shape
     if not 0 <= bins_forward < T:
         raise UserError(f"bins_forward is {bins_forward}; choose 0 to {T - 1} of the {T} bins")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(checked_whole("seed", seed))
     heldout_n = _chosen("heldout", heldout, N, "neurons", rng)
     heldin_n = np.setdiff1d(np.arange(N), heldout_n)
     evaluated_r = _chosen("evaluated", evaluated, R, "trials", rng)
@@ -393,18 +404,27 @@ def _chosen(
     Raises:
       UserError: none or all of the items are chosen, or an index is wrong.
     """
-    if isinstance(given, (int, float)):
+    if isinstance(given, int | float | np.integer | np.floating) and not isinstance(given, bool):
         number = round(given * size) if 0 < given < 1 else 0
         if not 0 < number < size:
             raise UserError(
-                f"{option} is {given:g} of {size} {of}; choose a fraction that leaves at least one "
-                f"of the {of} on either side"
+                f"{option} is {given:g} of {size} {of}; choose a fraction below 1 that leaves at "
+                f"least one of the {of} on either side, or give a list of indices"
             )
         return np.sort(rng.permutation(size)[:number])
-    chosen = np.unique(np.asarray(given))
-    if chosen.dtype.kind not in "iu" or chosen.size != len(given) or not 0 < chosen.size < size:
+    listed = _array(option, given)
+    if listed.dtype == bool and listed.shape == (size,):
+        listed = np.flatnonzero(listed)
+    if listed.ndim != 1 or (listed.size and listed.dtype.kind not in "iu"):
         raise UserError(
-            f"{option} lists {len(given)} of {size} {of}; list indices, each once, some but not all"
+            f"{option} is {reprlib.repr(given)}; give a fraction below 1, a list of indices, or a "
+            f"boolean mask of the {size} {of}"
+        )
+    chosen = np.unique(listed)
+    if chosen.size != listed.size or not 0 < chosen.size < size:
+        raise UserError(
+            f"{option} lists {listed.size} of {size} {of}; list indices, each once, some but not "
+            f"all"
         )
     if chosen[0] < 0 or chosen[-1] >= size:
         raise UserError(
@@ -421,16 +441,23 @@ def _behavior(
     if given is None:
         return None
     if isinstance(given, np.ndarray) and given.ndim == 2:
-        return _checked_shape("behavior", given, shape[:1])
-    return _checked_shape("behavior", _stacked("behavior", given, pad_first), shape)
+        values = _checked_shape("behavior", given, shape[:1])
+    else:
+        values = _checked_shape("behavior", _stacked("behavior", given, pad_first), shape)
+    check_none(np.isinf(values), values, "behavior", "a finite number or NaN", "every value")
+    return values
 
 
 def _rates(
-    given: NDArray | Sequence[NDArray], shape: tuple[int, int, int], pad_first: bool
+    given: NDArray | Sequence[NDArray], recorded_RTN: Bool[NDArray, "R T N"], pad_first: bool
 ) -> NDArray:
     """True rates in one array."""
     whole = isinstance(given, np.ndarray) and given.ndim == 2
-    return _checked_shape("rates", given if whole else _stacked("rates", given, pad_first), shape)
+    stacked = given if whole else _stacked("rates", given, pad_first)
+    x = _checked_shape("rates", stacked, recorded_RTN.shape)
+    bad = (x < 0) | np.isinf(x) | (np.isnan(x) & recorded_RTN)
+    check_none(bad, x, "rates", "finite and 0 or more: expected counts per bin", "every rate")
+    return x
 
 
 def _starts(
@@ -442,18 +469,47 @@ def _starts(
 ) -> Float[NDArray, " R"] | None:
     """Times of the first bins, s, moved to the first bin of the padding where that comes first."""
     R, T = shape
-    times_R = _checked_shape("starts", given, (R,), np.float64)
-    if times_R is not None and pad_first:
+    if given is None:
+        return None
+    times_R = _checked_shape("starts", given, (R,), exact=True).astype(np.float64)
+    check_none(~np.isfinite(times_R), times_R, "starts", "finite, in s", "every start")
+    if pad_first:
         times_R = times_R - [(T - len(row)) * bin_ms / 1000.0 for row in spikes]
     return times_R
 
 
-def _checked_shape(what: str, given: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
-    """``given`` as an array whose first axes must have the given shape; None stays None."""
+def check_bin_ms(bin_ms: Any) -> None:
+    """Refuses what is no bin width.
+
+    Raises:
+      UserError: it is not one number above 0.
+    """
+    if not is_number(bin_ms) or bin_ms <= 0:
+        raise UserError(f"bin_ms is {bin_ms!r}; give the bin width in ms, a number above 0")
+
+
+def _whole_numbers(what: str, given: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Identifiers, as the files hold them; None stays None."""
     if given is None:
         return None
-    x = np.asarray(given, dtype)
-    if x.shape[: len(shape)] != shape:
+    x = _checked_shape(what, given, shape, exact=True)
+    bad = ~((x >= -1) & (x < MAX_COUNT) & (x == np.floor(x)))
+    check_none(bad, x, what, f"a whole number from -1 to {MAX_COUNT - 1}", "every entry")
+    return x.astype(dtype)
+
+
+def _array(what: str, given: Any) -> NDArray:
+    try:
+        return np.asarray(given)
+    except (TypeError, ValueError):
+        raise UserError(f"{what} is no array, but {reprlib.repr(given)}; give one array") from None
+
+
+def _checked_shape(what: str, given: Any, shape: tuple[int, ...], *, exact: bool = False) -> Any:
+    """``given`` as an array of numbers of this shape; further axes only if not ``exact``."""
+    x = _array(what, given)
+    _check_numeric(what, x)
+    if (x.shape if exact else x.shape[: len(shape)]) != shape:
         raise UserError(f"{what} has shape {x.shape}, but the spikes require {shape}")
     return x
 
@@ -470,14 +526,25 @@ def _stacked(what: str, given: NDArray | Sequence[NDArray], pad_first: bool) -> 
       UserError: the arrays do not have these axes, are empty, or do not hold numbers.
     """
     if isinstance(given, np.ndarray) and given.dtype != object:
-        if given.ndim != 3 or 0 in given.shape:
+        if given.ndim == 3 and 0 in given.shape:
+            empty = ("trials", "bins", "values")[given.shape.index(0)]
+            raise UserError(
+                f"{what} has shape {given.shape}, that is no {empty}; give at least one"
+            )
+        if given.ndim != 3:
             raise UserError(
                 f"{what} has shape {given.shape}; give (trials, bins, values), or a list of one "
                 "array (bins, values) per trial"
             )
         _check_numeric(what, given)
         return given
-    rows = [np.asarray(row) for row in given]
+    try:
+        rows = [np.asarray(row) for row in given]
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{what} is {reprlib.repr(given)}; give an array (trials, bins, values), or a list of "
+            f"one array (bins, values) per trial"
+        ) from None
     for number, row in enumerate(rows):
         _check_numeric(f"{what} of trial {number}", row)
         if row.ndim != 2 or 0 in row.shape or row.shape[1] != rows[0].shape[1]:

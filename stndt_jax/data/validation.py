@@ -144,10 +144,10 @@ class Group:
             bad = np.isinf(x) if allow_nan else ~np.isfinite(x)
             rule = "a finite number or NaN" if allow_nan else "a finite number"
             rule += "; check how the file was made"
-            _check_none(bad, x, self.where(key), rule, "every value")
+            check_none(bad, x, self.where(key), rule, "every value")
         if not negative:
             rule = "0 or more: expected counts per bin"
-            _check_none(x < 0, x, self.where(key), rule, "every rate")
+            check_none(x < 0, x, self.where(key), rule, "every rate")
         return x
 
     def labels(self, key: str, below: int | None) -> Int[NDArray, "..."]:
@@ -164,7 +164,7 @@ class Group:
         below = MAX_COUNT if below is None else below
         bad = (x != np.floor(x)) | ~(x >= -1) | ~np.isfinite(x) | (x >= below)
         rule = f"a whole number from -1 (none), 0 to {below - 1}"
-        _check_none(bad, x, self.where(key), rule, "a condition")
+        check_none(bad, x, self.where(key), rule, "a condition")
         return x.astype(np.int32)
 
     def index_lists(self, key: str) -> list[NDArray]:
@@ -401,17 +401,17 @@ def checked_counts(
     """
     has_count = ~np.isnan(x) if x.dtype.kind == "f" else np.ones(x.shape, bool)
     if not allow_nan:
-        _check_none(~has_count, x, where, "numbers; only targets may hold NaN")
+        check_none(~has_count, x, where, "numbers; only targets may hold NaN")
     if not has_count.all():
         x = np.where(has_count, x, 0)
     if x.dtype.kind == "f":
-        _check_none(np.isinf(x), x, where, "finite; check how the file was made")
+        check_none(np.isinf(x), x, where, "finite; check how the file was made")
     if x.dtype.kind in "fi":
-        _check_none(x < 0, x, where, "0 or more; check how the file was made")
+        check_none(x < 0, x, where, "0 or more; check how the file was made")
     if x.dtype.kind == "f":
-        _check_none(x != np.floor(x), x, where, "whole numbers: counts per bin, not rates")
+        check_none(x != np.floor(x), x, where, "whole numbers: counts per bin, not rates")
     too_large = x > np.float32(MAX_COUNT)
-    _check_none(too_large, x, where, f"at most {MAX_COUNT}; check how the bins were made")
+    check_none(too_large, x, where, f"at most {MAX_COUNT}; check how the bins were made")
     return as_counts(x), has_count
 
 
@@ -421,9 +421,7 @@ def as_counts(x: NDArray) -> UInt[NDArray, "..."]:
     return x.astype(np.uint16 if large else np.uint8)
 
 
-def _check_none(
-    bad: NDArray, x: NDArray, where: str, rule: str, what: str = "spike counts"
-) -> None:
+def check_none(bad: NDArray, x: NDArray, where: str, rule: str, what: str = "spike counts") -> None:
     """Raises UserError, naming the first bad entry, if any entry is bad."""
     first = int(np.argmax(bad)) if bad.size else 0
     if bad.size and bad.flat[first]:

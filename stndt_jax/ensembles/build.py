@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from stndt_jax.console import tables
 from stndt_jax.ensembles import candidates, extract, selection
 from stndt_jax.ensembles.candidates import Candidate, Candidates
 from stndt_jax.ensembles.selection import Pool
-from stndt_jax.errors import UserError
+from stndt_jax.errors import UserError, check_choice, checked_whole
 from stndt_jax.runs import directory, ensemble_directory, records
 from stndt_jax.runs.checkpoint import Checkpoints
 from stndt_jax.runs.score_names import label
@@ -75,8 +75,14 @@ def build(
       The content of ``ensemble.json``.
 
     Raises:
-      UserError: as :func:`candidates.collect`, :func:`choose` and :func:`write`.
+      UserError: an option is wrong, no folder is given, or as :func:`candidates.collect`,
+        :func:`choose` and :func:`write`.
     """
+    check_choice("select", select, get_args(Rule))
+    most = checked_whole("most (--max)", most, 1)
+    seed = checked_whole("seed", seed)
+    if not folders:
+        raise UserError("no runs are given; list runs, ensembles or directories with runs")
     check_free(out)
     pool = candidates.collect(folders, out, data_path=data_path, say=say)
     for sentence in pool.left_out:

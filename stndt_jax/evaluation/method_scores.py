@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stndt_jax.console import tables
 from stndt_jax.data import hdf5
 from stndt_jax.data.trials import SpikeData
-from stndt_jax.errors import UserError
+from stndt_jax.errors import UserError, is_number
 from stndt_jax.evaluation import external_rates
 from stndt_jax.runs import ensemble_directory, records
-from stndt_jax.runs.score_names import label
+from stndt_jax.runs.score_names import INTERVAL, SCORES, label
 from stndt_jax.types import NDArray
 
 Scores = Mapping[str, float]
@@ -24,7 +24,7 @@ _FILE = "others.json"
 _AGAIN = "remove it, then score the other methods again with stndt baseline"
 # Scores that differ between methods; oracle_co_bps, for example, is a property of the recording.
 _COLUMNS = ("co_bps", "vel_r2", "tp_corr", "psth_r2", "fp_bps", "rate_r2")
-_OURS = ("ensemble", "best member")
+_OURS = ("ensemble", "best member", "this run")
 
 
 def read(run: Path) -> dict[str, dict[str, float]]:
@@ -42,11 +42,33 @@ def add(run: Path, name: str, scores: Scores) -> None:
     """Adds a method's scores to a run directory, replacing earlier ones of the same name.
 
     Raises:
-      UserError: the name is one of the run's own, or the file cannot be written.
+      UserError: the name is empty or one of the run's own, or the file cannot be written.
     """
+    if not isinstance(name, str) or not name.strip():
+        raise UserError(f"the name of the method is {name!r}; give a text that is not empty")
     if name in _OURS:
         raise UserError(f"--name {name} is what the run's own scores are called; choose another")
     records.write(run / _FILE, {"methods": {**read(run), name: dict(scores)}})
+
+
+def checked(name: str, scores: Any) -> dict[str, Any]:
+    """Scores by name, as plain numbers; an interval as two of them.
+
+    Raises:
+      UserError: there is none, or one is unknown or not finite.
+    """
+    if not isinstance(scores, Mapping) or not scores:
+        raise UserError(f"the scores of {name} are {scores!r}; give numbers by name of the score")
+    found: dict[str, Any] = {}
+    for key, value in scores.items():
+        score = str(key).removesuffix(INTERVAL)
+        if score not in SCORES:
+            raise UserError(f"{name}: {key!r} is no score; choose from {', '.join(SCORES)}")
+        pair = score != key and isinstance(value, list | tuple) and len(value) == 2
+        if not all(map(is_number, value if pair else [value])):
+            raise UserError(f"{name}: {key} is {value!r}; give a finite number")
+        found[key] = [float(end) for end in value] if pair else float(value)
+    return found
 
 
 class Recording(NamedTuple):

@@ -43,7 +43,13 @@ def checked(
     Raises:
       UserError: the counts do not fit the recording.
     """
-    given = np.asarray(counts)
+    try:
+        given = np.asarray(counts)
+    except ValueError:
+        raise UserError(
+            "counts are lists of unequal length; give one array (trials, bins, neurons), or "
+            "predict trials of unequal length one by one: predict(trial[None])"
+        ) from None
     if given.dtype.kind not in "buif" or given.ndim != 3:
         raise UserError(
             f"counts have shape {given.shape} and type {given.dtype}; give numbers (trials, bins, "
@@ -84,6 +90,8 @@ def _columns(
     known = np.arange(data.neurons) if data.units is None else data.units
     if units is not None:
         given = np.asarray(units)
+        if given.dtype.kind not in "iu":
+            raise UserError(f"units has type {given.dtype}; give whole numbers, as run.data.units")
         if given.shape != (number,) or len(np.unique(given)) < number:
             raise UserError(
                 f"units has shape {given.shape}; list each of the {number} neurons of the counts "
@@ -106,8 +114,15 @@ def _columns(
         )
     if np.any(np.diff(known) < 0):
         raise UserError(
-            f"counts have all {number} neurons, but the model has the held-in ones first; say "
-            f"which column is which neuron: units=range({number}) for the order of the recording, "
-            f"units=run.data.units for that of the model"
+            f"counts have all {number} neurons, but the model has the held-in ones first; if the "
+            f"columns are in the order of the recording, give "
+            f"{_held_in(known, number)}; if in that of the model, units=run.data.units"
         )
     return slice(data.heldin)
+
+
+def _held_in(known: NDArray, number: int) -> str:
+    """How to say which columns of counts in the order of the recording are which neurons."""
+    if np.array_equal(np.sort(known), np.arange(number)):
+        return f"counts[..., run.data.units[:run.data.heldin]] or units=range({number})"
+    return "units=, the identifier of every column"

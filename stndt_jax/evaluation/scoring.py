@@ -7,6 +7,7 @@ The numbers come from nlb_tools' own functions. Its `evaluate` handles seven rec
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Literal
@@ -82,7 +83,7 @@ def score(
 
     found: dict[str, float] = {}
     if np.nansum(heldout_RTN) > 0:
-        found["co_bps"] = nlb.bits_per_spike(eval_out, heldout_RTN)
+        found["co_bps"] = _bits_per_spike(nlb, eval_out, heldout_RTN)
     if "eval_behavior" in targets:
         if kind == "velocity":
             found["vel_r2"] = _velocity(nlb, rates, targets, eval_RTN)
@@ -145,6 +146,13 @@ def _nlb_tools() -> ModuleType:
             f"scoring needs nlb_tools ({error}); run: pip install --no-deps nlb_tools==0.0.4"
         ) from error
     return evaluation
+
+
+def _bits_per_spike(nlb: ModuleType, rates_RTN: NDArray, spikes_RTN: NDArray) -> float:
+    with warnings.catch_warnings():
+        # A neuron that was never recorded has no mean rate, and counts for nothing.
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+        return float(nlb.bits_per_spike(rates_RTN, spikes_RTN))
 
 
 def _velocity(
@@ -223,7 +231,7 @@ def _forward(
     spikes_RTN = np.concatenate(spikes, axis=-1)
     if not np.nansum(spikes_RTN) > 0:
         return {}
-    return {"fp_bps": nlb.bits_per_spike(np.concatenate(predicted, axis=-1), spikes_RTN)}
+    return {"fp_bps": _bits_per_spike(nlb, np.concatenate(predicted, axis=-1), spikes_RTN)}
 
 
 def _true_rates(
@@ -240,7 +248,7 @@ def _true_rates(
     found = {}
     if np.nansum(heldout_RTN) > 0:
         oracle_RTN = true_RTN[..., neurons - heldout_RTN.shape[-1] :].copy()
-        found["oracle_co_bps"] = nlb.bits_per_spike(oracle_RTN, heldout_RTN)
+        found["oracle_co_bps"] = _bits_per_spike(nlb, oracle_RTN, heldout_RTN)
     # NaN stands in bins that a short trial does not have.
     around = true_RTN - np.nanmean(true_RTN, axis=(0, 1))
     total_N = np.nansum(around**2, axis=(0, 1))

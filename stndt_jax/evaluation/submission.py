@@ -189,6 +189,8 @@ def checked(
     """A checked float64 copy of one array; None in the shape stands for any size."""
     if key not in rates:
         raise UserError(f"the rates hold no {key}; present: {', '.join(rates) or 'nothing'}")
+    if np.asarray(rates[key]).dtype.kind not in "buif":
+        raise UserError(f"{key} has type {np.asarray(rates[key]).dtype}; give real numbers")
     rates_RTN = np.array(rates[key], np.float64)
     same = rates_RTN.ndim == len(shape) and all(
         want in (None, size) for size, want in zip(rates_RTN.shape, shape, strict=True)
@@ -200,7 +202,7 @@ def checked(
     if bad.any():
         index = tuple(int(i) for i in np.argwhere(bad)[0])
         raise UserError(
-            f"{key} holds {rates_RTN[index]} at {index}; rates must be finite and above 0: "
+            f"{key} holds {rates_RTN[index]} at {index}; rates must be finite and 0 or more: "
             "expected counts per bin, not log-rates"
         )
     return rates_RTN

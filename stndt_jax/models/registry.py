@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -54,12 +55,14 @@ def register(kind: str, name: str) -> Callable[[Class], Class]:
       name: the value in the configuration.
 
     Raises:
-      UserError: there is no such kind.
+      UserError: there is no such kind, or what is decorated is no class.
     """
     if kind not in TABLE:
         raise UserError(f"{kind!r} is no kind of class; choose one of {', '.join(TABLE)}")
 
     def add(cls: Class) -> Class:
+        if not isinstance(cls, type):
+            raise UserError(f"{name!r} is registered for {cls!r}; register a class, a flax Module")
         TABLE[kind][name] = cls
         return cls
 
@@ -87,10 +90,31 @@ def _import_plugins() -> None:
     for module in filter(None, map(str.strip, os.environ.get(PLUGINS, "").split(","))):
         try:
             importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name != module:
-                raise
+        except UserError:
+            raise
+        except Exception as error:
+            if not isinstance(error, ModuleNotFoundError) or error.name not in _parents(module):
+                raise UserError(
+                    f"{PLUGINS} names the module {module}, which cannot be imported: "
+                    f"{_where(error)}{type(error).__name__}: {error}; mend that file"
+                ) from error
+            mend = "add its folder to PYTHONPATH"
+            if module.endswith(".py"):
+                mend = f"leave out .py: {PLUGINS}={module.removesuffix('.py')}"
             raise UserError(
-                f"{PLUGINS} names the module {module}, which cannot be found; add its folder to "
-                f"PYTHONPATH"
+                f"{PLUGINS} names the module {module}, which cannot be found; {mend}"
             ) from error
+
+
+def _parents(module: str) -> list[str]:
+    """A module's name, and those of the packages that it is in."""
+    parts = module.split(".")
+    return [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
+
+
+def _where(error: Exception) -> str:
+    """File and line of an error, for a message."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}: "
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}, line {frame.lineno}: "

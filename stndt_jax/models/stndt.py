@@ -44,6 +44,7 @@ import jax.numpy as jnp
 
 from stndt_jax.config import schema
 from stndt_jax.config.schema import ContrastConfig, ModelConfig
+from stndt_jax.errors import UserError
 from stndt_jax.models.attention import attendable, temporal_mask, tfixup
 from stndt_jax.models.layers import (
     FINAL_NORMS,
@@ -163,16 +164,19 @@ class STNDT(nn.Module):
     token: str = "zero"
 
     @classmethod
-    def from_config(cls, config: Any, dims: Dims) -> STNDT:
+    def from_config(cls, config: Any, dims: Any) -> STNDT:
         """The model of a whole configuration.
 
         Args:
           config: a ``Config``, or a ``ConfigDict`` as ``get_config`` gives it.
-          dims: sizes of one trial.
+          dims: sizes of one trial, or a recording, which has them as ``dims``.
 
         Raises:
           UserError: a value is wrong, or the heads do not divide the sizes.
         """
+        dims = getattr(dims, "dims", dims)
+        if not isinstance(dims, Dims):
+            raise UserError(f"dims is a {type(dims).__name__}; give a recording or its data.dims")
         checked = schema.as_config(config)
         schema.check_dims(checked, dims)
         return cls(

@@ -94,6 +94,17 @@ def of_data(config: Config, data: SpikeData, run: Path) -> tuple[Config, SpikeDa
         return config, read(config)
 
 
+def or_own(config: Config, run: Path) -> Config:
+    """A configuration that names no recording, naming the run's own copy if there is one."""
+    if config.data.path or not (run / DATA).is_file():
+        return config
+    targets = run / TARGETS
+    own = dataclasses.replace(
+        config.data, path=str(run / DATA), targets=str(targets) if targets.is_file() else ""
+    )
+    return dataclasses.replace(config, data=own)
+
+
 def is_own(config: Config, run: Path) -> bool:
     """Whether a configuration names the copy that a run directory has of its recording."""
     return Path(config.data.path).resolve() == (run / DATA).resolve()

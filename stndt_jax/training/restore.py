@@ -141,8 +141,9 @@ def load(
     for name in _SIZES:
         if sizes[name] != getattr(dims, name):
             raise UserError(
-                f"{data_path or config.data.path} has {name} {getattr(dims, name)}, but {path} "
-                f"was trained with {sizes[name]}; give the same recording with --data"
+                f"{data_path or config.data.path} is another recording than that of {path}: it has "
+                f"{name} {getattr(dims, name)}, but the run was trained with {sizes[name]}; give "
+                f"the same recording with --data"
             )
     arch = setup.prepare(config, data).arch
     at, hyper, members = _newest(path, config, arch)
