@@ -26,7 +26,6 @@ def import_(argv: list[str]) -> int:
     shared.targets(flags)
     shared.out(flags, "DIR", "run directory to write", required="runs/maze")
     flag, (path,) = flags.parse(argv, 1)
-    files.check_output(Path(flag["out"]), "a directory", [path])
     from stndt_jax.data import hdf5
     from stndt_jax.interop import torch_checkpoint
 

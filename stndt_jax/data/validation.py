@@ -349,7 +349,7 @@ def write_group(
     if there and not _holds(path, group, arrays):
         raise UserError(
             f"{path} exists and holds something else than the recording to be written; choose "
-            f"another --out, or move it away"
+            f"another --out or --name, or move it away"
         )
     files.write_bytes(path, image.getbuffer(), "check the directory and its free space")
 
