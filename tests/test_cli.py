@@ -408,10 +408,6 @@ def test_train_evaluate_resume_and_refuse(
         (["synth", "reach", "--out=a.h5", "--out", "b.h5"], "--out"),
         (["synth", "reach", "--out=a.h5", "--seed=1", "-seed=1"], "--seed"),
         (["train", "--config=tiny", "--config=reach", "--workdir=x"], "--config"),
-        (
-            ["train", "--config.train.epochs=2", "--workdir=x", "--config.train.epochs", "0"],
-            "--config.train.epochs",
-        ),
         (["report", "x", "--figures", "--nofigures"], "--nofigures"),
     ],
 )
@@ -420,6 +416,16 @@ def test_a_flag_given_twice_is_refused(
 ) -> None:
     assert main.main(argv) == 2
     assert f"error: {flag} is given twice" in capsys.readouterr().err
+
+
+def test_of_a_key_given_twice_the_last_counts_and_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    epochs = ["--config.train.epochs=2", "--config.train.epochs", "0"]
+    assert main.main(["train", "--config=tiny", *epochs, "--workdir=x"]) == 2
+    said = capsys.readouterr().err
+    assert "--config.train.epochs is given twice; the last one counts" in said
+    assert "config.train.epochs is 0" in said
 
 
 def test_a_missing_argument_is_named(capsys: pytest.CaptureFixture[str]) -> None:

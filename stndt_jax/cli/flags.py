@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -199,6 +200,8 @@ class Flags:
     def _refuse_repeated(self, argv: Sequence[str]) -> None:
         """Refuses a flag that is given twice, of which the first would be ignored.
 
+        Of ``--config.KEY`` the last one counts, as scripts append them to a command; it is said.
+
         Raises:
           UserError: there is one.
         """
@@ -211,7 +214,9 @@ class Flags:
             ours = name in self._values or name == "config" or name.startswith("config.")
             if not word.startswith("-") or not ours:
                 continue
-            if name in seen:
+            if name in seen and name.startswith("config."):
+                print(f"--{spelled} is given twice; the last one counts", file=sys.stderr)
+            elif name in seen:
                 raise UserError(f"--{spelled} is given twice; leave one of the two out")
             seen.add(name)
 
