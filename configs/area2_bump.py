@@ -8,13 +8,21 @@ Published, test split: co-bps .2818 for one model, .2898 for the ensemble.
 from __future__ import annotations
 
 import ml_collections
-from stndt_jax.configs import mc_maze
+from stndt_jax.configs import auto, default, factors, mc_maze
 
 
-def get_config() -> ml_collections.ConfigDict:
-    """Published schedule: at most 40,001 epochs, patience 2,500, masks of one bin."""
-    config = mc_maze.get_config()
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    """The strong setting by the rules of ``auto``, or, as variant ``paper``, the published one."""
+    # The sizes are those of the validation phase.
+    sized = auto.sized(trials=272, bins=160, neurons=49)
+    config = _paper() if default.is_paper(variant) else sized
     config.data.name = "area2_bump"
+    return config
+
+
+def _paper() -> ml_collections.ConfigDict:
+    """Published schedule: at most 40,001 epochs, patience 2,500, masks of one bin."""
+    config = mc_maze.get_config("paper")
     config.model.heads = 1
     config.model.dropout = 0.3
     config.model.dropout_rates = 0.3
@@ -27,9 +35,11 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
-def get_search_space() -> dict[str, tuple]:
-    """The published ranges."""
-    space = mc_maze.get_search_space()
+def get_search_space(variant: str = "") -> dict[str, tuple]:
+    """Ranges around the strong setting, or, of the variant ``paper``, the published ones."""
+    if not default.is_paper(variant):
+        return factors.get_search_space()
+    space = mc_maze.get_search_space("paper")
     # Published masks are one bin wide.
     del space["mask_max_span"]
     return {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ml_collections
 
 from stndt_jax.config.schema import Hyper
+from stndt_jax.errors import UserError
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -25,6 +26,17 @@ def get_config() -> ml_collections.ConfigDict:
     # For any hyperparameter, one value for each member of the population, or none.
     config.members = ml_collections.ConfigDict(dict.fromkeys(Hyper._fields, ()))
     return config
+
+
+def is_paper(variant: str) -> bool:
+    """Whether a configuration's variant is the published model, as in ``--config=mc_maze:paper``.
+
+    Raises:
+      UserError: there is no such variant.
+    """
+    if variant not in ("", "paper"):
+        raise UserError(f"there is no variant {variant!r}; the only one is paper")
+    return variant == "paper"
 
 
 def get_data() -> ml_collections.ConfigDict:

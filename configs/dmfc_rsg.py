@@ -8,13 +8,21 @@ Published, test split: co-bps .1859 for one model, .1940 for the ensemble.
 from __future__ import annotations
 
 import ml_collections
-from stndt_jax.configs import mc_maze
+from stndt_jax.configs import auto, default, factors, mc_maze
 
 
-def get_config() -> ml_collections.ConfigDict:
-    """Published schedule: at most 50,501 epochs, patience 4,000."""
-    config = mc_maze.get_config()
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    """The strong setting by the rules of ``auto``, or, as variant ``paper``, the published one."""
+    # The sizes are those of the validation phase.
+    sized = auto.sized(trials=748, bins=340, neurons=40)
+    config = _paper() if default.is_paper(variant) else sized
     config.data.name = "dmfc_rsg"
+    return config
+
+
+def _paper() -> ml_collections.ConfigDict:
+    """Published schedule: at most 50,501 epochs, patience 4,000."""
+    config = mc_maze.get_config("paper")
     config.model.layers = 6
     config.model.context_forward = 140
     config.model.context_backward = 140
@@ -28,10 +36,12 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
-def get_search_space() -> dict[str, tuple]:
-    """The published ranges."""
+def get_search_space(variant: str = "") -> dict[str, tuple]:
+    """Ranges around the strong setting, or, of the variant ``paper``, the published ones."""
+    if not default.is_paper(variant):
+        return factors.get_search_space()
     return {
-        **mc_maze.get_search_space(),
+        **mc_maze.get_search_space("paper"),
         "learning_rate": ("log", 1e-5, 5e-3),
         "warmup_epochs": ("uniform", 0.0, 2000.0),
         "dropout": ("uniform", 0.3, 0.7),

@@ -8,13 +8,21 @@ Published, test split: co-bps .3691 for one model, .3862 for the ensemble.
 from __future__ import annotations
 
 import ml_collections
-from stndt_jax.configs import default
+from stndt_jax.configs import auto, default, factors
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    """The strong setting by the rules of ``auto``, or, as variant ``paper``, the published one."""
+    # The sizes are those of the validation phase.
+    sized = auto.sized(trials=1721, bins=180, neurons=137)
+    config = _paper() if default.is_paper(variant) else sized
+    config.data.name = "mc_maze"
+    return config
+
+
+def _paper() -> ml_collections.ConfigDict:
     """Published schedule: at most 50,501 epochs, patience 3,000."""
     config = default.get_config()
-    config.data.name = "mc_maze"
     config.model.context_forward = 50
     config.model.context_backward = 50
     config.model.dropout = 0.2
@@ -31,8 +39,10 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
-def get_search_space() -> dict[str, tuple]:
-    """The published ranges."""
+def get_search_space(variant: str = "") -> dict[str, tuple]:
+    """Ranges around the strong setting, or, of the variant ``paper``, the published ones."""
+    if not default.is_paper(variant):
+        return factors.get_search_space()
     return {
         "learning_rate": ("log", 1e-5, 1e-2),
         "weight_decay": ("log", 1e-8, 1e-3),

@@ -8,13 +8,21 @@ Published, test split: co-bps .1865 for one model, .2095 for the ensemble.
 from __future__ import annotations
 
 import ml_collections
-from stndt_jax.configs import mc_maze
+from stndt_jax.configs import auto, default, factors, mc_maze
 
 
-def get_config() -> ml_collections.ConfigDict:
-    """Learning rate and mask in the middle of the published ranges."""
-    config = mc_maze.get_config()
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    """The strong setting by the rules of ``auto``, or, as variant ``paper``, the published one."""
+    # The sizes are those of the validation phase.
+    sized = auto.sized(trials=810, bins=160, neurons=98)
+    config = _paper() if default.is_paper(variant) else sized
     config.data.name = "mc_rtt"
+    return config
+
+
+def _paper() -> ml_collections.ConfigDict:
+    """Learning rate and mask in the middle of the published ranges."""
+    config = mc_maze.get_config("paper")
     config.model.dropout_rates = 0.3
     config.model.dropout_embedding = 0.25
     config.mask.random_ratio = 0.8
@@ -22,10 +30,12 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
-def get_search_space() -> dict[str, tuple]:
-    """The published ranges."""
+def get_search_space(variant: str = "") -> dict[str, tuple]:
+    """Ranges around the strong setting, or, of the variant ``paper``, the published ones."""
+    if not default.is_paper(variant):
+        return factors.get_search_space()
     return {
-        **mc_maze.get_search_space(),
+        **mc_maze.get_search_space("paper"),
         "learning_rate": ("log", 1e-4, 1e-1),
         "dropout_rates": ("uniform", 0.0, 0.6),
         "dropout_embedding": ("uniform", 0.0, 0.5),

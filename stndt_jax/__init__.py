@@ -5,7 +5,7 @@ From spike counts to firing rates::
     import stndt_jax as stndt
 
     data = stndt.SpikeData.from_arrays(counts, bin_ms=5)     # (trials, bins, neurons)
-    config = stndt.get_config("mc_maze_large")
+    config = stndt.get_config("auto", data)
     run = stndt.train(config, data, workdir="runs/one")
     scores = run.evaluate()
     rates = run.predict(new_counts)                           # expected counts per bin

@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stndt_jax.config import loading, schema
+from stndt_jax.config import automatic, loading, schema
 from stndt_jax.config.schema import Config, Hyper
 from stndt_jax.data import hdf5, synthetic
 from stndt_jax.data.trials import Source, SpikeData, check_bin_ms
 from stndt_jax.ensembles import build
 from stndt_jax.errors import UserError, checked_path
-from stndt_jax.evaluation import baselines, scoring, submission
+from stndt_jax.evaluation import baselines, comparison, scoring, submission
 from stndt_jax.parallel import multihost
 from stndt_jax.report import page
 from stndt_jax.run import Run, load_run
@@ -94,17 +94,24 @@ def simulate(
     return synthetic.make(kind, seed=seed, **sizes)
 
 
-def get_config(name: str | Path = "default") -> ConfigDict:
+def get_config(name: str | Path = "auto", data: SpikeData | None = None) -> ConfigDict:
     """A configuration to edit: ``config.model.layers = 2``.
 
     Args:
-      name: a shipped configuration (``default``, ``tiny``, ``reach``, ``mc_maze_large``, ...), or
-        the path of a Python file with ``get_config()`` or of a run's ``config.json``.
+      name: ``auto``, whose values are chosen from the recording; another shipped configuration
+        (``factors``, ``reach``, ``mc_maze_large``, ``mc_maze:paper``, ...), or the path of a Python
+        file with ``get_config()`` or of a run's ``config.json``.
+      data: the recording that chooses what ``auto`` leaves open. Without it these values are None,
+        and :func:`train` chooses them.
 
     Raises:
       UserError: there is no such configuration, or the file cannot be used.
     """
-    return loading.get_config(str(name))
+    config = loading.get_config(str(name))
+    if data is not None:
+        _check_data(data)
+        config.update(automatic.filled(config.to_dict(), data)[0])
+    return config
 
 
 def train(
@@ -152,16 +159,11 @@ def train(
       Interrupted: a signal asked to stop; the run is saved.
     """
     multihost.join()
-    path, checked = checked_path("workdir", workdir), _config(config, population)
+    path, say = checked_path("workdir", workdir), _say(quiet)
     parts = (freeze,) if isinstance(freeze, str) else tuple(freeze or ())
-    say = _say(quiet)
     with multihost.together():
         _check_data(data)
-        if data is None:
-            checked = recording.or_own(checked, path)
-            found = recording.read(checked)
-        else:
-            found = data
+        checked, found, notes = _chosen(config, population, data, path)
         setup.check(checked, found.dims)
         if fresh and multihost.first():
             _set_aside(path, say)
@@ -173,8 +175,19 @@ def train(
     initialisation = finetune.initialisation(
         path, checked, found.dims, init=_path(init), neurons=neurons, parts=parts
     )
-    loop.train(checked, found, path, quiet=quiet, extend=extend, initialisation=initialisation)
-    return Run(path)
+    loop.train(
+        checked,
+        found,
+        path,
+        quiet=quiet,
+        extend=extend,
+        initialisation=initialisation,
+        notes=notes,
+    )
+    run = Run(path)
+    if multihost.first() and run.history:
+        comparison.of_training(path, checked, found, run.history[-1], say)
+    return run
 
 
 def build_ensemble(
@@ -319,7 +332,7 @@ def make_train(config: ConfigDict | Config | Mapping[str, Any], data: SpikeData)
       >>> states = jax.vmap(fit)(stndt_jax.hypers(config))
     """
     _check_data(data, needed=True)
-    return Fit(setup.prepare(_config(config), data))
+    return Fit(setup.prepare(_config(config, data=data), data))
 
 
 def make_predict(config: ConfigDict | Config | Mapping[str, Any], data: SpikeData) -> Predict:
@@ -340,7 +353,7 @@ def make_predict(config: ConfigDict | Config | Mapping[str, Any], data: SpikeDat
       UserError: the configuration does not fit the data.
     """
     _check_data(data, needed=True)
-    return Predict(setup.prepare(_config(config), data))
+    return Predict(setup.prepare(_config(config, data=data), data))
 
 
 def hypers(config: ConfigDict | Config | Mapping[str, Any], population: int | None = None) -> Hyper:
@@ -358,12 +371,42 @@ def hypers(config: ConfigDict | Config | Mapping[str, Any], population: int | No
     return jax.tree.map(jnp.asarray, schema.hyper(_config(config, population)))
 
 
-def _config(config: Any, population: int | str | None = None) -> Config:
+def _chosen(
+    config: Any, population: int | str | None, data: SpikeData | None, path: Path
+) -> tuple[Config, SpikeData, list[str]]:
+    """The checked configuration, the recording, and what this chose of the configuration.
+
+    Raises:
+      UserError: a key or value is wrong, or the recording cannot be read.
+    """
+    notes: list[str] = []
+    if not isinstance(config, Config):
+        config = schema.as_mapping(config)
+        if automatic.open_keys(config):
+            data = automatic.recording(config) if data is None else data
+            config, notes = automatic.filled(config, data)
+    checked = _config(config, population)
+    if data is None:
+        checked = recording.or_own(checked, path)
+        data = recording.read(checked)
+    return checked, data, notes
+
+
+def _config(
+    config: Any, population: int | str | None = None, data: SpikeData | None = None
+) -> Config:
     """The checked configuration, with another number of members if one is given.
+
+    Args:
+      config: as the user gave it.
+      population: members.
+      data: the recording that chooses what is open.
 
     Raises:
       UserError: a key or value is wrong.
     """
+    if data is not None and not isinstance(config, Config):
+        config, _ = automatic.filled(schema.as_mapping(config), data)
     checked = schema.as_config(config)
     if population is None or population == "auto":
         return checked

@@ -14,7 +14,14 @@ from stndt_jax.config.schema import Config
 from stndt_jax.data.hdf5 import group_name
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.errors import UserError, check_choice, checked_path
-from stndt_jax.evaluation import evaluate, inference, method_scores, new_counts, submission
+from stndt_jax.evaluation import (
+    comparison,
+    evaluate,
+    inference,
+    method_scores,
+    new_counts,
+    submission,
+)
 from stndt_jax.interpret import files as interpretation_files
 from stndt_jax.interpret import summary
 from stndt_jax.interpret.summary import Interpretation
@@ -77,6 +84,8 @@ class Run:
     def evaluate(self, *, select: SelectedBy = "cobps") -> dict[str, Any]:
         """Infers the rates of all trials and scores them; writes both, as ``stndt evaluate`` does.
 
+        The baselines are scored on the same trials; see :meth:`table` and :attr:`verdict`.
+
         Args:
           select: which weights of each member: best by validation co-bps, best by validation loss,
             or the last.
@@ -93,7 +102,14 @@ class Run:
         )
         for name in ("scores", "submission"):
             self.__dict__.pop(name, None)
+        if "ensemble" in found.scores:
+            comparison.beside(self.path, self.data)
         return found.scores
+
+    @property
+    def verdict(self) -> str:
+        """A sentence if the last evaluation found the run below a baseline; empty otherwise."""
+        return comparison.verdict(self.path, self.scores)
 
     def predict(
         self,

@@ -258,7 +258,7 @@ def test_scores_of_any_rates_are_those_of_the_evaluation(trained: stndt.Run) -> 
     trained.add_method("smoothing", stndt.baseline(trained.data))
     heading, *rows = trained.table().splitlines()
     assert "co-bps" in heading
-    assert [row.split()[0] for row in rows] == ["ensemble", "best", "smoothing"]
+    assert [row.split()[0] for row in rows][:3] == ["ensemble", "best", "smoothing"]
     with pytest.raises(stndt.UserError, match=r"shape \(6, 6, 5\); recording needs \(6, 6, 6\)"):
         stndt.score(trained.data, trained.rates("eval")[..., :5])
 

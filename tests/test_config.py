@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from stndt_jax.configs import default
 
-from stndt_jax.config import schema
+from stndt_jax.config import loading, schema
 from stndt_jax.errors import UserError
 from stndt_jax.training import step
 from stndt_jax.types import Dims
@@ -36,16 +36,23 @@ SIZES = {
 }
 
 GOLDEN = {
-    "mc_maze": 1_341_458,
-    "mc_rtt": 855_174,
-    "area2_bump": 477_264,
-    "dmfc_rsg": 1_878_202,
-    "mc_maze_large": 400_666,
-    "mc_maze_medium": 373_376,
-    "mc_maze_small": 347_486,
-    "reach": 73_960,
-    "lorenz": 51_160,
-    "rnn": 73_960,
+    "mc_maze": 520_092,
+    "mc_maze:paper": 1_341_458,
+    "mc_rtt": 451_688,
+    "mc_rtt:paper": 855_174,
+    "area2_bump": 176_324,
+    "area2_bump:paper": 477_264,
+    "dmfc_rsg": 1_254_716,
+    "dmfc_rsg:paper": 1_878_202,
+    "mc_maze_large": 217_100,
+    "mc_maze_large:paper": 400_666,
+    "mc_maze_medium": 216_420,
+    "mc_maze_medium:paper": 373_376,
+    "mc_maze_small": 215_740,
+    "mc_maze_small:paper": 347_486,
+    "reach": 92_876,
+    "lorenz": 91_292,
+    "rnn": 92_876,
     "tiny": 55_336,
     "default": 183_112,
     "factors": 64_268,
@@ -110,17 +117,21 @@ def count_of(checked: schema.Config, dims: Dims) -> int:
 
 def test_every_shipped_file_has_a_size_here():
     folder = Path(__file__).resolve().parents[1] / "configs"
-    assert {p.stem for p in folder.glob("*.py")} - {"__init__"} == set(SIZES) == set(GOLDEN)
+    # auto has a size for each recording: test_automatic.py.
+    assert {p.stem for p in folder.glob("*.py")} - {"__init__", "auto"} == set(SIZES)
+    assert {name.partition(":")[0] for name in GOLDEN} == set(SIZES)
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", GOLDEN)
 def test_golden_parameter_count(name):
-    shipped = importlib.import_module(f"stndt_jax.configs.{name}").get_config()
+    file, _, variant = name.partition(":")
+    module = importlib.import_module(f"stndt_jax.configs.{file}")
+    shipped = module.get_config(variant) if variant else module.get_config()
     read = schema.from_mapping(shipped.to_dict())
-    schema.check_dims(read, SIZES[name])
+    schema.check_dims(read, SIZES[file])
     assert read.contrast.layer == "embedder"
-    found = count_of(read, SIZES[name])
-    assert found == count_by_hand(read, SIZES[name])
+    found = count_of(read, SIZES[file])
+    assert found == count_by_hand(read, SIZES[file])
     assert found == GOLDEN[name]
 
 
@@ -195,7 +206,6 @@ def test_every_missing_key_is_named():
         ("model__layers", "4", "a whole number"),
         ("model__layers", 2.5, "a whole number"),
         ("model__layers", True, "a whole number"),
-        ("model__layers", None, "a whole number"),
         ("model__layers", math.inf, "a whole number"),
         ("model__layers", math.nan, "a whole number"),
         ("model__dropout", "0.1", "a number"),
@@ -211,6 +221,10 @@ def test_every_missing_key_is_named():
 def test_wrong_type(name, value, wanted):
     key = name.replace("__", ".")
     refused(f"config.{key} is {value!r}; it must be {wanted}", values(**{name: value}))
+
+
+def test_what_is_open_needs_a_recording():
+    refused("config.model.layers is open, to be chosen from a rec", values(model__layers=None))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -434,3 +448,13 @@ def test_what_was_read_is_left_alone():
     before = copy.deepcopy(given)
     schema.from_mapping(given)
     assert given == before
+
+
+def test_variants_of_the_benchmark_configurations():
+    for name in ("mc_maze", "mc_rtt", "area2_bump", "dmfc_rsg", "mc_maze_large", "mc_maze_small"):
+        published = loading.load([f"--config={name}:paper"])
+        assert published.model.width == 0 and published.mask.token == "zero"
+        assert published.data.name == name
+        with pytest.raises(UserError, match="there is no variant 'papr'; the only one is paper"):
+            loading.load([f"--config={name}:papr"])
+    assert loading.load(["--config=mc_maze_large"]).model.width == 32

@@ -29,7 +29,7 @@ import jax
 import numpy as np
 import pytest
 
-from stndt_jax.config import loading
+from stndt_jax.config import loading, schema
 from stndt_jax.data import hdf5
 from stndt_jax.evaluation import evaluate, method_scores, submission
 from stndt_jax.interop import stablehlo
@@ -150,7 +150,7 @@ def test_an_exported_model_infers_the_same_rates(old: Path) -> None:
 
 
 def test_a_run_goes_on_training_to_the_same_weights(old: Path) -> None:
-    config = loading.load(["--config.train.epochs=10"], old / "run")
+    config = schema.as_config(loading.read(["--config.train.epochs=10"], old / "run"))
     loop.train(config, recording.read(config), old / "run", extend=True, quiet=True)
     members = restore.read(old / "run").members
     expected = np.load(V1 / "longer.npz")

@@ -141,4 +141,4 @@ def test_the_users_settings_win(tmp_path: Path) -> None:
         "--config.train.epochs=9", "--config.optimizer.warmup_epochs=4",
     ]  # fmt: skip
     paper = dataclasses.replace(task, budget="paper", settings=())
-    assert reproduce._settings(paper) == ["--config=mc_maze", "--config.data.name=mc_maze"]
+    assert reproduce._settings(paper) == ["--config=mc_maze:paper", "--config.data.name=mc_maze"]

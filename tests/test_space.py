@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from stndt_jax.configs import tiny
 
-from stndt_jax.config import loading, schema
+from stndt_jax.config import automatic, loading, schema
 from stndt_jax.errors import UserError
 from stndt_jax.search import space
 from stndt_jax.types import Dims
@@ -41,7 +41,7 @@ NAMES = ["mc_maze", "mc_rtt", "area2_bump", "dmfc_rsg"]
 
 @pytest.mark.parametrize(("column", "name"), list(enumerate(NAMES)))
 def test_published_ranges(column: int, name: str) -> None:
-    found = loading.search_space([f"--config={name}"])
+    found = loading.search_space([f"--config={name}:paper"])
     wanted = {key: row[column] for key, row in PUBLISHED.items() if row[column] is not None}
     assert {key: entry[1:] for key, entry in found.items()} == wanted
     logarithmic = {key for key, entry in found.items() if entry[0] == "log"}
@@ -51,7 +51,8 @@ def test_published_ranges(column: int, name: str) -> None:
 @pytest.mark.parametrize("name", loading.shipped())
 def test_every_shipped_space_is_one(name: str) -> None:
     file = importlib.import_module(f"stndt_jax.configs.{name}")
-    loaded = schema.from_mapping(file.get_config().to_dict())
+    values, _ = automatic.filled_for(file.get_config().to_dict(), automatic.Sizes(100, 60, 32))
+    loaded = schema.from_mapping(values)
     checked = space.check(file.get_search_space(), loaded)
     assert checked.own
 

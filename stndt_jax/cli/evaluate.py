@@ -57,7 +57,9 @@ def evaluate(argv: list[str]) -> int:
         print("\nfew-shot co-smoothing of the best member, decoder fitted on k trials:")
         print(few_shot.table(found))
     if method_scores.read(run.path):
-        print("\n" + method_scores.table(run.methods))
+        print("\n" + run.table())
+    if run.verdict:
+        print(run.verdict)
     return shared.wrote([run.path / "scores.json", run.path / "submission.h5"])
 
 

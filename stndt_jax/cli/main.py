@@ -45,6 +45,7 @@ GROUPS = {
     },
     "Search": {
         "search": ("search", "search for good hyperparameters, a population at a time"),
+        "tune": ("search", "refine the setting of --config=auto on the training trials"),
         "reproduce": ("search", "reproduce the published scores of a benchmark data set"),
     },
     "Interpret and report": {

@@ -74,6 +74,39 @@ def search(argv: list[str]) -> int:
     return 0
 
 
+def tune(argv: list[str]) -> int:
+    """Refines the setting of --config=auto by a small search on the training trials.
+
+    usage: stndt tune FILE --out=DIR [--trials=12] [--seed=0] [--config.KEY=VALUE]
+
+    FILE is a recording. A quarter of its training trials is held back to compare settings; the
+    evaluated trials are not used. DIR/config.json is the setting for all training
+    trials: that of the rules, unless the search finds a better one. The same command resumes.
+
+    example: stndt tune data/day1.h5 --out=runs/tuned
+             stndt train --config=runs/tuned/config.json --workdir=runs/day1
+    """
+    flags = Flags(tune)
+    shared.out(flags, "DIR", "directory for the search and config.json", required="runs/tuned")
+    flags.whole("trials", "settings to try", 12, 1)
+    shared.seed(flags, "of the trials held back and of the models")
+    flags.config()
+    flag, (path,) = flags.parse(argv, 1)
+    flag.refuse_keys("data.path", "data.targets", "population", "seed", when="in stndt tune")
+    from stndt_jax.workflows import tune as workflow
+
+    out = workflow.tune(
+        Path(path),
+        Path(flag["out"]),
+        trials=flag["trials"],
+        seed=flag["seed"],
+        settings=flag.settings,
+        say=shared.say,
+    )
+    print(f"next: stndt train --config={out} --workdir={Path(flag['out']) / 'run'}")
+    return 0
+
+
 def reproduce(argv: list[str]) -> int:
     r"""Prepares a data set of the benchmark, searches, builds an ensemble, reports.
 

@@ -146,7 +146,7 @@ def train(argv: list[str]) -> int:
     if flag["compile_cache"]:
         lifts.keep_compiled(Path(flag["compile_cache"]))
     run = api.train(
-        loading.load(flag.settings, Path(flag["workdir"])),
+        loading.read(flag.settings, Path(flag["workdir"])),
         workdir=flag["workdir"],
         init=flag["init"],
         neurons=flag["neurons"] or "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import inspect
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from stndt_jax import files
-from stndt_jax.config import own_files, schema
+from stndt_jax.config import automatic, own_files, schema
 from stndt_jax.config.schema import Config
 from stndt_jax.console import tables
 from stndt_jax.errors import UserError
@@ -102,21 +103,37 @@ def _check_key(values: ConfigDict, key: str) -> None:
         raise UserError(f"--config.{key} holds other keys; set one of {', '.join(node)}")
 
 
-def load(settings: list[str], run: Path | None = None) -> Config:
+def load(settings: list[str]) -> Config:
+    """Reads a configuration file, applies the flags that override it, and checks the result.
+
+    What the configuration leaves open is chosen from the recording that it names.
+
+    Args:
+      settings: as for :func:`read`.
+
+    Raises:
+      UserError: as :func:`read`, or a value is invalid, or the recording cannot be read.
+    """
+    values = read(settings).to_dict()
+    if automatic.open_keys(values):
+        values, _ = automatic.filled(values, automatic.recording(values))
+    return schema.from_mapping(values)
+
+
+def read(settings: list[str], run: Path | None = None) -> ConfigDict:
     """Reads a configuration file and applies the flags that override it.
 
     Args:
-      settings: ``--config=NAME`` and then any number of ``--config.KEY=VALUE``.
+      settings: ``--config=NAME`` and then any number of ``--config.KEY=VALUE``. Without a name it
+        is the configuration ``auto``.
       run: a run directory, whose configuration is used if ``--config`` is missing.
 
     Raises:
-      UserError: the file is not given or does not exist, or a key or value is invalid.
+      UserError: the file does not exist, or there is no such key.
     """
-    named = bool(settings) and settings[0].startswith("--config=")
-    if not named and run is not None and (run / "config.json").is_file():
-        settings = [f"--config={run / 'config.json'}", *settings]
-    elif not named:
-        raise UserError(f"--config is missing; give a path or one of {', '.join(shipped())}")
+    if run is not None and (run / "config.json").is_file():
+        settings = named(settings, str(run / "config.json"))
+    settings = named(settings)
     path = find(settings[0].removeprefix("--config="))
     file = path.partition(":")[0]
     argv = ["stndt", f"--config={path}", *settings[1:]]
@@ -124,7 +141,13 @@ def load(settings: list[str], run: Path | None = None) -> Config:
     for setting in settings[1:]:
         key = setting.partition("=")[0].removeprefix("--config.")
         _check_key(plain, key)
-    return schema.from_mapping(_read(argv, file).to_dict())
+    return _read(argv, file)
+
+
+def named(settings: list[str], name: str = "auto") -> list[str]:
+    """The settings with ``--config=NAME`` first, where they name no configuration."""
+    has_name = bool(settings) and settings[0].startswith("--config=")
+    return settings if has_name else [f"--config={name}", *settings]
 
 
 def get_config(name: str) -> ConfigDict:
@@ -162,7 +185,7 @@ def search_space(settings: list[str]) -> Any:
     Raises:
       UserError: the file has no such function, or it fails.
     """
-    file = find(settings[0].removeprefix("--config=")).partition(":")[0]
+    file, _, variant = find(settings[0].removeprefix("--config=")).partition(":")
     if file.endswith(".json"):
         # The configuration of a run has no search space.
         file = str(folder() / "default.py")
@@ -171,7 +194,8 @@ def search_space(settings: list[str]) -> Any:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        return module.get_search_space()
+        function = module.get_search_space
+        return function(variant) if inspect.signature(function).parameters else function()
     except AttributeError as error:
         if hasattr(module, "get_search_space"):
             raise UserError(f"get_search_space() in {file} fails: {error}; correct it") from error

@@ -421,6 +421,11 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 def _typed(key: str, value: Any, kind: str, check: Check) -> Any:
     """``value`` as the type named ``kind`` if it is one and passes ``check``."""
+    if value is None and kind in ("int", "float"):
+        raise UserError(
+            f"config.{key} is open, to be chosen from a recording; set it, or give the recording: "
+            f"get_config('auto', data)"
+        )
     number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     if number and kind in ("int", "float") and _LARGEST < abs(value) < math.inf:
         raise UserError(f"config.{key} is {_brief(value)}; it must be within 32 bits")
@@ -516,6 +521,17 @@ def from_mapping(values: Mapping[Any, Any]) -> Config:
     return config
 
 
+def section(cls: type, name: str, values: Mapping[str, Any]) -> Any:
+    """One section of a configuration, checked like the whole.
+
+    Raises:
+      UserError: it is missing, or a key or value is wrong.
+    """
+    if name not in values:
+        raise UserError(f"config.{name} is missing; configs/default.py has it")
+    return cls(**_section(f"{name}.", cls, values[name]))
+
+
 def as_config(values: Any) -> Config:
     """A checked configuration of whatever holds one.
 
@@ -525,15 +541,22 @@ def as_config(values: Any) -> Config:
     Raises:
       UserError: as :func:`from_mapping`, or it is no configuration at all.
     """
-    if isinstance(values, Config):
-        return values
+    return values if isinstance(values, Config) else from_mapping(as_mapping(values))
+
+
+def as_mapping(values: Any) -> Mapping[str, Any]:
+    """A configuration as a nested mapping, not yet checked.
+
+    Raises:
+      UserError: it is no configuration.
+    """
     if hasattr(values, "to_dict"):
         values = values.to_dict()
     if not isinstance(values, Mapping):
         raise UserError(
             f"the configuration is a {type(values).__name__}; give what get_config() returns"
         )
-    return from_mapping(values)
+    return values
 
 
 def _check_together(config: Config) -> None:

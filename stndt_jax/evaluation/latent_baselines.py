@@ -14,6 +14,7 @@ Neural Latents Benchmark '21, NeurIPS 2021.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -95,12 +96,7 @@ def lds(
     Raises:
         UserError: dynamax is not installed, or there are fewer held-in neurons than latents.
     """
-    try:
-        from dynamax.linear_gaussian_ssm import LinearGaussianSSM
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"the LDS baseline needs dynamax ({error}); run: pip install 'stndt_jax[lds]'"
-        ) from error
+    model_class = _linear_gaussian()
     import jax
     import jax.numpy as jnp
 
@@ -116,7 +112,7 @@ def lds(
     c_ND = axes[:, ::-1][:, :latents]
     scale = np.sqrt(np.var(smooth_SN @ c_ND, axis=0) + 1e-6)
     spread_N = x_RTN[: len(data.train)].var(axis=(0, 1)) + 1e-3
-    model = LinearGaussianSSM(latents, N, has_emissions_bias=True)
+    model = model_class(latents, N, has_emissions_bias=True)
     with jax.enable_x64(True):  # covariances stay positive definite for more iterations
         start, properties = model.initialize(
             jax.random.key(seed),
@@ -155,6 +151,24 @@ def lds(
             f"with --latents"
         )
     return _read_out(data, z_RTD)
+
+
+def _linear_gaussian() -> Any:
+    """Dynamax's class of linear dynamical systems.
+
+    Raises:
+        UserError: dynamax is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Of what dynamax imports from JAX.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from dynamax.linear_gaussian_ssm import LinearGaussianSSM
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"the LDS baseline needs dynamax ({error}); run: pip install 'stndt_jax[lds]'"
+        ) from error
+    return LinearGaussianSSM
 
 
 def _positive(cov: Any, least: float) -> Any:

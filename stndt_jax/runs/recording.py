@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stndt_jax import files
+from stndt_jax.config import automatic
 from stndt_jax.config.schema import Config, DataConfig
 from stndt_jax.data import hdf5
 from stndt_jax.data.trials import SpikeData
@@ -38,18 +39,7 @@ def read(config: Config, path: str = "", targets: str = "") -> SpikeData:
     Raises:
       UserError: no file is named, or it cannot be read.
     """
-    path = path or config.data.path
-    if not path:
-        raise UserError(
-            "config.data.path is empty; name the recording's HDF5 file, for example "
-            "--config.data.path=mc_maze.h5"
-        )
-    return hdf5.read(
-        path,
-        targets or config.data.targets or None,
-        name=config.data.name or None,
-        bin_ms=config.data.bin_ms or None,
-    )
+    return automatic.read(config.data, path, targets)
 
 
 def of_data(config: Config, data: SpikeData, run: Path) -> tuple[Config, SpikeData]:

@@ -40,6 +40,7 @@ def make(
     Raises:
       UserError: configuration, search space and recording do not fit together.
     """
+    settings = loading.named(settings)
     loaded = loading.load(settings)
     space = spaces.check(loading.search_space(settings), loaded)
     space = spaces.without(space, loading.keys(settings))

@@ -11,7 +11,7 @@ from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.errors import UserError
 from stndt_jax.models.stndt import Statistics
 from stndt_jax.training.step import Batch
-from stndt_jax.types import Dims
+from stndt_jax.types import Dims, Int, NDArray
 
 
 def batch_of(trials: Trials, dims: Dims) -> Batch:
@@ -30,12 +30,29 @@ def split(config: Config, data: SpikeData) -> tuple[Batch, Batch | None, str]:
     """
     dims = data.dims
     train = batch_of(data.train, dims)
-    R, fraction = len(data.train), config.data.validation_fraction
     if data.eval.heldout is not None:
         how = f"the {len(data.eval)} evaluated trials, whose held-out counts are known, select"
         return train, batch_of(data.eval, dims), how
-    if fraction == 0:
+    found = chosen(config, data)
+    if found is None:
         return train, None, "no trial selects: the last weights are kept"
+    rest, held = found
+    pick = lambda trials: jax.tree.map(lambda leaf: leaf[trials], train)  # noqa: E731
+    how = f"{len(held)} of the {len(data.train)} training trials select"
+    return pick(rest), pick(held), how
+
+
+def chosen(config: Config, data: SpikeData) -> tuple[Int[NDArray, " r"], Int[NDArray, " s"]] | None:
+    """The training trials to train on and those that select, by their numbers, ascending.
+
+    None if ``config.data.validation_fraction`` is 0.
+
+    Raises:
+      UserError: the fraction leaves no trial on one side.
+    """
+    R, fraction = len(data.train), config.data.validation_fraction
+    if fraction == 0:
+        return None
     held = round(R * fraction)
     if not 0 < held < R:
         raise UserError(
@@ -43,9 +60,7 @@ def split(config: Config, data: SpikeData) -> tuple[Batch, Batch | None, str]:
             f"choose a fraction that leaves at least one trial on either side"
         )
     order = np.random.default_rng(config.seed).permutation(R)
-    chosen, rest = np.sort(order[:held]), np.sort(order[held:])
-    pick = lambda trials: jax.tree.map(lambda leaf: leaf[trials], train)  # noqa: E731
-    return pick(rest), pick(chosen), f"{held} of the {R} training trials select"
+    return np.sort(order[held:]), np.sort(order[:held])
 
 
 def statistics(train: Batch, dims: Dims) -> Statistics:

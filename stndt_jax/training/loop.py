@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ def train(
     extend: bool = False,
     initialisation: Initialisation | None = None,
     pruner: Pruner | None = None,
+    notes: Sequence[str] = (),
 ) -> list[str]:
     """Trains a population and leaves a run directory.
 
@@ -69,6 +70,7 @@ def train(
       initialisation: weights to begin with and parts to freeze; None initialises all and freezes
         nothing.
       pruner: says after each validation which members continue; None lets all.
+      notes: sentences for the log, about the configuration.
 
     Returns:
       How each member ended: ``finished``, ``stopped`` or ``diverged``.
@@ -92,7 +94,7 @@ def train(
         ending = "failed"
         try:
             run = _Run(setup.prepare(config, data), data.name, path, stop, initialisation)
-            endings = run.train(quiet, pruner)
+            endings = run.train(quiet, pruner, notes)
             ending = "finished"
             return endings
         except (Diverged, Interrupted, UserError) as error:
@@ -121,7 +123,7 @@ class _Run:
         self.trials = multihost.placed((made.train, made.valid), lifts.of_all(self.grid))
         self.checkpoints = Checkpoints(path / "checkpoints")
 
-    def train(self, quiet: bool, pruner: Pruner | None) -> list[str]:
+    def train(self, quiet: bool, pruner: Pruner | None, notes: Sequence[str]) -> list[str]:
         """Trains to the end and says how each member ended."""
         at, members = self._members()
         began = at / self.setup.arch.steps_per_epoch
@@ -129,6 +131,8 @@ class _Run:
         with multihost.together():
             log = RunLog(self.path, epochs, began, quiet) if multihost.first() else Silent()
         try:
+            for note in notes:
+                log.say(note)
             self._describe(log, at)
             chunk = self._compile(members, log)
             loop = _Loop(self.setup, self.checkpoints, log, self.stop, pruner)

@@ -64,7 +64,7 @@ def train_ndt(
     Args:
       out: run directory.
       files: paths of the recording and of the target file, which may be empty.
-      settings: ``--config=NAME`` and ``--config.KEY=VALUE``; by default those of mc_maze_large.
+      settings: ``--config=NAME`` and ``--config.KEY=VALUE``; by default of mc_maze_large:paper.
 
     Returns:
       Expected counts per bin under the benchmark's keys.
@@ -74,7 +74,7 @@ def train_ndt(
     """
     settings = list(settings)
     if not settings or not settings[0].startswith("--config="):
-        settings = ["--config=mc_maze_large", "--config.data.name=", *settings]
+        settings = ["--config=mc_maze_large:paper", "--config.data.name=", *settings]
     data = [f"--config.data.path={files[0]}", f"--config.data.targets={files[1]}"]
     ndt = ["--config.model.spatial=false", "--config.contrast.enabled=false"]
     config = loading.load([*settings, *data, *ndt])

@@ -35,7 +35,7 @@ class Budget(NamedTuple):
 
     trials: int
     population: str
-    config: str  # a shipped configuration; empty for that of the data set
+    config: str  # a shipped configuration; empty for the published one of the data set
     settings: tuple[str, ...]
 
 
@@ -196,7 +196,7 @@ def _settings(task: Task) -> list[str]:
     """The settings of the search: the budget's, then the data set's, then the user's."""
     budget = BUDGETS[task.budget]
     words = [
-        f"--config={budget.config or task.name}",
+        f"--config={budget.config or task.name + ':paper'}",
         *budget.settings,
         f"--config.data.name={task.name}",
         *task.settings,

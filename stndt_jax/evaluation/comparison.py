@@ -1,0 +1,151 @@
+"""How good a model is beside methods without a network, on the same trials.
+
+Smoothing is always scored, the linear dynamical system where its extra (dynamax) is installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stndt_jax.config.schema import Config
+from stndt_jax.data import hdf5
+from stndt_jax.data.trials import SpikeData
+from stndt_jax.errors import UserError
+from stndt_jax.evaluation import baselines, latent_baselines, method_scores, scoring
+from stndt_jax.runs import records
+from stndt_jax.runs.score_names import label
+from stndt_jax.training import batches
+
+_FILE = "baselines.json"
+_LATENTS = 12
+TRY = (
+    "try --config=auto, a search on the training trials (stndt tune), or more epochs; a recording "
+    "of few spikes may hold no more than the baseline finds"
+)
+
+
+def names() -> list[str]:
+    """The baselines that can be scored here."""
+    return ["smoothing", *["lds"] * (importlib.util.find_spec("dynamax") is not None)]
+
+
+def scores(data: SpikeData) -> dict[str, dict[str, float]]:
+    """The scores of every baseline that fits the recording.
+
+    Args:
+      data: the recording, with the held-out counts of its evaluated trials.
+    """
+    targets = hdf5.targets_of(data)
+    kind = scoring.kind_of(targets)
+    found = {}
+    for name in names():
+        try:
+            found[name] = scoring.score(_rates(name, data), targets, kind=kind)
+        except UserError:
+            # Too few trials or neurons for this method; the model may do without it.
+            continue
+    return found
+
+
+def _rates(name: str, data: SpikeData) -> dict[str, Any]:
+    if name == "smoothing":
+        return baselines.smoothing(data, sd_ms=None if len(data.train) > 1 else 50.0)
+    return latent_baselines.lds(data, latents=min(_LATENTS, data.heldin))
+
+
+def selecting(config: Config, data: SpikeData) -> SpikeData | None:
+    """The recording as a training run sees it: its evaluated trials are those that select.
+
+    None if no trial selects.
+    """
+    if data.eval.heldout is not None:
+        return data
+    chosen = batches.chosen(config, data)
+    if chosen is None:
+        return None
+    rest, held = chosen
+    return replace(data, train=data.train.subset(rest), eval=data.train.subset(held))
+
+
+def of_training(
+    path: Path, config: Config, data: SpikeData, row: Mapping[str, Any], say: Callable[[str], None]
+) -> None:
+    """Says the co-bps of a run that has just been trained, beside the baselines.
+
+    Args:
+      path: the run directory, which keeps the baselines' scores.
+      config: of the run.
+      data: its recording.
+      row: the last validation, from ``metrics.jsonl``.
+      say: called with each sentence.
+    """
+    seen = selecting(config, data)
+    best, last = (_mean(row.get(key)) for key in ("best_cobps", "valid_cobps"))
+    if seen is None or best is None or last is None:
+        say("no trial was held back, so that nothing was scored; score other trials with evaluate")
+        return
+    kept = _kept(path, seen)
+    found = {name: values["co_bps"] for name, values in kept.items() if "co_bps" in values}
+    members = f", mean of {config.population} members" if config.population > 1 else ""
+    number = len(seen.eval)
+    trials = f"{number} evaluated trials" if seen is data else f"{number} training trials held back"
+    others = "".join(f"; {label(name)} {value:.4f}" for name, value in found.items())
+    say(
+        f"co-bps on the {trials}{members}: {last:.4f} with the last "
+        f"weights, {best:.4f} with the best, which were chosen on these trials{others}"
+    )
+    if words := below(last, found):
+        say(words)
+
+
+def below(cobps: float, others: Mapping[str, float]) -> str:
+    """A sentence if a model is below a baseline; else empty."""
+    better = [name for name, value in others.items() if value > cobps]
+    return f"the model is below {' and '.join(better)} here: {TRY}" if better else ""
+
+
+def beside(path: Path, data: SpikeData) -> None:
+    """Scores the baselines on a run's evaluated trials and keeps them beside its scores.
+
+    Args:
+      path: the run or ensemble directory.
+      data: the recording; without held-out counts of its evaluated trials nothing is done.
+    """
+    if data.eval.heldout is not None:
+        for name, found in _kept(path, data).items():
+            method_scores.add(path, name, found)
+
+
+def verdict(path: Path, found: Mapping[str, Any]) -> str:
+    """A sentence if a run's scores are below those of a baseline kept beside them; else empty.
+
+    Args:
+      path: the run or ensemble directory.
+      found: its scores, as ``scores.json`` has them.
+    """
+    own = found.get("ensemble", {}).get("co_bps")
+    others = {name: kept for name, kept in method_scores.read(path).items() if name in names()}
+    cobps = {name: kept["co_bps"] for name, kept in others.items() if "co_bps" in kept}
+    return "" if own is None else below(own, cobps)
+
+
+def _kept(path: Path, data: SpikeData) -> dict[str, dict[str, float]]:
+    """The scores of the baselines: those in the directory, otherwise scored now and kept."""
+    key = f"{data.fingerprint()} {' '.join(names())}"
+    file = path / _FILE
+    kept = records.read(file, "remove it").get("scores", {}) if file.exists() else {}
+    if key not in kept:
+        kept = {**kept, key: scores(data)}
+        records.write(file, {"scores": kept})
+    return dict(kept[key])
+
+
+def _mean(values: Any) -> float | None:
+    known = [value for value in np.atleast_1d(np.array(values, float)) if np.isfinite(value)]
+    return float(np.mean(known)) if known else None

@@ -1,0 +1,79 @@
+"""The configuration that is chosen from the recording."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import stndt_jax as stndt
+from stndt_jax.cli import main
+from stndt_jax.config import automatic, loading, schema
+from stndt_jax.config.automatic import Sizes
+from stndt_jax.data import hdf5
+from stndt_jax.types import Dims
+
+
+def small(trials: int = 16, neurons: int = 7, bins: int = 9) -> stndt.SpikeData:
+    counts = np.random.default_rng(0).poisson(0.5, (trials, bins, neurons))
+    return stndt.SpikeData.from_arrays(counts, bin_ms=20)
+
+
+@pytest.mark.parametrize("trials", [2, 30, 199, 200, 499, 500, 1_334, 20_000])
+@pytest.mark.parametrize(("bins", "neurons"), [(1, 1), (9, 7), (40, 127), (97, 169), (180, 137)])
+def test_every_recording_gets_a_whole_setting(trials: int, bins: int, neurons: int) -> None:
+    values = stndt.get_config("auto").to_dict()
+    left = set(automatic.open_keys(values))
+    chosen = [choice.values for choice in automatic.choose(Sizes(trials, bins, neurons))]
+    keys = [key for values in chosen for key in values]
+    assert set(keys) == left and len(keys) == len(left)
+    filled, words = automatic.filled_for(values, Sizes(trials, bins, neurons))
+    config = schema.from_mapping(filled)
+    schema.check_dims(config, Dims(bins, 0, neurons, 1))
+    assert config.train.validate_every <= config.train.epochs
+    assert config.optimizer.warmup_epochs < config.train.epochs
+    assert f"{trials:,} training trials" in words[0] and len(words) > 3
+
+
+def test_what_the_user_sets_is_kept_and_not_spoken_of() -> None:
+    config = stndt.get_config("auto")
+    config.model.width = 10
+    data = small()
+    filled, words = automatic.filled(config.to_dict(), data)
+    assert filled["model"]["width"] == 10 and "width" not in "".join(words)
+    # What was given stays open.
+    assert config.model.layers is None
+    assert stndt.get_config("auto", data).model.layers == filled["model"]["layers"]
+
+
+def test_a_configuration_without_open_values_is_left_alone() -> None:
+    values = stndt.get_config("tiny").to_dict()
+    assert automatic.filled(values, small()) == (values, [])
+
+
+def test_without_a_recording_it_says_so() -> None:
+    with pytest.raises(stndt.UserError, match=r"get_config\('auto', data\)"):
+        stndt.hypers(stndt.get_config("auto"))
+    with pytest.raises(stndt.UserError, match=r"config.data.path is empty"):
+        loading.load(["--config=auto"])
+
+
+def test_nothing_named_trains_by_the_rules(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = small()
+    hdf5.write(data, tmp_path / "day.h5")
+    path = f"--config.data.path={tmp_path / 'day.h5'}"
+    short = ["--config.train.epochs=1", "--config.train.batch=16", "--config.model.layers=1"]
+    assert main.main(["train", path, f"--workdir={tmp_path / 'run'}", *short]) == 0
+    said = capfd.readouterr()
+    assert "settings for 12 training trials of 9 bins and" in said.err
+    assert "on the 2 training trials held back" in said.out and "smoothing" in said.out
+    written = json.loads((tmp_path / "run" / "config.json").read_text())
+    by_rule, _ = automatic.filled(stndt.get_config("auto").to_dict(), data)
+    assert written["model"]["width"] == by_rule["model"]["width"]
+    assert written["model"]["layers"] == 1 and written["model"]["heads"] == 1
+    # The run keeps what was chosen.
+    assert main.main(["train", f"--workdir={tmp_path / 'run'}"]) == 0
