@@ -215,7 +215,8 @@ class Flags:
             if not word.startswith("-") or not ours:
                 continue
             if name in seen and name.startswith("config."):
-                print(f"--{spelled} is given twice; the last one counts", file=sys.stderr)
+                warning = f"stndt: warning: --{spelled} is given twice; the last one counts"
+                print(warning, file=sys.stderr)
             elif name in seen:
                 raise UserError(f"--{spelled} is given twice; leave one of the two out")
             seen.add(name)

@@ -96,8 +96,9 @@ def _check_key(values: ConfigDict, key: str) -> None:
     for i, part in enumerate([*sections, leaf]):
         if not isinstance(node, ConfigDict) or part not in node:
             where = ".".join(["config", *key.split(".")[: i + 1]])
-            known = list(node) if isinstance(node, ConfigDict) else []
-            raise UserError(f"--{where} is not a key; {schema.suggest(part, known)}")
+            if not isinstance(node, ConfigDict):
+                raise UserError(f"--{where} is not a key; config.{'.'.join(sections[:i])} has none")
+            raise UserError(f"--{where} is not a key; {schema.suggest(part, list(node))}")
         node = node[part]
     if isinstance(node, ConfigDict):
         raise UserError(f"--config.{key} holds other keys; set one of {', '.join(node)}")
