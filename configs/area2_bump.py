@@ -1,4 +1,4 @@
-"""Area2_Bump (DANDI 000127): one head, for 65 neurons are not even, and more dropout.
+"""Area2_Bump (DANDI 000127). ``:paper`` has one head, as 65 is odd, and more dropout.
 
 stndt train --config=area2_bump --config.data.path=area2_bump.h5 --workdir=runs/area2_bump
 
@@ -13,9 +13,11 @@ from stndt_jax.configs import auto, default, factors, mc_maze
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """The strong setting by the rules of ``auto``, or, as variant ``paper``, the published one."""
-    # The sizes are those of the validation phase.
-    sized = auto.sized(trials=272, bins=160, neurons=49)
-    config = _paper() if default.is_paper(variant) else sized
+    if default.is_paper(variant):
+        config = _paper()
+    else:
+        # Its sizes in the validation phase.
+        config = auto.sized(trials=272, bins=160, neurons=49)
     config.data.name = "area2_bump"
     return config
 

@@ -1,4 +1,4 @@
-"""DMFC_RSG (DANDI 000130): 6 layers, wide context, heavy dropout.
+"""DMFC_RSG (DANDI 000130). ``:paper`` has 6 layers, a wide context, heavy dropout.
 
 stndt train --config=dmfc_rsg --config.data.path=dmfc_rsg.h5 --workdir=runs/dmfc_rsg
 
@@ -13,9 +13,11 @@ from stndt_jax.configs import auto, default, factors, mc_maze
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """The strong setting by the rules of ``auto``, or, as variant ``paper``, the published one."""
-    # The sizes are those of the validation phase.
-    sized = auto.sized(trials=748, bins=340, neurons=40)
-    config = _paper() if default.is_paper(variant) else sized
+    if default.is_paper(variant):
+        config = _paper()
+    else:
+        # Its sizes in the validation phase.
+        config = auto.sized(trials=748, bins=340, neurons=40)
     config.data.name = "dmfc_rsg"
     return config
 

@@ -1,4 +1,4 @@
-"""MC_Maze (DANDI 000128): 4 layers, the middle of the published search ranges.
+"""MC_Maze (DANDI 000128). ``:paper`` is 4 layers, the middle of the published search ranges.
 
 stndt train --config=mc_maze --config.data.path=mc_maze.h5 --workdir=runs/mc_maze
 
@@ -13,9 +13,11 @@ from stndt_jax.configs import auto, default, factors
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """The strong setting by the rules of ``auto``, or, as variant ``paper``, the published one."""
-    # The sizes are those of the validation phase.
-    sized = auto.sized(trials=1721, bins=180, neurons=137)
-    config = _paper() if default.is_paper(variant) else sized
+    if default.is_paper(variant):
+        config = _paper()
+    else:
+        # Its sizes in the validation phase.
+        config = auto.sized(trials=1721, bins=180, neurons=137)
     config.data.name = "mc_maze"
     return config
 

@@ -1,4 +1,4 @@
-"""MC_RTT (DANDI 000129): the setting of MC_Maze at a tenfold learning rate.
+"""MC_RTT (DANDI 000129). ``:paper`` is that of MC_Maze at a higher learning rate.
 
 stndt train --config=mc_rtt --config.data.path=mc_rtt.h5 --workdir=runs/mc_rtt
 
@@ -13,9 +13,11 @@ from stndt_jax.configs import auto, default, factors, mc_maze
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """The strong setting by the rules of ``auto``, or, as variant ``paper``, the published one."""
-    # The sizes are those of the validation phase.
-    sized = auto.sized(trials=810, bins=160, neurons=98)
-    config = _paper() if default.is_paper(variant) else sized
+    if default.is_paper(variant):
+        config = _paper()
+    else:
+        # Its sizes in the validation phase.
+        config = auto.sized(trials=810, bins=160, neurons=98)
     config.data.name = "mc_rtt"
     return config
 

@@ -1,8 +1,8 @@
 """A configuration that is chosen from the recording: ``--config=auto``.
 
 In such a configuration some values are None, open, until a recording is known; then :func:`filled`
-chooses them. What the user has set is kept. The rules were measured; docs/ablations.md has the
-numbers.
+chooses them. What the user has set is kept. docs/ablations.md says on which recordings the rules
+were measured.
 """
 
 from __future__ import annotations
