@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import stndt_jax as stndt
 from stndt_jax.config import schema
 from stndt_jax.data import hdf5
 from stndt_jax.data.trials import SpikeData
+from stndt_jax.errors import UserError
 from stndt_jax.evaluation import baselines, comparison, method_scores, scoring
 from stndt_jax.training import batches
 
@@ -55,7 +57,7 @@ def test_otherwise_the_trials_that_select_are(known: SpikeData) -> None:
 
 
 def test_scores_are_those_of_the_baseline(known: SpikeData) -> None:
-    found = comparison.scores(known)
+    found = comparison.scores(known).scores
     targets = hdf5.targets_of(known)
     rates = baselines.smoothing(known, sd_ms=None)
     wanted = scoring.score(rates, targets, kind=scoring.kind_of(targets))
@@ -66,7 +68,7 @@ def test_a_model_below_a_baseline_is_never_silent(tmp_path: Path, known: SpikeDa
     said: list[str] = []
     row = {"best_cobps": [0.3, None], "valid_cobps": [-9.0, None]}
     comparison.of_training(tmp_path, config(), known, row, said.append)
-    cobps = comparison.scores(known)["smoothing"]["co_bps"]
+    cobps = comparison.scores(known).scores["smoothing"]["co_bps"]
     assert "on the 8 evaluated trials: -9.0000 with the last weights, 0.3000 with" in said[0]
     assert f"smoothing {cobps:.4f}" in said[0]
     assert said[1].startswith("the model is below smoothing") and "stndt tune" in said[1]
@@ -92,10 +94,39 @@ def test_they_stand_beside_the_scores_of_a_run(tmp_path: Path, known: SpikeData)
     comparison.beside(tmp_path, withheld(known))
     assert method_scores.read(tmp_path) == {}
     comparison.beside(tmp_path, known)
-    assert method_scores.read(tmp_path)["smoothing"] == comparison.scores(known)["smoothing"]
+    assert method_scores.read(tmp_path)["smoothing"] == comparison.scores(known).scores["smoothing"]
 
 
 def test_too_small_a_recording_has_fewer_baselines() -> None:
     counts = np.random.default_rng(0).poisson(1.0, (3, 4, 2))
     data = stndt.SpikeData.from_arrays(counts, bin_ms=20, heldout=[1], evaluated=[2])
-    assert set(comparison.scores(data)) <= set(comparison.names())
+    assert set(comparison.scores(data).scores) <= set(comparison.names())
+    assert comparison.scores(data).left_out.keys() <= set(comparison.names())
+
+
+def test_a_baseline_that_does_not_fit_is_said(
+    tmp_path: Path, known: SpikeData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise UserError("too few trials")
+
+    monkeypatch.setattr(comparison.baselines, "smoothing", refuse)
+    row = {"best_cobps": [0.3], "valid_cobps": [0.2]}
+    for _ in range(2):  # scored, then read from the directory
+        said: list[str] = []
+        comparison.of_training(tmp_path, config(), known, row, said.append)
+        assert "smoothing is not scored: too few trials" in said
+
+
+def test_without_held_out_neurons_nothing_is_compared(tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).poisson(1.0, (6, 4, 3))
+    data = stndt.SpikeData.from_arrays(counts, bin_ms=20, heldout=[1], evaluated=[5])
+    without: dict[str, Any] = {"heldout": None, "heldout_forward": None}
+    data = dataclasses.replace(
+        data,
+        train=dataclasses.replace(data.train, **without),
+        eval=dataclasses.replace(data.eval, **without),
+    )
+    said: list[str] = []
+    comparison.of_training(tmp_path, config(), data, {}, said.append)
+    assert len(said) == 1 and "no held-out neurons" in said[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,13 @@ def test_the_part_is_of_training_trials_only() -> None:
 def test_too_few_trials_are_refused() -> None:
     with pytest.raises(stndt.UserError, match="too few to hold some back"):
         tune.training_part(recording(4), seed=0)
+
+
+def test_without_held_out_neurons_nothing_can_be_compared() -> None:
+    data = recording(40)
+    train = dataclasses.replace(data.train, heldout=None, heldout_forward=None)
+    with pytest.raises(stndt.UserError, match="no held-out neurons"):
+        tune.training_part(dataclasses.replace(data, train=train), seed=0)
 
 
 @pytest.mark.long

@@ -9,7 +9,7 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,27 +30,39 @@ TRY = (
 )
 
 
+class Compared(NamedTuple):
+    """The baselines of a recording.
+
+    Attributes:
+      scores: of every baseline that fits the recording.
+      left_out: why any other is not scored.
+    """
+
+    scores: dict[str, dict[str, float]]
+    left_out: dict[str, str]
+
+
 def names() -> list[str]:
     """The baselines that can be scored here."""
     return ["smoothing", *["lds"] * (importlib.util.find_spec("dynamax") is not None)]
 
 
-def scores(data: SpikeData) -> dict[str, dict[str, float]]:
-    """The scores of every baseline that fits the recording.
+def scores(data: SpikeData) -> Compared:
+    """Scores the baselines.
 
     Args:
       data: the recording, with the held-out counts of its evaluated trials.
     """
     targets = hdf5.targets_of(data)
     kind = scoring.kind_of(targets)
-    found = {}
+    found, left_out = {}, {}
     for name in names():
         try:
             found[name] = scoring.score(_rates(name, data), targets, kind=kind)
-        except UserError:
+        except UserError as error:
             # Too few trials or neurons for this method; the model may do without it.
-            continue
-    return found
+            left_out[name] = str(error)
+    return Compared(found, left_out)
 
 
 def _rates(name: str, data: SpikeData) -> dict[str, Any]:
@@ -85,13 +97,16 @@ def of_training(
       row: the last validation, from ``metrics.jsonl``.
       say: called with each sentence.
     """
+    if data.heldout == 0:
+        say("the recording has no held-out neurons, so that there is no co-bps to compare")
+        return
     seen = selecting(config, data)
     best, last = (_mean(row.get(key)) for key in ("best_cobps", "valid_cobps"))
     if seen is None or best is None or last is None:
         say("no trial was held back, so that nothing was scored; score other trials with evaluate")
         return
     kept = _kept(path, seen)
-    found = {name: values["co_bps"] for name, values in kept.items() if "co_bps" in values}
+    found = {name: values["co_bps"] for name, values in kept.scores.items() if "co_bps" in values}
     members = f", mean of {config.population} members" if config.population > 1 else ""
     number = len(seen.eval)
     trials = f"{number} evaluated trials" if seen is data else f"{number} training trials held back"
@@ -100,6 +115,8 @@ def of_training(
         f"co-bps on the {trials}{members}: {last:.4f} with the last "
         f"weights, {best:.4f} with the best, which were chosen on these trials{others}"
     )
+    for name, reason in kept.left_out.items():
+        say(f"{label(name)} is not scored: {reason}")
     if words := below(last, found):
         say(words)
 
@@ -118,7 +135,7 @@ def beside(path: Path, data: SpikeData) -> None:
       data: the recording; without held-out counts of its evaluated trials nothing is done.
     """
     if data.eval.heldout is not None:
-        for name, found in _kept(path, data).items():
+        for name, found in _kept(path, data).scores.items():
             method_scores.add(path, name, found)
 
 
@@ -135,15 +152,16 @@ def verdict(path: Path, found: Mapping[str, Any]) -> str:
     return "" if own is None else below(own, cobps)
 
 
-def _kept(path: Path, data: SpikeData) -> dict[str, dict[str, float]]:
-    """The scores of the baselines: those in the directory, otherwise scored now and kept."""
+def _kept(path: Path, data: SpikeData) -> Compared:
+    """The baselines: those kept in the directory, otherwise scored now and kept."""
     key = f"{data.fingerprint()} {' '.join(names())}"
     file = path / _FILE
-    kept = records.read(file, "remove it").get("scores", {}) if file.exists() else {}
-    if key not in kept:
-        kept = {**kept, key: scores(data)}
-        records.write(file, {"scores": kept})
-    return dict(kept[key])
+    kept = records.read(file, "remove it") if file.exists() else {}
+    scored, left_out = dict(kept.get("scores", {})), dict(kept.get("left_out", {}))
+    if key not in scored:
+        scored[key], left_out[key] = scores(data)
+        records.write(file, {"scores": scored, "left_out": left_out})
+    return Compared(dict(scored[key]), dict(left_out.get(key, {})))
 
 
 def _mean(values: Any) -> float | None:

@@ -87,9 +87,14 @@ def training_part(data: SpikeData, seed: int) -> SpikeData:
     """The training trials alone, a quarter of them to be evaluated.
 
     Raises:
-      UserError: there are fewer than four.
+      UserError: there are fewer than four, or no held-out neurons to score.
     """
     R = len(data.train)
+    if data.heldout == 0:
+        raise UserError(
+            f"{data.name} has no held-out neurons, so that settings cannot be compared by co-bps; "
+            f"prepare it with held-out neurons, or train with --config=auto"
+        )
     if R < 4:
         raise UserError(f"{data.name} has {R} training trials, too few to hold some back")
     order = np.random.default_rng(seed).permutation(R)
