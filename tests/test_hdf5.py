@@ -360,6 +360,8 @@ def test_the_fingerprint_changes_with_everything():
     data = toy()
     seen = {data.fingerprint()}
     for field in dataclasses.fields(Trials):
+        if field.name == "columns":
+            continue
         array = getattr(data.eval, field.name)
         unset = {"recorded": np.ones((R_EVAL, 7, 5), bool), "starts": np.arange(4.0)}
         others = [unset[field.name]] if array is None else [None, array[::-1]]

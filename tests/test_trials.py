@@ -168,8 +168,6 @@ REFUSED = {
         f"{option} {number}": (counts(R, T, N), {option: value}, message)
         for number, (option, value, message) in enumerate(
             [
-                ("conditions", np.arange(R) + 0.5, r"conditions holds 0.5 at \(0,\)"),
-                ("conditions", np.full(R, np.nan), "conditions holds nan"),
                 ("conditions", np.zeros((R, 2), int), r"conditions has shape \(7, 2\)"),
                 ("units", np.arange(N) + 0.5, "units holds 0.5"),
                 ("units", [1] * N, "an identifier twice"),

@@ -8,7 +8,9 @@ both.
 
 Keys that nlb_tools does not have: ``train_valid`` and ``eval_valid``, false where a count was not
 recorded (padding of a short trial, a gap) and is stored as 0; ``train_starts_s`` and
-``eval_starts_s``, the times of the trials in the recording; ``unit_ids``.
+``eval_starts_s``, the times of the trials in the recording; ``unit_ids``; ``train_trials_*`` and
+``eval_trials_*``, columns of the trial table; ``units_*``, columns of the unit table;
+``condition_names`` and ``behavior_names``, and the attribute ``behavior_unit``.
 """
 
 from __future__ import annotations
@@ -161,9 +163,14 @@ def write(data: SpikeData, path: str | Path, *, keep_other: bool = False) -> Non
         # Targets mark what was not recorded by NaN.
         if data.gaps or (split == "train" and trials.recorded is not None):
             arrays[f"{split}_valid"] = trials.recorded
+        arrays |= {f"{split}_trials_{name}": x for name, x in trials.columns.items()}
     arrays["unit_ids"] = data.units
+    arrays |= {f"units_{name}": column for name, column in data.unit_columns.items()}
+    arrays["condition_names"] = np.array(data.condition_names, "U")
+    arrays["behavior_names"] = np.array(data.behavior_names, "U")
     present = {key: x for key, x in arrays.items() if x is not None and x.size}
-    write_group(path, None, present, _attributes(data), keep_other=keep_other)
+    unit = {"behavior_unit": data.behavior_unit} if data.behavior_unit else {}
+    write_group(path, None, present, _attributes(data) | unit, keep_other=keep_other)
 
 
 def write_targets(data: SpikeData, path: str | Path, *, keep_other: bool = False) -> None:
@@ -203,6 +210,10 @@ def _data(groups: list[Group], name: str, bin_ms: float) -> SpikeData:
         bin_ms=bin_ms,
         psth=psth,
         units=units,
+        unit_columns=_columns("units_", source, "neurons", sizes),
+        behavior_names=_names("behavior_names", source, sizes.get("behavioral dimensions")),
+        behavior_unit=source.text("behavior_unit") or "",
+        condition_names=_names("condition_names", source, None),
     )
 
 
@@ -266,7 +277,25 @@ def _extras(split: str, groups: list[Group], sizes: Sizes) -> dict[str, Any]:
     if group := _first_with(key := f"{split}_starts_s", groups[:1]):
         starts = group.floats(key).astype(np.float64)
         sizes.check(group.where(key), starts.shape, (trials,))
-    return {"behavior": behavior, "rates": rates, "conditions": conditions, "starts": starts}
+    columns = _columns(f"{split}_trials_", groups[0], trials, sizes)
+    found = {"behavior": behavior, "rates": rates, "conditions": conditions}
+    return {**found, "starts": starts, "columns": columns}
+
+
+def _columns(prefix: str, source: Group, rows: str, sizes: Sizes) -> dict[str, NDArray]:
+    """Reads the columns of a table, which are the keys that begin with its prefix."""
+    found = {}
+    for key in source.keys:
+        if key.startswith(prefix):
+            column = found[key.removeprefix(prefix)] = source.column(key)
+            sizes.check(source.where(key), column.shape, (rows,))
+    return found
+
+
+def _names(key: str, source: Group, number: int | None) -> tuple[str, ...]:
+    """Reads names; those of another number of things are left out."""
+    names = tuple(map(str, source.column(key).flat)) if key in source.keys else ()
+    return names if number in (None, len(names)) else ()
 
 
 def _conditions(split: str, groups: list[Group], sizes: Sizes) -> Int[NDArray, " R"] | None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import reprlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from stndt_jax.data import tables
 from stndt_jax.data.validation import MAX_COUNT, check_none, checked_counts
 from stndt_jax.errors import UserError, checked_whole, is_number
-from stndt_jax.types import Bool, Dims, Float, Int, NDArray, UInt
+from stndt_jax.types import Bool, Dims, Float, Int, NDArray, Shaped, UInt
 
 # The blocks that make up a trial: the bins and the neurons of each.
 BLOCKS = {
@@ -23,6 +24,8 @@ BLOCKS = {
 }
 # Attributes of Trials that a fingerprint contains under an older name, so that it stays the same.
 _FINGERPRINT_NAMES = {"recorded": "valid"}
+# What it does not contain: names and tables change nothing that a model learns.
+_NO_NUMBERS = ("columns",)
 
 
 def block_slices(name: str, bins: int, heldin: int) -> tuple[slice, slice, slice]:
@@ -52,8 +55,8 @@ class Trials:
       heldout: spike counts of held-out neurons in observed bins; None if they are withheld.
       heldin_forward: spike counts of held-in neurons in forward bins; None if they are withheld.
       heldout_forward: spike counts of held-out neurons in forward bins; None if withheld.
-      behavior: hand velocity (mm/s) or other values in every observed bin, (trials, bins,
-        dimensions), or values of whole trials, (trials, dimensions); NaN where missing.
+      behavior: values in every observed bin, (trials, bins, dimensions), or values of whole
+        trials, (trials, dimensions); NaN where missing. ``SpikeData`` has names and unit.
       conditions: condition of every trial, -1 for none.
       rates: true rates of simulated spikes, expected counts per bin; neurons held-in then
         held-out, bins observed then forward.
@@ -61,6 +64,8 @@ class Trials:
         short trial or in a gap of the recording. None if everything was recorded.
       starts: time of bin 0 of every trial in the recording, s, even if that bin is padding; None
         if unknown.
+      columns: of the trial table that are kept, one entry a trial; ``source_trial`` is the row
+        in the array or table that the recording was made from.
     """
 
     heldin: UInt[NDArray, "R T_obs N_in"]
@@ -72,6 +77,7 @@ class Trials:
     rates: Float[NDArray, "R T N"] | None
     recorded: Bool[NDArray, "R T N"] | None
     starts: Float[NDArray, " R"] | None = None
+    columns: tables.Columns = field(default_factory=dict)
 
     def __len__(self) -> int:
         """The number of trials."""
@@ -104,9 +110,10 @@ class Trials:
 
     def subset(self, rows: Int[NDArray, " r"]) -> Trials:
         """The trials of these indices, in their order."""
-        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        arrays = {key.name: getattr(self, key.name) for key in fields(self)}
+        columns = {name: column[rows] for name, column in arrays.pop("columns").items()}
         chosen: dict[str, Any] = {name: x if x is None else x[rows] for name, x in arrays.items()}
-        return Trials(**chosen)
+        return Trials(**chosen, columns=columns)
 
     def _shape(self, bins_forward: int, heldout: int) -> tuple[int, int, int]:
         trials, bins, heldin = self.heldin.shape
@@ -150,6 +157,11 @@ class SpikeData:
         condition has no recorded bin. None if there are none.
       units: identifier of every neuron in the recording, held-in then held-out.
       source: the files it was read from; None of arrays.
+      unit_columns: of the unit table that are kept, one entry a neuron, held-in then held-out;
+        ``area`` is what tables and figures group neurons by.
+      behavior_names: of the dimensions of behaviour; empty if not given.
+      behavior_unit: of behaviour, for example mm/s; empty if not given.
+      condition_names: empty if conditions are numbers only.
     """
 
     train: Trials
@@ -159,6 +171,10 @@ class SpikeData:
     psth: Float[NDArray, "C T_obs N"] | None
     units: Int[NDArray, " N"] | None = None
     source: Source | None = None
+    unit_columns: tables.Columns = field(default_factory=dict)
+    behavior_names: tuple[str, ...] = ()
+    behavior_unit: str = ""
+    condition_names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -211,13 +227,17 @@ class SpikeData:
         return any(recorded is not None and not recorded[inputs].all() for recorded in splits)
 
     def fingerprint(self) -> str:
-        """SHA-256, in hex, of the name, the bin width and every array with its type and shape."""
+        """SHA-256, in hex, of the name, the bin width and every array with its type and shape.
+
+        Tables and names of trials, units and behaviour are not part of it.
+        """
         digest = hashlib.sha256(f"{self.name}\n{float(self.bin_ms)!r}\n".encode())
         arrays = {"psth": self.psth, "units": self.units}
         for split, trials in (("train", self.train), ("eval", self.eval)):
-            for field in fields(trials):
-                key = _FINGERPRINT_NAMES.get(field.name, field.name)
-                arrays[f"{split}.{key}"] = getattr(trials, field.name)
+            for attribute in fields(trials):
+                if attribute.name not in _NO_NUMBERS:
+                    key = _FINGERPRINT_NAMES.get(attribute.name, attribute.name)
+                    arrays[f"{split}.{key}"] = getattr(trials, attribute.name)
         for name, array in arrays.items():
             if array is None and name.rpartition(".")[2] in ("units", "starts"):
                 continue  # so that recordings without them keep their fingerprint
@@ -226,6 +246,48 @@ class SpikeData:
             if array is not None:
                 digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
+
+    @property
+    def areas(self) -> Shaped[NDArray, " N"] | None:
+        """The area of every neuron, held-in then held-out; None if unknown."""
+        return self.unit_columns.get("area")
+
+    def condition_name(self, condition: int) -> str:
+        """The name of a condition, or its number."""
+        known = 0 <= condition < len(self.condition_names)
+        return self.condition_names[condition] if known else str(condition)
+
+    def trial_table(self, split: str) -> dict[str, NDArray]:
+        """What is known of the trials, one entry each, in the order of all arrays of the split.
+
+        Args:
+          split: ``train`` or ``eval``.
+
+        Returns:
+          ``source_trial``, the row in the array or table that the recording was made from;
+          ``start_s``, the time of bin 0; ``condition``, its name or number; and the columns that
+          were kept. What is not known has no column.
+        """
+        trials: Trials = getattr(self, split)
+        found = dict(trials.columns)
+        if trials.starts is not None:
+            found["start_s"] = trials.starts
+        if trials.conditions is not None:
+            labels = trials.conditions
+            if self.condition_names:
+                labels = np.array([self.condition_name(int(c)) if c >= 0 else "" for c in labels])
+            found["condition"] = labels
+        return found
+
+    def unit_table(self) -> dict[str, NDArray]:
+        """What is known of the neurons, one entry each, in the order of the rates.
+
+        Returns:
+          ``unit``, the identifier; ``held_out``; and the columns that were kept, such as ``area``.
+        """
+        units = np.arange(self.neurons) if self.units is None else self.units
+        held_out = np.arange(self.neurons) >= self.heldin
+        return {"unit": units, "held_out": held_out, **self.unit_columns}
 
     @classmethod
     def from_arrays(
@@ -239,17 +301,21 @@ class SpikeData:
         bins_forward: int = 0,
         seed: int = 0,
         behavior: NDArray | Sequence[NDArray] | None = None,
-        conditions: Sequence[int] | NDArray | None = None,
+        behavior_names: str | Sequence[str] = (),
+        behavior_unit: str = "",
+        conditions: Sequence[Any] | NDArray | None = None,
         rates: NDArray | Sequence[NDArray] | None = None,
         starts: Sequence[float] | NDArray | None = None,
         units: Sequence[int] | NDArray | None = None,
+        trial_table: Any = None,
+        unit_table: Any = None,
     ) -> SpikeData:
         """Makes a recording from arrays.
 
         ``SpikeData.from_arrays(counts, bin_ms=5)`` is enough. The other options fall into two
         groups: how to partition the recording (``heldout``, ``evaluated``, ``bins_forward``,
         ``seed``), and what else was recorded (``behavior``, ``conditions``, ``rates``,
-        ``starts``, ``units``).
+        ``starts``, ``units``, ``trial_table``, ``unit_table``).
 
         Trials of unequal length are padded after their end or, if there are forward bins, before
         their beginning, so that the forward bins directly follow the observed ones. Padding and
@@ -267,10 +333,17 @@ class SpikeData:
           bins_forward: how many of the last bins of a trial are forward bins.
           seed: seed of the random choices.
           behavior: values in every bin, in the form of the spikes, or (trials, dimensions).
-          conditions: condition of every trial, -1 for none.
+          behavior_names: of its dimensions, for example ``("vel_x", "vel_y")``; none are made up.
+          behavior_unit: its unit, for example ``"mm/s"``.
+          conditions: condition of every trial: whole numbers, -1 for none, or texts, which are
+            kept as names, an empty one for none.
           rates: true rates, expected counts per bin, in the form of the spikes.
           starts: time of every trial's first bin, before any padding, s.
           units: identifier of every neuron, a whole number from -1 to 65534; its index by default.
+          trial_table: columns by name, or a table of pandas, with one entry a trial, to be kept
+            beside rates; ``source_trial`` is the trial's index in ``spikes`` unless given.
+          unit_table: the same with one entry a neuron; ``area`` groups neurons in tables and
+            figures.
 
         Raises:
           UserError: the arrays do not fit together, or contain values that they must not.
@@ -288,13 +361,18 @@ class SpikeData:
         if not recorded_RTN.any():
             raise UserError("spikes is NaN everywhere, not recorded; give spike counts")
         partition = _partition((R, T, N), heldout, evaluated, bins_forward, seed)
+        found = _behavior(behavior, (R, T), pad_first)
+        numbers_R, condition_names = tables.conditions(conditions, R)
+        columns = tables.checked("trial_table", trial_table, R, "trials")
+        unit_columns = tables.checked("unit_table", unit_table, N, "units")
         whole = _Recording(
             counts_RTN,
             recorded_RTN,
-            behavior=_behavior(behavior, (R, T), pad_first),
-            conditions=_whole_numbers("conditions", conditions, (R,), np.int32),
+            behavior=found,
+            conditions=numbers_R,
             rates=None if rates is None else _rates(rates, recorded_RTN, pad_first),
             starts=_starts(starts, spikes, (R, T), bin_ms, pad_first),
+            columns={tables.SOURCE: np.arange(R), **columns},
         )
         ids = np.arange(N) if units is None else units
         units_N = _whole_numbers("units", ids, (N,), np.int64)
@@ -307,6 +385,12 @@ class SpikeData:
             bin_ms=float(bin_ms),
             psth=None,
             units=units_N[partition.neurons],
+            unit_columns={key: column[partition.neurons] for key, column in unit_columns.items()},
+            behavior_names=tables.names(
+                "behavior_names", behavior_names, 0 if found is None else found.shape[-1]
+            ),
+            behavior_unit=str(behavior_unit),
+            condition_names=condition_names,
         )
 
 
@@ -342,6 +426,7 @@ class _Recording:
     conditions: Int[NDArray, " R"] | None
     rates: NDArray | None
     starts: Float[NDArray, " R"] | None
+    columns: tables.Columns
 
     def trials(self, rows: Int[NDArray, " r"], partition: _Partition) -> Trials:
         """The chosen trials, divided into blocks."""
@@ -365,6 +450,7 @@ class _Recording:
             rates=rates,
             recorded=None if recorded_rTN.all() else recorded_rTN,
             starts=None if self.starts is None else self.starts[rows],
+            columns={name: column[rows] for name, column in self.columns.items()},
         )
 
 

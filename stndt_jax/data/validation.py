@@ -227,6 +227,21 @@ class Group:
             row_R[row] = number
         return row_R, len(rows)
 
+    def column(self, key: str) -> NDArray:
+        """Reads an array of numbers or texts.
+
+        Raises:
+          UserError: the data set holds something else, or the file is damaged.
+        """
+        dtype, _ = self._form(key)
+        if h5py.check_string_dtype(dtype) is None:
+            return self.numbers(key)
+        texts = self._load(key)
+        return np.array(
+            [x.decode(errors="replace") if isinstance(x, bytes) else str(x) for x in texts.flat],
+            "U",
+        ).reshape(texts.shape)
+
     def text(self, attribute: str) -> str | None:
         """An attribute as text; None if there is none."""
         value = self.attributes.get(attribute)
@@ -325,7 +340,8 @@ def write_group(
     Args:
       path: the file.
       group: the group's name; None for the top level.
-      arrays: data sets by key; an object array holds integer arrays of unequal length.
+      arrays: data sets by key, numbers or texts; an object array holds integer arrays of unequal
+        length.
       attributes: HDF5 attributes of the group.
       keep_other: refuse to replace a file with other arrays.
 
@@ -339,7 +355,9 @@ def write_group(
         target = file if group is None else file.create_group(group)
         target.attrs.update(attributes)
         for key, array in arrays.items():
-            if array.dtype == object:
+            if array.dtype.kind == "U":
+                target.create_dataset(key, data=array.astype(object), dtype=h5py.string_dtype())
+            elif array.dtype == object:
                 rows = target.create_dataset(key, array.shape, h5py.vlen_dtype(np.int64))
                 for number, row in enumerate(array):
                     rows[number] = row
@@ -369,6 +387,8 @@ def _holds(path: Path, group: str | None, arrays: Mapping[str, NDArray]) -> bool
 
 
 def _equal(x: NDArray, y: NDArray) -> bool:
+    if y.dtype.kind == "U":
+        return x.shape == y.shape and [text.decode() for text in x.flat] == list(y.flat)
     if x.dtype == object or y.dtype == object:
         return len(x) == len(y) and all(map(np.array_equal, x, y))
     return np.array_equal(x, y, equal_nan=x.dtype.kind == "f" and y.dtype.kind == "f")
