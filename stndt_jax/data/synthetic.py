@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -274,7 +274,8 @@ def reach(
     rates_RTN = _exponential_rates(
         rng, scaled_RTD[:, :, None], layout, modulation, limit=2 * modulation
     )
-    return _recording(rng, layout, rates_RTN, velocity_RTD, condition_R)
+    data = _recording(rng, layout, rates_RTN, velocity_RTD, condition_R)
+    return replace(data, behavior_names=("vel_x", "vel_y"), behavior_unit="mm/s")
 
 
 KINDS: dict[str, Callable[..., SpikeData]] = {"lorenz": lorenz, "rnn": rnn, "reach": reach}
@@ -440,8 +441,11 @@ def _recording(
 
     def split(rows: slice) -> Trials:
         slices = {name: block_slices(name, T_obs, layout.heldin) for name in BLOCKS}
+        blocks: dict[str, Any] = {
+            name: as_counts(counts_RTN[rows][slices[name]]) for name in BLOCKS
+        }
         return Trials(
-            **{name: as_counts(counts_RTN[rows][slices[name]]) for name in BLOCKS},
+            **blocks,
             behavior=behavior_RTD[rows, :T_obs].astype(np.float32),
             conditions=condition_R[rows],
             rates=rates_RTN[rows],

@@ -51,12 +51,8 @@ def sessions(folder: Path) -> None:
 
 def _some(data: SpikeData, rows: slice) -> SpikeData:
     """The recording with some of its training trials."""
-    train = {
-        field.name: value[rows] if isinstance(value, np.ndarray) else value
-        for field in dataclasses.fields(data.train)
-        for value in (getattr(data.train, field.name),)
-    }
-    return dataclasses.replace(data, train=dataclasses.replace(data.train, **train))
+    train = data.train.subset(np.arange(len(data.train))[rows])
+    return dataclasses.replace(data, train=train)
 
 
 def as_checkpoint(run: Path, out: Path) -> None:
