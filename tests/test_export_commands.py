@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,9 @@ import pytest
 from helpers.imported_runs import SIZES, imported, one
 
 from stndt_jax.cli import main
+from stndt_jax.data.trials import SpikeData
+from stndt_jax.errors import UserError
+from stndt_jax.evaluation import new_counts
 from stndt_jax.interop import stablehlo_loader
 from stndt_jax.training import restore, step
 
@@ -78,6 +83,9 @@ def test_the_manifest_says_what_goes_in_and_comes_out(model: Path) -> None:
     assert manifest["neurons"] == [f"held-in {n}" for n in range(N)] + [
         f"held-out {n}" for n in range(M)
     ]
+    held_out = [False] * N + [True] * M
+    assert manifest["units"] == {"unit": list(range(N + M)), "held_out": held_out}
+    assert manifest["bins"] == {"observed": T, "forward": F}
     assert (manifest["bin_ms"], manifest["members"]) == (5.0, 2)
     assert "jax" in manifest["versions"]
     assert not any("projector" in name for name in manifest["weights"])
@@ -122,6 +130,121 @@ def test_infer_of_no_trials(model: Path, tmp_path: Path) -> None:
     assert np.load(y).shape == (0, T + F, N + M)
 
 
+# Identifiers held-in then held-out, as of a recording whose neurons 3 and 8 are held out.
+IDS = [1, 5, 9, 12, 3, 8]
+
+
+@pytest.fixture(scope="module")
+def named(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model with identifiers that are not in ascending order."""
+    folder = shutil.copytree(model, tmp_path_factory.mktemp("named") / model.name)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["units"]["unit"] = IDS
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def given(units: list[int], bins: int = T) -> np.ndarray:
+    """Counts of units by their identifiers: the same ones wherever a unit stands."""
+    x = np.stack([np.random.default_rng(unit).poisson(1.0, (3, T + F)) for unit in units], -1)
+    return x[:, :bins].astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("units", "bins", "named_by", "words"),
+    [
+        (IDS[:N], T, None, ""),
+        (IDS[:N], T + F, IDS[:N], ""),
+        ([12, 9, 5, 1], T, [12, 9, 5, 1], ""),
+        (sorted(IDS), T + F, sorted(IDS), ""),
+        ([7, 1, 3, 5, 2, 9, 12], T, [7, 1, 3, 5, 2, 9, 12], ""),
+        (IDS, T, None, "have all 6 neurons"),
+        (IDS[:3], T, None, "have 3 neurons"),
+        (IDS[:N], T - 1, None, "have 4 bins"),
+        ([1, 5, 9, 3], T, [1, 5, 9, 3], "for example unit 12"),
+        (IDS[:N], T, [1, 5, 9, 9], "each of the 4 neurons of the counts once"),
+        (IDS[:N], T, IDS, "each of the 4 neurons of the counts once"),
+    ],
+)
+def test_neurons_are_picked_as_run_predict_picks_them(
+    named: Path, units: list[int], bins: int, named_by: list[int] | None, words: str
+) -> None:
+    exported = stablehlo_loader.Model(named)
+    x = np.random.default_rng(0).poisson(1.0, (4, T + F, N + M))
+    data = SpikeData.from_arrays(
+        x[..., np.argsort(np.argsort(IDS))], bin_ms=5, bins_forward=F,
+        heldout=np.isin(sorted(IDS), IDS[N:]), units=sorted(IDS),
+    )  # fmt: skip
+    for found in (data.units, exported.units):
+        assert found is not None and found.tolist() == IDS
+    counts = given(units, bins)
+    if words:
+        with pytest.raises(ValueError, match=words):
+            exported.rates(counts, units=named_by)
+        with pytest.raises(UserError, match=words):
+            new_counts.checked(counts, data, named_by)
+        return
+    wanted = given(IDS[:N])
+    np.testing.assert_array_equal(exported.inputs(counts, named_by), wanted)
+    batch = new_counts.checked(counts, data, named_by).batch
+    np.testing.assert_array_equal(np.asarray(batch.counts)[:, :T, :N], wanted)
+    np.testing.assert_array_equal(exported.rates(counts, units=named_by), exported.rates(wanted))
+
+
+def test_infer_picks_units_from_the_full_array(
+    named: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "held_in.npy", given(IDS[:N]))
+    np.save(tmp_path / "all.npy", given(list(range(15)), T + F))
+    np.save(tmp_path / "ids.npy", np.arange(15))
+    (tmp_path / "ids.txt").write_text("0, 1,2 3\n4 5 6 7-14\n")
+
+    def infer(spikes: str, *more: str) -> int:
+        out = f"--out={tmp_path / 'y.npy'}"
+        return main.main(["infer", str(named), f"--spikes={tmp_path / spikes}", out, *more])
+
+    assert infer("held_in.npy") == 0
+    wanted = np.load(tmp_path / "y.npy")
+    for units in ("0-14", "0,1,2,3-14", f"{tmp_path / 'ids.npy'}", f"{tmp_path / 'ids.txt'}"):
+        assert infer("all.npy", f"--units={units}") == 0
+        np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), wanted)
+    capsys.readouterr()
+    np.save(tmp_path / "floats.npy", np.arange(15.0))
+    for units, words in {
+        "0-11": "units have shape (12,); list each of the 15 neurons",
+        "1-15": "",
+        "2-16": "units lack 1 of the 4 held-in neurons, for example unit 1",
+        "5-3": "give whole numbers or ranges",
+        "absent.npy": "no such file",
+        f"{tmp_path / 'floats.npy'}": "holds no list of whole numbers",
+        f"{tmp_path / 'all.npy'}": "holds no list of whole numbers",
+        f"{named / 'manifest.json'}": "give whole numbers or ranges",
+    }.items():
+        assert infer("all.npy", f"--units={units}") == (2 if words else 0)
+        if words:
+            (line,) = capsys.readouterr().err.splitlines()
+            assert words in line
+
+
+def test_a_model_exported_without_identifiers(model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(model, tmp_path / "old")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["units"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    exported = stablehlo_loader.Model(folder)
+    np.testing.assert_array_equal(exported.inputs(given(IDS[:N], T + F)), given(IDS[:N]))
+    with pytest.raises(ValueError, match="have 6 neurons; give the 4 held-in ones"):
+        exported.rates(given(IDS))
+    with pytest.raises(ValueError, match="exported without identifiers"):
+        exported.rates(given(IDS), units=IDS)
+
+
+@pytest.mark.parametrize("wrong", [[[1, 2], [3]], np.zeros((2, T)), np.full((1, T, N), "a")])
+def test_what_is_no_array_of_counts_is_refused(model: Path, wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"give (one array|numbers) \(trials, bins, neurons"):
+        stablehlo_loader.Model(model).rates(wrong)
+
+
 def test_mistakes_are_one_line(
     run: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,8 +270,8 @@ def test_mistakes_are_one_line(
         return ["infer", str(folder), spikes, f"--out={tmp_path / 'y.npy'}"]
 
     cases = [
-        (infer(model, "flat"), "requires (trials, 5 observed bins, 4 held-in neurons)"),
-        (infer(model, "other"), "has shape (2, 4, 4)"),
+        (infer(model, "flat"), "counts have shape (5, 4)"),
+        (infer(model, "other"), "counts have 4 bins; give the 5 observed bins of 5 ms, or all 7"),
         (infer(model, "half"), "counts are whole numbers"),
         (infer(model, "below"), "counts are whole numbers"),
         (infer(model, "absent"), "no such file"),

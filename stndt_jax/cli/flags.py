@@ -326,6 +326,48 @@ def quiet(flags: Flags, meaning: str) -> None:
     flags.switch("quiet", meaning)
 
 
+def whole_numbers(name: str, words: Sequence[str]) -> list[int]:
+    """Whole numbers from the words of a flag, or from the file that its only word names.
+
+    Args:
+      name: of the flag, for messages.
+      words: numbers, ranges such as 0-47 (both ends included), or one file: .npy, or text with
+        numbers between commas or white space.
+
+    Raises:
+      UserError: something is no whole number, or the file cannot be read.
+    """
+    from stndt_jax.data.validation import load_numpy
+
+    given, where = list(words), f"--{name.replace('_', '-')}"
+    path = Path(given[0]) if len(given) == 1 else Path()
+    if path.suffix == ".npy":
+        array = load_numpy(path)
+        if isinstance(array, dict) or array.ndim != 1 or array.dtype.kind not in "iu":
+            raise UserError(f"{where}: {path} holds no list of whole numbers; save one such array")
+        return [int(number) for number in array]
+    if path.is_file():
+        given, where = _words_of(path), f"{where}: {path}"
+    numbers: list[int] = []
+    for word in given:
+        found = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", word)
+        if found is None or int(found[2] or found[1]) - int(found[1]) not in range(10**6):
+            what = "is" if where.endswith(name) else "has"
+            raise UserError(
+                f"{where} {what} {word!r}; give whole numbers or ranges, such as 0,3,8-11, or the "
+                f"name of an existing .npy or text file of them"
+            )
+        numbers += range(int(found[1]), int(found[2] or found[1]) + 1)
+    return numbers
+
+
+def _words_of(path: Path) -> list[str]:
+    try:
+        return path.read_text().replace(",", " ").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as text ({error}); give numbers") from None
+
+
 def say(line: str) -> None:
     """Prints a line of progress at once."""
     print(line, flush=True)

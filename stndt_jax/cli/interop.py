@@ -111,17 +111,28 @@ def _export_rates(path: Path, flag: Values) -> int:
 def infer(argv: list[str]) -> int:
     """Infers rates from spike counts with an exported model.
 
-    usage: stndt infer DIR --spikes=FILE.npy --out=FILE.npy [--chunk=256]
+    usage: stndt infer DIR --spikes=FILE.npy --out=FILE.npy [--units=FILE|0,3,...]
 
-    Counts are (trials, observed bins, held-in neurons), rates (trials, bins, neurons)
-    in expected counts per bin. Memory limits --chunk, not the number of trials.
+    Counts are (trials, bins, neurons): observed bins or all bins; the held-in neurons,
+    or all, in the order of the model. With --units, the identifiers of the neurons of
+    the counts, they may be in any order, and those that the model needs are picked.
+
+    Rates are (trials, bins, neurons) in expected counts per bin, held-in neurons first;
+    manifest.json in DIR has their identifiers and areas.
 
     example: stndt infer model --spikes=counts.npy --out=rates.npy
+    example: stndt infer model --spikes=all.npy --units=0-173 --out=rates.npy
     """
     flags = Flags(infer)
     flags.text("spikes", "FILE", ".npy file of spike counts", required="counts.npy")
     shared.out(flags, "FILE", ".npy file of rates to write", required="rates.npy")
-    flags.whole("chunk", "trials at a time", 256, 1)
+    flags.words(
+        "units",
+        "ID|FILE",
+        "identifiers of the neurons of the counts: numbers, ranges such as 0-47, or a .npy or text "
+        "file of numbers",
+    )
+    flags.whole("chunk", "trials in memory at a time", 256, 1)
     flag, (folder,) = flags.parse(argv, 1)
     for name in ("spikes", "out"):
         if not flag[name].endswith(".npy"):
@@ -129,6 +140,10 @@ def infer(argv: list[str]) -> int:
     files.check_output(Path(flag["out"]), "a .npy file of rates", [flag["spikes"]])
     from stndt_jax.interop import stablehlo
 
-    shape = stablehlo.infer(Path(folder), Path(flag["spikes"]), Path(flag["out"]), flag["chunk"])
+    units = shared.whole_numbers("units", flag["units"]) if flag["units"] else None
+    shape = stablehlo.infer(
+        Path(folder), Path(flag["spikes"]), Path(flag["out"]), flag["chunk"], units
+    )
     print(f"wrote {flag['out']}: rates of {shape[0]} trials, {shape[1]} bins, {shape[2]} neurons")
+    print(f"neurons are held-in, then held-out: {Path(folder) / 'manifest.json'} names them")
     return 0

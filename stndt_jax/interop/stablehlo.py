@@ -3,7 +3,8 @@
 ``rates.stablehlo``  the program, from counts to rates, for any number of trials: versioned bytes
                      of ``jax.export``, compiled for cpu, cuda or tpu when it is loaded
 ``weights.npz``      the weights, unless they are part of the program
-``manifest.json``    shapes, units, order of the neurons, bin width, versions, checksums
+``manifest.json``    shapes, the neurons (identifier, area, whether held out), bin width, numbers of
+                     bins, versions, checksums
 ``load.py``          a copy of ``stablehlo_loader.py``
 
 The program assumes that every bin was recorded: bins that were not count as bins without spikes.
@@ -15,6 +16,7 @@ export with the oldest version that will have to load it.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -194,6 +196,11 @@ def _manifest(
         "bins": {"observed": dims.bins_observed, "forward": dims.bins_forward},
         "neurons": [f"held-in {n}" for n in range(dims.heldin)]
         + [f"held-out {n}" for n in range(dims.heldout)],
+        "units": {
+            name: column.tolist()
+            for name, column in data.unit_table().items()
+            if name in ("unit", "area", "held_out")
+        },
         "platforms": list(exported.platforms),
         "calling": {
             "calling_convention_version": exported.calling_convention_version,
@@ -206,14 +213,23 @@ def _manifest(
     }
 
 
-def infer(folder: Path, spikes: Path, out: Path, chunk: int = 256) -> tuple[int, ...]:
+def infer(
+    folder: Path,
+    spikes: Path,
+    out: Path,
+    chunk: int = 256,
+    units: Sequence[int] | NDArray | None = None,
+) -> tuple[int, ...]:
     """Infers rates from a file of counts with an exported model and writes them to a file.
 
     Args:
       folder: an exported model.
-      spikes: ``.npy`` file of spike counts (trials, observed bins, held-in neurons).
+      spikes: ``.npy`` file of spike counts (trials, bins, neurons): the observed bins or all, the
+        held-in neurons or all.
       out: ``.npy`` file to write: rates (trials, bins, neurons), float32, expected counts per bin.
       chunk: number of trials in memory at a time.
+      units: identifiers of the neurons of ``spikes``, which may then be any, in any order, if the
+        held-in ones are among them.
 
     Returns:
       The shape of the rates.
@@ -221,8 +237,42 @@ def infer(folder: Path, spikes: Path, out: Path, chunk: int = 256) -> tuple[int,
     Raises:
       UserError: the model or the counts cannot be read, or do not fit each other.
     """
+    model = _loaded(folder)
+    counts_RTn = load_numpy(spikes, mmap=True)
+    if isinstance(counts_RTn, dict):
+        raise UserError(f"{spikes} holds several arrays; give counts as .npy")
+
     try:
-        model = stablehlo_loader.Model(folder)
+        model.place(counts_RTn, units)
+    except ValueError as error:
+        raise UserError(f"{spikes} does not fit the model in {folder}: {error}") from None
+    shape = (len(counts_RTn), *model.manifest["output"]["shape"][1:])
+    with files.replacing(out, "choose another --out") as partial:
+        if not len(counts_RTn):
+            np.save(partial, np.zeros(shape, np.float32), allow_pickle=False)
+            return shape
+        rates_RTN = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+        for first in range(0, shape[0], chunk):
+            try:
+                part = model.inputs(counts_RTn[first : first + chunk], units, first)
+            except ValueError as error:
+                raise UserError(f"{spikes}: {error}") from None
+            # Padded, so that all chunks have the same shape and are compiled once.
+            padding = min(chunk, shape[0]) - len(part)
+            padded = np.pad(part, ((0, padding), (0, 0), (0, 0)))
+            rates_RTN[first : first + chunk] = model.rates(padded, chunk)[: len(part)]
+        rates_RTN.flush()
+    return shape
+
+
+def _loaded(folder: Path) -> stablehlo_loader.Model:
+    """The model in a folder.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    try:
+        return stablehlo_loader.Model(folder)
     except FileNotFoundError as error:
         if ensemble_directory.is_run(folder) or ensemble_directory.is_ensemble(folder):
             raise UserError(
@@ -232,52 +282,5 @@ def infer(folder: Path, spikes: Path, out: Path, chunk: int = 256) -> tuple[int,
         raise UserError(
             f"{error.filename} does not exist; give a folder that stndt export wrote, not {folder}"
         ) from None
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(f"{folder} cannot be read ({error}); export the model again") from error
-    counts_RTN = load_numpy(spikes, mmap=True)
-    if isinstance(counts_RTN, dict):
-        raise UserError(f"{spikes} holds several arrays; give counts as .npy")
-    wanted = tuple(model.manifest["input"]["shape"][1:])
-    if counts_RTN.ndim != 3 or counts_RTN.shape[1:] != wanted:
-        raise UserError(
-            f"{spikes} has shape {counts_RTN.shape}; the model in {folder} requires "
-            f"(trials, {wanted[0]} observed bins, {wanted[1]} held-in neurons)"
-        )
-    shape = (len(counts_RTN), *model.manifest["output"]["shape"][1:])
-    with files.replacing(out, "choose another --out") as partial:
-        if not len(counts_RTN):
-            np.save(partial, np.zeros(shape, np.float32), allow_pickle=False)
-            return shape
-        rates_RTN = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
-        for first in range(0, shape[0], chunk):
-            part = _counts(counts_RTN[first : first + chunk], spikes, first)
-            # Padded, so that all chunks have the same shape and are compiled once.
-            padding = min(chunk, shape[0]) - len(part)
-            padded = np.pad(part, ((0, padding), (0, 0), (0, 0)))
-            rates_RTN[first : first + chunk] = model.rates(padded, chunk)[: len(part)]
-        rates_RTN.flush()
-    return shape
-
-
-def _counts(part: NDArray, spikes: Path, first: int) -> Int[NDArray, "B T_obs N_in"]:
-    """Counts of a chunk of trials as int32.
-
-    Args:
-      part: the counts.
-      spikes: their file, for the message.
-      first: index of the first trial, for the message.
-
-    Raises:
-      UserError: one is not a whole number, or negative.
-    """
-    part = np.asarray(part)
-    if part.dtype.kind not in "iubf":
-        raise UserError(f"{spikes} holds no numbers ({part.dtype}); give spike counts")
-    bad = ~((part >= 0) & (part == np.floor(part)))
-    if bad.any():
-        r, t, n = (int(i) for i in np.argwhere(bad)[0])
-        raise UserError(
-            f"{spikes} holds {part[r, t, n]} in trial {first + r}, bin {t}, neuron {n} (from 0); "
-            f"counts are whole numbers, 0 or more"
-        )
-    return part.astype(np.int32)
