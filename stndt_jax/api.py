@@ -57,6 +57,10 @@ def load_data(
       name: name of the recording; by default what the files say, else the name of the file.
       bin_ms: bin width, ms; by default what the files say, else 5.
 
+    Returns:
+      The recording. Under another name than the files', it counts as made in memory: a run keeps
+      its own copy.
+
     Raises:
       UserError: a file is missing, damaged, or does not hold spike counts.
     """
@@ -66,6 +70,8 @@ def load_data(
     if bin_ms is not None:
         check_bin_ms(bin_ms)
     data = hdf5.read(path, targets, name=name, bin_ms=bin_ms)
+    if data.name != hdf5.stated_name(path, targets, name):
+        return data  # a configuration cannot say that the files call it something else
     source = Source(
         path=str(Path(path).absolute()),
         targets="" if targets is None else str(Path(targets).absolute()),

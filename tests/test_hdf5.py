@@ -211,6 +211,46 @@ def test_one_target_file_may_hold_many_recordings(tmp_path):
     assert len(hdf5.read_targets(target, "area2_bump")["psth"]) == 2
 
 
+@pytest.mark.parametrize("group", ["v1", "v1_20"])
+def test_the_name_in_a_configuration_never_overrides_the_files(tmp_path, group):
+    source = store(tmp_path / "in.h5", input_arrays(), name="v1", bin_ms=20.0)
+    target = store(tmp_path / "out.h5", target_arrays(), group)
+    data = hdf5.read(source, target, expected="mc_maze_large")
+    assert (data.name, data.bin_ms) == ("v1", 20)
+    assert hdf5.stated_name(source, target, "mc_maze_large") == "v1"
+    assert hdf5.read(source, expected="mc_maze_large_20").name == "v1"
+    found = hdf5.read_targets(target, "v1", expected="mc_maze_large", bin_ms=20)
+    np.testing.assert_array_equal(found["psth"], target_arrays()["psth"])
+
+
+def test_the_name_in_a_configuration_serves_files_without_one(tmp_path):
+    bare = store(tmp_path / "in.h5", input_arrays())
+    assert hdf5.read(bare, expected="mc_maze_large").name == "mc_maze_large"
+    assert hdf5.read(bare).name == "in"
+    other = {k: x[:2] for k, x in target_arrays().items()}
+    target = store(tmp_path / "out.h5", other, "mc_maze")
+    assert hdf5.stated_name(bare, target, "mc_maze_large") == "mc_maze"
+    store(target, target_arrays(), "mc_maze_large")
+    assert hdf5.read(bare, target, expected="mc_maze_large").name == "mc_maze_large"
+    found = hdf5.read_targets(target, "v1", expected="mc_maze_large", bin_ms=5)
+    assert len(found["psth"]) == C
+    with pytest.raises(UserError, match="no group v1; present: mc_maze, mc_maze_large"):
+        hdf5.read_targets(target, "v1", bin_ms=5)
+
+
+def test_a_recording_is_the_one_that_earlier_versions_read():
+    data = toy()
+    units, starts = np.arange(N_IN + N_OUT), np.arange(R_TRAIN) / 2.0
+    now = dataclasses.replace(
+        data, units=units, train=dataclasses.replace(data.train, starts=starts)
+    )
+    assert data.matches(data.fingerprint()) and now.matches(data.fingerprint())
+    renamed = dataclasses.replace(data, name="mc_maze_large").fingerprint()
+    assert now.matches(renamed, "mc_maze_large") and not now.matches(renamed)
+    other = changed(data, heldin=data.eval.heldin + 1)
+    assert not other.matches(data.fingerprint()) and not data.matches(now.fingerprint())
+
+
 def test_attributes_tell_name_and_bin_width(tmp_path):
     path = store(tmp_path / "in.h5", input_arrays(), name="reach", bin_ms=12.5)
     data = hdf5.read(path)

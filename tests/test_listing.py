@@ -74,6 +74,14 @@ def test_an_ensemble_is_one_row(tmp_path: Path) -> None:
 JUNK = ("", "{", "[]", "null", "7", '"x"', '{"sessions": [null]}', '{"ensemble": 3}', "\x00\xff")
 
 
+def test_the_name_of_the_recording_is_that_of_its_files(tmp_path: Path) -> None:
+    path = make(tmp_path / "one")
+    assert listing.table(tmp_path)[0]["data"] == "reach"
+    run = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps({**run, "data": "v1"}))
+    assert listing.table(tmp_path)[0]["data"] == "v1"
+
+
 @pytest.mark.parametrize("file", ["config.json", "run.json", "metrics.jsonl", "scores.json"])
 def test_nothing_damaged_stops_it(tmp_path: Path, file: str) -> None:
     make(tmp_path / "good", 0.1, 0.1, how="finished")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import warnings
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 from stndt_jax.configs import tiny
 
+from stndt_jax import api
 from stndt_jax.config import own_files, schema
+from stndt_jax.data import hdf5
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.runs import directory, recording
@@ -72,6 +75,43 @@ def test_a_cut_run_gets_the_copy_of_its_source(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     assert recording.copy(found, source, tmp_path / "elsewhere") == found
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("expected", ["mc_maze_large", "v1", ""])
+def test_a_configuration_does_not_rename_a_recording(tmp_path: Path, expected: str) -> None:
+    own = dataclasses.replace(data(), name="v1")
+    hdf5.write(own, tmp_path / "x.h5")
+    hdf5.write_targets(own, tmp_path / "x_target.h5")
+    named = dataclasses.replace(
+        config().data,
+        path=str(tmp_path / "x.h5"),
+        targets=str(tmp_path / "x_target.h5"),
+        name=expected,
+    )
+    found = recording.read(dataclasses.replace(config(), data=named))
+    assert found.name == "v1" and found.fingerprint() == own.fingerprint()
+    (tmp_path / "run").mkdir()
+    directory.open_run(tmp_path / "run", dataclasses.replace(config(), data=named), found)
+    # An earlier version would have named it as the configuration does.
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["data"] == "v1"
+    earlier = dataclasses.replace(own, name=expected or "v1").fingerprint()
+    run["data_fingerprint"] = earlier
+    (tmp_path / "run" / "run.json").write_text(json.dumps(run))
+    directory.open_run(tmp_path / "run", dataclasses.replace(config(), data=named), found)
+
+
+def test_a_name_asked_for_in_python_is_kept_by_the_run(tmp_path: Path) -> None:
+    own = dataclasses.replace(data(), name="v1")
+    hdf5.write(own, tmp_path / "x.h5")
+    assert api.load_data(tmp_path / "x.h5", name="v1").source is not None
+    renamed = api.load_data(tmp_path / "x.h5", name="mine")
+    assert renamed.name == "mine"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        named, found = recording.of_data(config(), renamed, tmp_path / "run")
+        assert found.name == recording.read(named).name == "mine"
+    assert named.data.path == str(tmp_path / "run" / "data.h5")
 
 
 def test_without_a_file_the_key_is_named() -> None:

@@ -73,7 +73,7 @@ def read(named: DataConfig, path: str = "", targets: str = "") -> SpikeData:
     return hdf5.read(
         path,
         targets or named.targets or None,
-        name=named.name or None,
+        expected=named.name or None,
         bin_ms=named.bin_ms or None,
     )
 

@@ -100,7 +100,9 @@ class DataConfig:
 
     path: str = _key(_anything, "HDF5 file of the recording", free=True)
     targets: str = _key(_anything, "HDF5 file of the targets; empty: unknown", free=True)
-    name: str = _key(_anything, "data set; names the group in target and submission files")
+    name: str = _key(
+        _anything, "data set, to choose one of several groups of a file; a name in the files counts"
+    )
     bin_ms: float = _key(_at_least(0), "bin width, ms; 0: as the file states, otherwise 5")
     validation_fraction: float = _key(
         _rate,

@@ -53,6 +53,7 @@ def read(
     targets: str | Path | None = None,
     *,
     name: str | None = None,
+    expected: str | None = None,
     bin_ms: float | None = None,
 ) -> SpikeData:
     """Reads an input file and, if given, the target file that completes it.
@@ -60,7 +61,10 @@ def read(
     Args:
       path: HDF5 input file, its keys at the top level or in a group.
       targets: HDF5 target file, for the keys that the input file does not have.
-      name: name of the recording. Default: the name in the files, else the input file's own name.
+      name: name of the recording in place of the one in the files. Default: the name in the files,
+        else ``expected``, else the input file's own name.
+      expected: name in a configuration. It chooses a group of a file that has several, and is the
+        name of a recording whose files state none; it never contradicts the files.
       bin_ms: bin width, ms. Default: the width in the files, else 5.
 
     Raises:
@@ -70,32 +74,86 @@ def read(
       UserWarning: some neurons never spike, or were not recorded, in the training trials.
     """
     with ExitStack() as stack:
-        source = stack.enter_context(open_group(path, _group_candidates(name, bin_ms), strict=True))
-        groups = [source]
-        if targets is not None:
-            names = _group_candidates(name or _name(groups), _bin_ms(bin_ms, name, groups))
-            strict = name is not None
-            groups.append(stack.enter_context(open_group(targets, names, strict=strict)))
-            groups[1].require(["eval_spikes_heldout"], _TARGETS_ARE)
-        width = _bin_ms(bin_ms, name, groups) or DEFAULT_BIN_MS
-        title = name or _name(groups) or Path(path).stem
-        title = title.removesuffix("_20") if width == 20 else title
-        if not title.isprintable() or "/" in title or title in ("", "."):
-            raise UserError(
-                f"{path} is a recording named {title!r}, which cannot be the name of a group in a "
-                f"file; set another name with config.data.name"
-            )
-        data = _data(groups, title, width)
+        groups = _open(stack, path, targets, name, expected, bin_ms)
+        width = _bin_ms(bin_ms, name or _name(groups) or expected, groups) or DEFAULT_BIN_MS
+        data = _data(groups, _title(path, groups, name, expected, width), width)
     _warn_dead(data, path)
     return data
 
 
-def read_targets(path: str | Path, name: str | None = None) -> dict[str, NDArray]:
+def stated_name(
+    path: str | Path, targets: str | Path | None = None, expected: str | None = None
+) -> str:
+    """The name that :func:`read` gives a recording if none is asked for.
+
+    Args:
+      path: input file.
+      targets: target file.
+      expected: as for :func:`read`.
+
+    Raises:
+      UserError: a file is missing or damaged.
+    """
+    with ExitStack() as stack:
+        groups = _open(stack, path, targets, None, expected, None)
+        width = _bin_ms(None, _name(groups) or expected, groups) or DEFAULT_BIN_MS
+        return _title(path, groups, None, expected, width)
+
+
+def _open(
+    stack: ExitStack,
+    path: str | Path,
+    targets: str | Path | None,
+    name: str | None,
+    expected: str | None,
+    bin_ms: float | None,
+) -> list[Group]:
+    """Opens the group of a recording in its input file and, if there is one, its target file."""
+    candidates = _group_candidates(name or expected, bin_ms)
+    groups = [stack.enter_context(open_group(path, candidates, strict=name is not None))]
+    if targets is not None:
+        stated = name or _name(groups)
+        width = _bin_ms(bin_ms, stated or expected, groups)
+        candidates = _group_candidates(stated, width) + _group_candidates(expected, width)
+        strict = name is not None
+        groups.append(stack.enter_context(open_group(targets, candidates, strict=strict)))
+        groups[1].require(["eval_spikes_heldout"], _TARGETS_ARE)
+    return groups
+
+
+def _title(
+    path: str | Path, groups: list[Group], name: str | None, expected: str | None, bin_ms: float
+) -> str:
+    """The name of a recording, without ``_20``.
+
+    Raises:
+      UserError: it cannot be the name of a group.
+    """
+    title = name or _name(groups) or expected or Path(path).stem
+    title = title.removesuffix("_20") if bin_ms == 20 else title
+    if not title.isprintable() or "/" in title or title in ("", "."):
+        raise UserError(
+            f"{path} is a recording named {title!r}, which cannot be the name of a group in a "
+            f"file; name it in the file's attribute name, or rename the file"
+        )
+    return title
+
+
+def read_targets(
+    path: str | Path,
+    name: str | None = None,
+    *,
+    expected: str | None = None,
+    bin_ms: float | None = None,
+) -> dict[str, NDArray]:
     """Reads a group of a target file in the form that nlb_tools' evaluation takes.
 
     Args:
       path: HDF5 target file.
-      name: name of the recording, with or without ``_20``. Default: the only group.
+      name: name of the recording, with or without ``_20``, to choose one of several groups; the
+        only group is read whatever its name is.
+      expected: another name to look for.
+      bin_ms: bin width of the recording, ms, if it is known.
 
     Returns:
       The arrays of all keys that the evaluation uses, as stored; ``*_cond_idx`` as object arrays
@@ -104,7 +162,8 @@ def read_targets(path: str | Path, name: str | None = None) -> dict[str, NDArray
     Raises:
       UserError: the file or the group is missing, damaged, or not a target group.
     """
-    with open_group(path, _group_candidates(name, None), strict=True) as group:
+    candidates = _group_candidates(name, bin_ms) + _group_candidates(expected, bin_ms)
+    with open_group(path, candidates, strict=False) as group:
         group.require(["eval_spikes_heldout"], _TARGETS_ARE)
         found = {key: group.numbers(key) for key in TARGET_KEYS if key in group.keys}
         found |= {key: group.numbers(key) != 0 for key in DECODE_MASKS if key in group.keys}

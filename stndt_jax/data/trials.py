@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import reprlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -246,6 +246,24 @@ class SpikeData:
             if array is not None:
                 digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
+
+    def matches(self, fingerprint: str, expected: str = "") -> bool:
+        """Whether a fingerprint is that of this recording, also as earlier versions read it.
+
+        Earlier versions named a recording as its configuration did, and kept no identifiers of
+        units and times of trials of the benchmark's data sets.
+
+        Args:
+          fingerprint: of a run.
+          expected: the name in the configuration of that run.
+        """
+        if fingerprint == self.fingerprint():
+            return True
+        bare = [replace(trials, starts=None) for trials in (self.train, self.eval)]
+        untimed = replace(self, train=bare[0], eval=bare[1], units=None)
+        short = expected.removesuffix("_20") if self.bin_ms == 20 else expected
+        earlier = [replace(data, name=short or data.name) for data in (self, untimed)]
+        return any(fingerprint == data.fingerprint() for data in (*earlier, untimed))
 
     @property
     def areas(self) -> Shaped[NDArray, " N"] | None:

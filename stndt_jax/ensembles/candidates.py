@@ -190,7 +190,13 @@ class _Collector:
         """
         try:
             fingerprint = directory.read_run(source.run)["data_fingerprint"]
-            if self.common is None or self.common.fingerprint == fingerprint:
+            name = directory.read_config(source.run).data.name
+            is_same = (
+                self.common is None
+                or self.common.fingerprint == fingerprint
+                or self.common.data.matches(fingerprint, name)
+            )
+            if is_same:
                 known = None if self.common is None else self.common.data
                 trained = restore.load(source.run, self._data_path, data=known)
         except UserError as error:
@@ -199,7 +205,7 @@ class _Collector:
                 raise
             self.left_out.append(f"{source.run}: {error}")
             return
-        if self.common is not None and self.common.fingerprint != fingerprint:
+        if self.common is not None and not is_same:
             raise UserError(
                 f"{source.run} was trained on other data than {self.common.run} (fingerprints "
                 f"{fingerprint[:12]} and {self.common.fingerprint[:12]}); give runs on the same "
@@ -264,7 +270,7 @@ class _Common(NamedTuple):
           UserError: the recording is not the one that it was trained on.
         """
         data, dims = trained.data, trained.arch.dims
-        if data.fingerprint() != fingerprint:
+        if not data.matches(fingerprint, trained.config.data.name):
             raise UserError(
                 f"the recording of {trained.path} is not the one that it was trained on; members "
                 f"are compared on the trials that selected their weights, so give that recording "

@@ -25,10 +25,11 @@ def targets_for(trained: TrainedRun, path: str = "") -> dict[str, NDArray] | Non
       trained: the run.
       path: a target file in place of that of the configuration.
     """
-    path = path or trained.config.data.targets
+    data, path = trained.data, path or trained.config.data.targets
     if path:
-        return hdf5.read_targets(path, trained.config.data.name or None)
-    return hdf5.targets_of(trained.data) if trained.data.eval.heldout is not None else None
+        expected = trained.config.data.name or None
+        return hdf5.read_targets(path, data.name, expected=expected, bin_ms=data.bin_ms)
+    return hdf5.targets_of(data) if data.eval.heldout is not None else None
 
 
 class Evaluation(NamedTuple):

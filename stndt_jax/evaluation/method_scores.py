@@ -96,16 +96,17 @@ def recording(data: str, targets: str, run: str) -> Recording:
     Raises:
       UserError: no recording is named, or a file cannot be read.
     """
-    name, bin_ms = None, None
+    expected, bin_ms = None, None
     if run:
         config = ensemble_directory.read_config(Path(run))
         data, targets = data or config.data.path, targets or config.data.targets
-        name, bin_ms = config.data.name or None, config.data.bin_ms or None
+        expected, bin_ms = config.data.name or None, config.data.bin_ms or None
     if not data:
         raise UserError("--data is missing; name the recording, for example --data=mc_maze.h5")
-    read = hdf5.read(data, targets or None, name=name, bin_ms=bin_ms)
+    read = hdf5.read(data, targets or None, expected=expected, bin_ms=bin_ms)
     if targets:
-        return Recording(read, hdf5.read_targets(targets, name), (data, targets))
+        found = hdf5.read_targets(targets, read.name, expected=expected, bin_ms=read.bin_ms)
+        return Recording(read, found, (data, targets))
     known = read.eval.heldout is not None
     return Recording(read, hdf5.targets_of(read) if known else None, (data, ""))
 

@@ -120,7 +120,7 @@ def data(run: Run) -> list[Child]:
     if fingerprint is None:
         return [_facts(facts)]
     facts.append(("fingerprint", tag("code", fingerprint)))
-    if fingerprint == found.fingerprint():
+    if found.matches(fingerprint, run.config.data.name):
         return [_facts(facts)]
     text = "The recording is not the one that this run was trained on: their fingerprints differ."
     return [tag("p", text, class_="warn"), _facts(facts)]

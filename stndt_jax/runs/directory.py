@@ -112,7 +112,6 @@ def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = Fals
         recording, or its files are missing or damaged.
     """
     files.remove_temporary(path, older_than_s=3600)
-    fingerprint = data.fingerprint()
     if not (path / "config.json").exists():
         # Only run.json: an earlier process was killed, or the disk was full, before training.
         if any((path / "checkpoints").glob("[0-9]*")) or (path / "metrics.jsonl").exists():
@@ -124,7 +123,8 @@ def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = Fals
         sizes = trials | {name: getattr(data, name) for name in _SIZES}
         new = {
             "config": own_files.contracted(to_mapping(config), path),
-            "data_fingerprint": fingerprint,
+            "data": data.name,
+            "data_fingerprint": data.fingerprint(),
             "sizes": sizes,
         }
         records.write(path / "run.json", new | {"sessions": [session()]})
@@ -141,11 +141,11 @@ def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = Fals
             f"{path} holds a run with another configuration ({'; '.join(changed)}); repeat the old "
             f"settings to continue it{hint} or choose another --workdir"
         )
-    if run["data_fingerprint"] != fingerprint:
+    if not data.matches(run["data_fingerprint"], old.data.name):
         raise UserError(
             f"{path} was trained on another recording than {config.data.path} (fingerprints "
-            f"{run['data_fingerprint'][:12]} and {fingerprint[:12]}); give the same recording or "
-            f"choose another --workdir"
+            f"{run['data_fingerprint'][:12]} and {data.fingerprint()[:12]}); give the same "
+            f"recording or choose another --workdir"
         )
     run["sessions"] = [*run["sessions"], session()]
     records.write(path / "run.json", run)

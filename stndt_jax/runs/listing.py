@@ -67,16 +67,20 @@ def _settings(path: Path) -> Row:
 
 
 def _history(path: Path) -> Row:
-    """Date and end of the last session, and the name of the configuration."""
-    sessions = directory.read_run(path)["sessions"]
+    """Date and end of the last session, name of the configuration, name of the recording."""
+    run = directory.read_run(path)
+    sessions = run["sessions"]
+    # Runs of earlier versions do not keep the name that the files state.
+    stated: Row = {"data": str(run["data"])} if "data" in run else {}
     if not sessions:
-        return {}
+        return stated
     last = sessions[-1]
     how = last.get("how") or ("running" if (path / "lock").exists() else "killed")
     date = last.get("ended") or last.get("began")
     names = [_configured(session.get("command")) for session in sessions]
     config = next((name for name in names if name), None)
-    return {"how": str(how), "date": None if date is None else str(date), "config": config}
+    found = {"how": str(how), "date": None if date is None else str(date), "config": config}
+    return {**stated, **found}
 
 
 def _configured(command: Any) -> str | None:

@@ -134,7 +134,7 @@ class Search:
             "space": plan.space.plain(),
             "data": data.fingerprint(),
         }
-        _check_same(self.study.settings(settings), plan, data.fingerprint())
+        _check_same(self.study.settings(settings), plan, data)
         for name in ("trials", "claims"):
             (plan.folder / name).mkdir(exist_ok=True)
 
@@ -234,13 +234,13 @@ class Search:
         return self.finished() >= self.plan.trials
 
 
-def _check_same(begun: dict[str, Any], plan: Plan, fingerprint: str) -> None:
+def _check_same(begun: dict[str, Any], plan: Plan, data: SpikeData) -> None:
     """Refuses to join a search of something else.
 
     Args:
       begun: the settings of the study.
       plan: of this worker.
-      fingerprint: of this worker's recording.
+      data: this worker's recording.
 
     Raises:
       UserError: configuration, search space or recording differ.
@@ -254,8 +254,8 @@ def _check_same(begun: dict[str, Any], plan: Plan, fingerprint: str) -> None:
         for name in {**begun["space"], **space}
         if begun["space"].get(name) != space.get(name)
     ]
-    if begun["data"] != fingerprint:
-        changed.append(f"data: fingerprint {begun['data'][:12]} -> {fingerprint[:12]}")
+    if not data.matches(begun["data"], old.data.name):
+        changed.append(f"data: fingerprint {begun['data'][:12]} -> {data.fingerprint()[:12]}")
     if changed:
         raise UserError(
             f"the study {plan.name} in {plan.storage or plan.folder} is another search "

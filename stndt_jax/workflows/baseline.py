@@ -74,7 +74,7 @@ def train_ndt(
     """
     settings = list(settings)
     if not settings or not settings[0].startswith("--config="):
-        settings = ["--config=mc_maze_large:paper", "--config.data.name=", *settings]
+        settings = ["--config=mc_maze_large:paper", *settings]
     data = [f"--config.data.path={files[0]}", f"--config.data.targets={files[1]}"]
     ndt = ["--config.model.spatial=false", "--config.contrast.enabled=false"]
     config = loading.load([*settings, *data, *ndt])
