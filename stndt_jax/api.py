@@ -19,7 +19,8 @@ import numpy as np
 from stndt_jax.config import automatic, loading, schema
 from stndt_jax.config.schema import Config, Hyper
 from stndt_jax.data import hdf5, synthetic
-from stndt_jax.data.trials import Source, SpikeData, check_bin_ms
+from stndt_jax.data.given_arrays import check_bin_ms
+from stndt_jax.data.trials import Source, SpikeData
 from stndt_jax.ensembles import build
 from stndt_jax.errors import UserError, checked_path
 from stndt_jax.evaluation import baselines, comparison, scoring, submission

@@ -255,8 +255,8 @@ def check_output(path: Path, kind: Output, inputs: Sequence[str | Path] = ()) ->
     """
     try:
         reason = _conflict(path, kind, [Path(given) for given in inputs if str(given)])
-    except OSError:
-        return  # The path cannot be used at all, which the writer reports.
+    except (OSError, RuntimeError):
+        return  # The path cannot be used at all (a loop of links, for one): the writer reports it.
     if reason:
         raise UserError(f"{path} {reason}; choose another output")
 

@@ -148,11 +148,15 @@ def test_broken_lfads_files(changes, message, tmp_path):
 UNUSED = [
     ("trials.npy", {"window_ms": 20.0}, "holds trials, on which window_ms has no effect"),
     ("trials.npy", {"overlap_ms": 5.0}, "overlap_ms has no effect"),
-    ("long.npy", {"conditions": "c.npy"}, "a continuous recording, on which conditions has no"),
+    (
+        "long.npy",
+        {"beside": arrays.Beside(conditions="c.npy")},
+        "a continuous recording, on which conditions has no",
+    ),
     ("long.npy", {"bins_forward": 2}, "bins_forward has no effect"),
     ("long.npy", {}, "with --window-ms"),
     ("lfads.h5", {"evaluated": 0.5}, "trials in the form of LFADS, on which evaluated has no"),
-    ("lfads.h5", {"conditions": "c.npy"}, "conditions has no effect"),
+    ("lfads.h5", {"beside": arrays.Beside(conditions="c.npy")}, "conditions has no effect"),
 ]
 
 

@@ -133,6 +133,80 @@ def test_arrays_of_every_kind(tmp_path, capsys):
     assert "6 to train on, 2 to evaluate" in capsys.readouterr().out
 
 
+# Twelve trials of 3 to 5 bins; the first count of a trial and unit says which they are.
+LENGTHS = [3 + r % 3 for r in range(12)]
+AREAS = ["V1", "V2", "V1", "V2", "V4"]
+
+
+def own_recording(folder: Path) -> None:
+    """Arrays and tables as a user may have them."""
+    trials, velocity = [], []
+    for r, bins in enumerate(LENGTHS):
+        x = np.random.default_rng(r).poisson(1.0, (bins, 5))
+        x[0] = 10 * r + np.arange(5)
+        trials.append(x)
+        velocity.append(r + np.arange(2 * bins).reshape(bins, 2) / 10)
+    np.savez(folder / "x.npz", *trials)
+    np.savez(folder / "vel.npz", *velocity)
+    (folder / "areas.txt").write_text("\n".join(AREAS))
+    rows = [f"{('left', 'right', '')[r % 3]},{r / 4},{2.5 * r}" for r in range(12)]
+    (folder / "trials.csv").write_text("\n".join(["target,reward,start_s", *rows]))
+
+
+def test_arrays_with_tables_and_choices(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    own_recording(tmp_path)
+    argv = ["prepare", "arrays", "--spikes=x.npz", "--bin-ms=20", "--out=new/data", "--name=v1v2",
+            "--behavior=vel.npz", "--behavior-name=vel_x,vel_y", "--behavior-unit=cm/s",
+            "--conditions=trials.csv:target", "--trial-table=trials.csv", "--area=areas.txt",
+            "--heldout=area=V2", "--evaluated=2,3,7"]  # fmt: skip
+    assert not stndt(*argv)
+    data = hdf5.read("new/data/v1v2.h5", "new/data/v1v2_target.h5")
+    assert list(data.units) == [0, 2, 4, 1, 3] and data.heldout == 2
+    assert list(data.areas) == [AREAS[n] for n in data.units]
+    assert list(data.eval.columns["source_trial"]) == [2, 3, 7]
+    assert data.behavior_names == ("vel_x", "vel_y") and data.behavior_unit == "cm/s"
+    for split, trials in (("train", data.train), ("eval", data.eval)):
+        table = data.trial_table(split)
+        for row, r in enumerate(table["source_trial"]):
+            np.testing.assert_array_equal(trials.counts(0, 2)[row, 0], 10 * r + data.units)
+            assert trials.behavior[row, 0, 0] == r
+            assert table["target"][row] == table["condition"][row] == ("left", "right", "")[r % 3]
+            assert table["reward"][row] == r / 4 and table["start_s"][row] == 2.5 * r
+    text = capsys.readouterr().out
+    assert "V1 2 + 0, V2 0 + 2, V4 1 + 0" in text and "vel_x, vel_y (cm/s)" in text
+    assert "2 (left, right)" in text and "of trials: start_s, target, reward" in text
+
+
+CHOICES = {
+    "a wrong area": (["--heldout=area=V9"], "none of the units has the area V9; there are V1 (2)"),
+    "a wrong trial": (["--evaluated=2,12"], "lists 12, which is none of the 12 trials: 0, 1, 2"),
+    "twice": (["--heldout=1", "--heldout-fraction=.5"], "--heldout-fraction has no effect with"),
+    "also twice": (["--evaluated=1", "--split=.5/.5"], "--split has no effect with --evaluated"),
+    "no behaviour": (["--behavior-unit=mm"], "--behavior-unit has no effect without --behavior"),
+    "names": (["--behavior=vel.npz", "--behavior-name=x"], "1 names of 2 dimensions"),
+    "named arrays": (["--behavior=named.npz"], "arrays that are no trials: counts (40, 5), vel (4"),
+    "lengths": (["--behavior=short.npz"], "behavior of trial 1 has 3 bins, but its spikes have 4"),
+    "dimensions": (
+        ["--behavior=uneven.npz"],
+        "behavior of trial 1 has shape (4, 3), that is 3 dimensions, but trial 0 has 2",
+    ),
+    "labels": (["--conditions=areas.txt"], "conditions has shape (5,), but the spikes require (12"),
+}
+
+
+@pytest.mark.parametrize("what", CHOICES)
+def test_wrong_choices_are_one_sentence(what, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    own_recording(tmp_path)
+    np.savez("named.npz", counts=np.ones((40, 5)), vel=np.ones((40, 2)), trial_len=np.ones(9))
+    np.savez("short.npz", *[np.ones((3, 2)) for _ in LENGTHS])
+    np.savez("uneven.npz", *[np.ones((n, 2 + (r == 1))) for r, n in enumerate(LENGTHS)])
+    argv, message = CHOICES[what]
+    common = ["prepare", "arrays", "--spikes=x.npz", "--bin-ms=20", "--out=data"]
+    assert message in fails(capsys, *common, "--area=areas.txt", *argv)
+
+
 def test_download_joins_prepare(files, tmp_path, monkeypatch, capsys):
     pytest.importorskip("nlb_tools.make_tensors", reason="needs nlb_tools")
     asked = []

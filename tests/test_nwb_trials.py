@@ -268,3 +268,95 @@ def test_windows_shared_by_training_and_evaluation_are_told(recording):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         nwb_trials.prepare(recording[0], Cut(align="cue_time", window_ms=(0.0, 400.0), bin_ms=10.0))
+
+
+def test_columns_of_trials_and_units_are_kept_in_their_rows(recording):
+    path, truth = recording
+    kept = nwb_trials.Kept(
+        trial_columns=["block", "reward_time", "id"], unit_columns=["id"], conditions="kind"
+    )
+    cut = Cut(align="cue_time", window_ms=(-250.0, 450.0), bin_ms=10.0)
+    data = prepare(path, cut, split_column="block", heldout="13,11", kept=kept)
+    assert list(data.unit_table()["unit"]) == list(data.unit_table()["id"]) == [
+        *(10, 12, 14, 15), *(11, 13),
+    ]  # fmt: skip
+    for split, block in (("train", "train"), ("eval", "val")):
+        table = data.trial_table(split)
+        source = table["source_trial"]
+        assert [("train", "train", "val", "skip")[r % 4] for r in source] == [block] * len(source)
+        assert list(table["block"]) == [block] * len(source)
+        np.testing.assert_array_equal(table["id"], source)
+        np.testing.assert_allclose(table["reward_time"], truth["end"][source])
+        np.testing.assert_allclose(table["start_s"], truth["event"][source] - 0.25, atol=1e-9)
+        assert list(table["condition"]) == [str(r % 3) for r in source]
+    assert data.behavior_names == () and data.behavior_unit == ""
+
+
+def test_conditions_without_a_label_are_none():
+    for labels, names in (
+        (["b", "", "a", "b"], ("a", "b")),
+        ([180.0, np.nan, 45.0, 180.0], ("45", "180")),
+        ([180, 45, 45, 180], ("45", "180")),
+        ([True, False, False, True], ("False", "True")),
+    ):
+        numbers, found = nwb_trials._conditions(np.array(labels))
+        assert found == names
+        assert [names[c] if c >= 0 else "" for c in numbers] == [
+            "" if x in ("",) or x != x else str(x).removesuffix(".0") for x in labels
+        ]
+
+
+def _with_electrodes(path: Path, *, groups: bool) -> None:
+    """Two electrodes in M1, one in an area that is not stated, of a group in PMd."""
+    import pynwb
+
+    file = nwb_files.new_file("areas")
+    device = file.create_device("probe")
+    group = file.create_electrode_group("a", description="a", location="PMd", device=device)
+    if not groups:
+        for location in ("M1", "unknown", "S1"):
+            file.add_electrode(location=location, group=group, x=0.0, y=0.0, z=0.0)
+    file.add_trial_column("cue_time", "cue")
+    for k in range(8):
+        file.add_trial(start_time=0.1 + k, stop_time=0.9 + k, cue_time=0.4 + k)
+    rng = np.random.default_rng(0)
+    for n in range(4):
+        electrodes: list[list[int]] = [[0], [1], [1, 2], []]
+        place: dict = {"electrode_group": group} if groups else {"electrodes": electrodes[n]}
+        file.add_unit(spike_times=np.sort(rng.uniform(0, 8, 200)), id=n, **place)
+    series: dict = {"data": rng.normal(size=(800, 2)), "rate": 100.0, "starting_time": 0.0}
+    module = file.create_processing_module("behavior", "hand")
+    comments = "columns=[vel_x, vel_y]"
+    module.add(pynwb.TimeSeries(name="vel", unit="cm/s", comments=comments, **series))
+    series["data"] = series["data"][:, 0]
+    module.add(pynwb.TimeSeries(name="speed", unit="n/a", **series))
+    with pynwb.NWBHDF5IO(path, "w") as io:
+        io.write(file)
+
+
+@pytest.mark.parametrize("groups", [True, False])
+def test_areas_names_and_unit_are_those_that_the_file_states(tmp_path, groups):
+    _with_electrodes(tmp_path / "a.nwb", groups=groups)
+    cut = Cut(align="cue_time", window_ms=(-100.0, 200.0), bin_ms=10.0, behavior="vel")
+    data = prepare(tmp_path / "a.nwb", cut, heldout=0.25)
+    areas = dict(zip(data.unit_table()["unit"].tolist(), data.areas.tolist(), strict=True))
+    wanted = ["PMd"] * 4 if groups else ["M1", "", "S1", ""]
+    assert areas == dict(enumerate(wanted))
+    assert data.behavior_names == ("vel_x", "vel_y") and data.behavior_unit == "cm/s"
+    given = nwb_trials.Kept(behavior_names=("x", "y"), behavior_unit="mm/s")
+    data = prepare(tmp_path / "a.nwb", cut, kept=given)
+    assert data.behavior_names == ("x", "y") and data.behavior_unit == "mm/s"
+    speed = Cut(align="cue_time", window_ms=(-100.0, 200.0), bin_ms=10.0, behavior="speed")
+    data = prepare(tmp_path / "a.nwb", speed)
+    assert data.behavior_names == ("speed",) and data.behavior_unit == ""
+
+
+def test_units_of_an_area_are_held_out(tmp_path):
+    _with_electrodes(tmp_path / "a.nwb", groups=False)
+    cut = Cut(align="cue_time", window_ms=(-100.0, 200.0), bin_ms=10.0)
+    data = prepare(tmp_path / "a.nwb", cut, heldout="area=M1,S1")
+    assert list(data.units) == [1, 3, 0, 2] and data.heldout == 2
+    with pytest.raises(
+        UserError, match=r"has the area V9; there are none \(2\), M1 \(1\), S1 \(1\)"
+    ):
+        prepare(tmp_path / "a.nwb", cut, heldout="area=V9")

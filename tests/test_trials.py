@@ -147,7 +147,11 @@ REFUSED = {
     "rates for counts": (counts(R, T, N) + 0.5, {}, "whole numbers"),
     "negative": (counts(R, T, N) - 1, {}, "must be 0 or more"),
     "two axes": (counts(T, N), {}, r"spikes has shape \(6, 5\)"),
-    "uneven neurons": ([counts(T, 3), counts(T, 4)], {}, "spikes of trial 1 has shape"),
+    "uneven neurons": (
+        [counts(T, 3), counts(T, 4)],
+        {},
+        "spikes of trial 1 has shape .* 4 neurons, but trial 0 has 3",
+    ),
     "no trials": ([], {}, "spikes contains no trial"),
     "text": ([np.array([["a"]])], {}, "has type <U1"),
     "bin width": (counts(R, T, N), {"bin_ms": 0}, "bin_ms is 0"),

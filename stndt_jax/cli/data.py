@@ -158,16 +158,20 @@ def prepare_custom(argv: list[str]) -> int:
     flags.text("heldout_column", "COLUMN", "column of units that is true for held-out units")
     flags.text("split_column", "COLUMN", "column of trials with train, and val or test")
     flags.text("condition_column", "COLUMN", "column of trials with conditions")
+    flags.words("trial_columns", "COLUMN", "columns of trials to keep beside the rates")
+    flags.words("unit_columns", "COLUMN", "columns of units to keep, such as area")
+    _behavior_names(flags)
     _partition(flags)
     flag, _ = flags.parse(_join_window(argv))
+    _refuse_heldout_twice(flag)
     if flag["heldout_column"]:
-        flag.refuse("heldout_fraction", when="with --heldout-column")
+        flag.refuse("heldout_fraction", "heldout", when="with --heldout-column")
     if flag["split_column"]:
         flag.refuse("split", when="with --split-column")
     if flag["heldout_column"] and flag["split_column"]:
         flag.refuse("seed", when="with --heldout-column and --split-column")
     if not flag["behavior"]:
-        flag.refuse("lag_ms", when="without --behavior")
+        flag.refuse("lag_ms", "behavior_name", "behavior_unit", when="without --behavior")
     from stndt_jax.data import nwb_trials
     from stndt_jax.workflows import prepare as workflow
 
@@ -185,11 +189,17 @@ def prepare_custom(argv: list[str]) -> int:
         cut,
         Path(flag["out"]),
         name=flag["name"],
-        heldout=flag["heldout_fraction"],
+        heldout=flag["heldout"] or flag["heldout_fraction"],
         heldout_column=flag["heldout_column"],
         evaluated=_evaluated(flag["split"]),
         split_column=flag["split_column"],
-        condition_column=flag["condition_column"],
+        kept=nwb_trials.Kept(
+            trial_columns=flag["trial_columns"],
+            unit_columns=flag["unit_columns"],
+            conditions=flag["condition_column"],
+            behavior_names=flag["behavior_name"],
+            behavior_unit=flag["behavior_unit"],
+        ),
         seed=flag["seed"],
     )
     return shared.wrote(written)
@@ -203,7 +213,14 @@ def prepare_arrays(argv: list[str]) -> int:
     FILE is .npy with counts (trials, bins, neurons), or (bins, neurons) of a
     continuous recording, which is chopped into windows; .npz with one array (bins,
     neurons) per trial, of any lengths; or the HDF5 file of LFADS. NaN means not
-    recorded.
+    recorded. FILE:NAME takes one array of an .npz file, or one column of a table.
+
+    --heldout takes identifiers of units (5,6), COLUMN=VALUE of the table of units
+    (area=V2), or a file with identifiers, or with true or false for each unit;
+    --evaluated takes trials in the same way, numbered from 0. Conditions and areas may
+    be texts. Tables keep their rows: rates are exported with all columns of a trial and
+    of a unit. Of their columns, condition, start_s (s), unit and held_out count as
+    what they say.
 
     example: stndt prepare arrays --spikes=x.npy --bin-ms=5 --window-ms=600 \
                  --overlap-ms=200 --out=data
@@ -214,27 +231,48 @@ def prepare_arrays(argv: list[str]) -> int:
     shared.out(flags, "DIR", "directory to write to", required="data")
     flags.text("name", "NAME", "of the recording; by default the file's own")
     flags.text("behavior", "FILE", ".npy or .npz in the form of the spikes")
-    flags.text("conditions", "FILE", ".npy with the condition of every trial")
+    _behavior_names(flags)
+    flags.text("conditions", "FILE", ".npy, .csv or .txt with the condition of every trial")
+    flags.text("area", "FILE", ".npy, .csv or .txt with the area of every unit")
+    flags.text("trial_table", "FILE", ".csv or .npz with columns about trials, to be kept")
+    flags.text("unit_table", "FILE", ".csv or .npz with columns about units, to be kept")
+    flags.text("evaluated", "TRIALS", "trials to evaluate, instead of --split")
     flags.whole("bins_forward", "last bins of a trial to predict", 0)
     flags.number("window_ms", "MS", "length of the windows of a continuous recording, ms", None)
     flags.number("overlap_ms", "MS", "what neighbouring windows share, ms", None)
     _partition(flags)
     flag, _ = flags.parse(argv)
+    _refuse_heldout_twice(flag)
+    if flag["evaluated"]:
+        flag.refuse("split", when="with --evaluated")
+    if flag["evaluated"] and flag["heldout"]:
+        flag.refuse("seed", when="with --evaluated and --heldout")
+    if not flag["behavior"]:
+        flag.refuse("behavior_name", "behavior_unit", when="without --behavior")
+    from stndt_jax.data import arrays
     from stndt_jax.workflows import prepare as workflow
 
+    split = _evaluated(flag["split"]) if "split" in flag.given else None
     written = workflow.from_arrays(
         Path(flag["spikes"]),
         Path(flag["out"]),
         bin_ms=flag["bin_ms"],
         name=flag["name"],
-        behavior=flag["behavior"],
-        conditions=flag["conditions"],
         bins_forward=flag.if_given("bins_forward"),
         window_ms=flag["window_ms"],
         overlap_ms=flag["overlap_ms"],
-        evaluated=_evaluated(flag["split"]) if "split" in flag.given else None,
-        heldout=flag["heldout_fraction"],
+        evaluated=flag["evaluated"] or split,
+        heldout=flag["heldout"] or flag.if_given("heldout_fraction"),
         seed=flag["seed"],
+        beside=arrays.Beside(
+            behavior=flag["behavior"],
+            behavior_names=flag["behavior_name"],
+            behavior_unit=flag["behavior_unit"],
+            conditions=flag["conditions"],
+            trial_table=flag["trial_table"],
+            unit_table=flag["unit_table"],
+            area=flag["area"],
+        ),
     )
     return shared.wrote(written)
 
@@ -242,8 +280,20 @@ def prepare_arrays(argv: list[str]) -> int:
 def _partition(flags: Flags) -> None:
     """Flags that partition a recording into trials and neurons to train on and to score."""
     flags.number("heldout_fraction", "F", "fraction of the neurons to hold out", 0.25)
+    flags.text("heldout", "UNITS", "units to hold out, such as 5,6 or area=V2, or a file")
     flags.text("split", "F/F", "fractions of the trials to train on and to evaluate", ".75/.25")
     shared.seed(flags, "of the partition")
+
+
+def _behavior_names(flags: Flags) -> None:
+    """Flags that say what behaviour is."""
+    flags.words("behavior_name", "NAME", "names of its dimensions, such as vel_x,vel_y")
+    flags.text("behavior_unit", "UNIT", "its unit, such as mm/s")
+
+
+def _refuse_heldout_twice(flag: Values) -> None:
+    if flag["heldout"]:
+        flag.refuse("heldout_fraction", when="with --heldout")
 
 
 def _join_window(argv: Sequence[str]) -> list[str]:

@@ -6,13 +6,16 @@ of the windows are merged into one array again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from stndt_jax.data import table_files
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.data.validation import Group, load_numpy, open_hdf5
 from stndt_jax.errors import UserError
@@ -143,6 +146,47 @@ def from_continuous(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """What is known besides spike counts: files, and names.
+
+    A file may be followed by a colon and the name of an array or column in it.
+
+    Attributes:
+        behavior: file with behaviour in the form of the spikes.
+        behavior_names: of its dimensions.
+        behavior_unit: its unit.
+        conditions: file with the condition of every trial.
+        trial_table: .csv or .npz with columns about trials.
+        unit_table: .csv or .npz with columns about units.
+        area: file with the area of every unit.
+    """
+
+    behavior: str = ""
+    behavior_names: Sequence[str] = ()
+    behavior_unit: str = ""
+    conditions: str = ""
+    trial_table: str = ""
+    unit_table: str = ""
+    area: str = ""
+
+    def of_units(self, units: int) -> dict[str, NDArray]:
+        """The columns about units.
+
+        Raises:
+            UserError: a file cannot be read, or there are areas in both.
+        """
+        columns = table_files.read(self.unit_table) if self.unit_table else {}
+        if self.area:
+            if "area" in columns:
+                raise UserError(
+                    f"{self.unit_table} has a column area, and --area={self.area} was given too; "
+                    "leave one of the two out"
+                )
+            columns["area"] = table_files.labels(self.area, units, "area")
+        return columns
+
+
 def from_file(
     path: Path,
     *,
@@ -151,10 +195,10 @@ def from_file(
     window_ms: float | None = None,
     overlap_ms: float | None = None,
     bins_forward: int | None = None,
-    evaluated: float | None = None,
-    behavior: str = "",
-    conditions: str = "",
-    **options: Any,
+    evaluated: float | str | None = None,
+    heldout: float | str | None = None,
+    seed: int = 0,
+    beside: Beside | None = None,
 ) -> SpikeData:
     """A recording from a file of spike counts.
 
@@ -162,44 +206,94 @@ def from_file(
     recording; ``.npz`` with one array (bins, neurons) per trial; or the HDF5 file of LFADS.
 
     Args:
-        path: of the file.
+        path: of the file; behind a colon, the name of an array in an ``.npz`` file.
         bin_ms: bin width, ms.
         name: of the recording; by default the file's own.
         window_ms: length of the windows of a continuous recording, ms.
         overlap_ms: what neighbouring windows of it share, ms; by default nothing.
         bins_forward: last bins of a trial to predict; by default none.
-        evaluated: fraction of the trials to evaluate; by default a quarter. LFADS has its own.
-        behavior: file with behaviour in the form of the spikes.
-        conditions: ``.npy`` file with the condition of every trial.
-        options: ``heldout`` and ``seed`` of `SpikeData.from_arrays`.
+        evaluated: fraction of the trials to evaluate, or which ones, as
+            :class:`stndt_jax.data.table_files.Choices` takes them; by default a quarter. LFADS has
+            its own.
+        heldout: fraction of the units to hold out, or which ones, in the same way; by default those
+            that the unit table holds out, else a quarter.
+        seed: of the random choices.
+        beside: what else is known.
 
     Raises:
         UserError: a file is missing or malformed, or an option does not apply to this kind of file.
     """
-    options |= {"bin_ms": bin_ms, "name": name or path.stem}
-    own = {"bins_forward": bins_forward, "evaluated": evaluated}
-    options |= {key: value for key, value in own.items() if value is not None}
-    if behavior:
-        options["behavior"] = load(behavior)
+    beside = beside or Beside()
+    file, _ = table_files.split(str(path))
+    found = None if is_lfads(file) else load(path)
+    units = _lfads_units(file) if found is None else _last_size(found)
+    columns = beside.of_units(units)
+    options: dict[str, Any] = {"bin_ms": bin_ms, "name": name or file.stem, "seed": seed}
+    options |= _heldout(heldout, units, columns) | {"unit_table": columns}
+    options |= {"behavior_names": beside.behavior_names, "behavior_unit": beside.behavior_unit}
+    if beside.behavior:
+        options["behavior"] = load(beside.behavior)
+    if bins_forward is not None:
+        options["bins_forward"] = bins_forward
     windows = {"window_ms": window_ms, "overlap_ms": overlap_ms}
-    if is_lfads(path):
-        _unused(path, "trials in the form of LFADS", conditions=conditions, evaluated=evaluated,
-                **windows)  # fmt: skip
-        return from_lfads(path, **options)
-    found = load(path)
+    of_trials = {"conditions": beside.conditions, "trial_table": beside.trial_table}
+    if found is None:
+        _unused(file, "trials in the form of LFADS", **of_trials, evaluated=evaluated, **windows)
+        return from_lfads(file, **options)
     if isinstance(found, np.ndarray) and found.ndim == 2:
-        _unused(path, "a continuous recording", conditions=conditions, bins_forward=bins_forward)
+        fraction = None if isinstance(evaluated, str) else evaluated
+        listed = None if fraction is not None else evaluated
+        given = {**of_trials, "bins_forward": bins_forward, "evaluated": listed}
+        _unused(file, "a continuous recording", **given)
         if not window_ms:
             raise UserError(
-                f"{path} holds a continuous recording {found.shape}; give the length of the "
+                f"{file} holds a continuous recording {found.shape}; give the length of the "
                 "windows to chop it into with --window-ms"
             )
+        options |= {} if fraction is None else {"evaluated": fraction}
         window, overlap = (round((ms or 0.0) / bin_ms) for ms in (window_ms, overlap_ms))
         return from_continuous(found, window=window, overlap=overlap, **options)
-    _unused(path, "trials", **windows)
-    if conditions:
-        options["conditions"] = load(conditions)
-    return SpikeData.from_arrays(found, **options)
+    _unused(file, "trials", **windows)
+    return SpikeData.from_arrays(found, **options, **_of_trials(beside, found, evaluated))
+
+
+def _of_trials(
+    beside: Beside, found: NDArray | list[NDArray], evaluated: float | str | None
+) -> dict[str, Any]:
+    """What is known of the trials, and which are evaluated; options of ``from_arrays``."""
+    trials = len(found) if isinstance(found, list) or found.ndim else 0
+    columns = table_files.read(beside.trial_table) if beside.trial_table else {}
+    options: dict[str, Any] = {"trial_table": columns}
+    if beside.conditions:
+        options["conditions"] = table_files.labels(beside.conditions, trials, "condition")
+    if isinstance(evaluated, str):
+        hint = "give it in --trial-table"
+        choices = table_files.Choices("evaluated", "trials", np.arange(trials), columns, hint)
+        options["evaluated"] = choices.chosen(evaluated)
+    elif evaluated is not None:
+        options["evaluated"] = evaluated
+    return options
+
+
+def _heldout(
+    heldout: float | str | None, units: int, columns: dict[str, NDArray]
+) -> dict[str, Any]:
+    """Which units are held out; an option of ``from_arrays``. Removes it from the columns."""
+    stated = columns.pop("held_out", None)
+    if isinstance(heldout, str):
+        ids = columns.get("unit", np.arange(units))
+        hint = "give it with --area or in --unit-table"
+        return {"heldout": table_files.Choices("heldout", "units", ids, columns, hint)
+                .chosen(heldout)}  # fmt: skip
+    if heldout is not None:
+        return {"heldout": heldout}
+    return {} if stated is None else {"heldout": stated.astype(bool)}
+
+
+def _last_size(found: NDArray | list[NDArray]) -> int:
+    """The number of neurons; 0 of what has no such axis, which is refused later."""
+    shape = np.shape(found[0] if isinstance(found, list) and found else found)
+    return shape[-1] if shape else 0
 
 
 def _unused(path: Path, kind: str, **options: Any) -> None:
@@ -212,11 +306,39 @@ def _unused(path: Path, kind: str, **options: Any) -> None:
 def load(path: str | Path) -> NDArray | list[NDArray]:
     """Reads the array of a ``.npy`` file, or one array per trial of an ``.npz`` file.
 
+    Of an ``.npz`` file that holds one array, or behind whose path a colon names one, this array.
+
     Raises:
-      UserError: the file is missing, damaged, or of another format.
+      UserError: the file is missing, damaged, or of another format, or holds arrays that are no
+        trials.
     """
-    found = load_numpy(path)
-    return list(found.values()) if isinstance(found, dict) else found
+    file, name = table_files.split(str(path))
+    found = load_numpy(file)
+    if isinstance(found, np.ndarray):
+        return found
+    if name and name not in found:
+        raise UserError(f"{file} has no array {name}; it holds {_listed(found)}")
+    if name or len(found) == 1:
+        return found[name or next(iter(found))]
+    if found and not _are_trials(found):
+        raise UserError(
+            f"{file} holds arrays that are no trials: {_listed(found)}; name the one to read, for "
+            f"example {file}:{next(iter(found))}"
+        )
+    return list(found.values())
+
+
+def _are_trials(found: dict[str, NDArray]) -> bool:
+    """Whether arrays are trials: numbered, or with as many values in each bin."""
+    stems = {re.sub(r"[0-9]+$", "", name) for name in found}
+    numbered = len(stems) == 1 and all(name[-1:].isdecimal() for name in found)
+    ends = {x.shape[1:] for x in found.values()}
+    return numbered or (len(ends) == 1 and all(x.ndim in (1, 2) for x in found.values()))
+
+
+def _listed(found: dict[str, NDArray]) -> str:
+    shown = [f"{name} {x.shape}" for name, x in list(found.items())[:8]]
+    return ", ".join(shown) + (" ..." if len(found) > 8 else "")
 
 
 def from_lfads(
@@ -261,6 +383,13 @@ def is_lfads(path: str | Path) -> bool:
         return False
     with open_hdf5(path) as file:
         return all(f"{split}_data" in file for split in LFADS_SPLITS)
+
+
+def _lfads_units(path: Path) -> int:
+    """The number of neurons."""
+    with open_hdf5(path) as file:
+        shape = getattr(file[f"{LFADS_SPLITS[0]}_data"], "shape", ())
+        return int(shape[-1]) if shape else 0
 
 
 def _lfads_pair(group: Group, what: str) -> list[NDArray]:

@@ -7,6 +7,7 @@ has to be installed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from stndt_jax.data.validation import open_hdf5
+from stndt_jax.data.validation import explaining_damage, open_hdf5
 from stndt_jax.errors import UserError
 from stndt_jax.types import Float, Int, NDArray
 
 SPIKES_PER_BLOCK = 1 << 20  # spike times read at once
 INDEX_STRIDE = 1 << 14  # samples of a series between two timestamps that are kept in memory
+# What a field of NWB that must not be missing says if nothing is known.
+_NOTHING = {"", "n/a", "na", "none", "null", "unknown", "unspecified", "no location"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,26 @@ class Series:
         if self.rate is not None:
             return (self.shape[0] - 1) / self.rate
         return float(self._group["timestamps"][-1]) - self.start if self.shape[0] else 0.0
+
+    @property
+    def unit(self) -> str:
+        """The unit of its values, for example m/s; empty if the file states none."""
+        unit = _text(self._group["data"].attrs.get("unit", "")).strip()
+        return "" if unit.lower() in _NOTHING else unit
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """Names of its values in a sample; empty if the file states none.
+
+        A single value has the name of the series. Of several, some files list the names in the
+        comments, as ``columns=[x,y]``.
+        """
+        number = int(np.prod(self.shape[1:], dtype=int))
+        if number == 1:
+            return (self.name.rpartition("/")[2],)
+        listed = re.search(r"columns=\[([^\]]*)\]", _text(self._group.attrs.get("comments", "")))
+        names = tuple(part.strip() for part in listed[1].split(",")) if listed else ()
+        return names if len(names) == number and all(names) else ()
 
     @cached_property
     def _index(self) -> Float[NDArray, " M"]:
@@ -136,6 +159,10 @@ class Table:
             )
         return data[()]
 
+    def numbered(self, name: str) -> NDArray:
+        """As :meth:`column`; ``id`` is the identifiers of the rows."""
+        return self.ids if name == "id" and name not in self.columns else self.column(name)
+
     def flags(self, name: str) -> NDArray:
         """Reads a column of booleans, stored as such or as 0 and 1.
 
@@ -189,6 +216,31 @@ class Units(Table):
                 )
             before = times[-1]
             yield times
+
+    @property
+    def areas(self) -> NDArray | None:
+        """The location of every unit's electrodes, or else of its electrode group.
+
+        Empty where none is stated; None if none is stated for any unit.
+        """
+        with explaining_damage(self.where):
+            found = np.array([self._area(row) for row in range(len(self))], "U")
+        return found if np.any(found != "") else None
+
+    def _area(self, row: int) -> str:
+        """The location of a unit's first electrode with one, or else of its electrode group."""
+        places: list[str] = []
+        electrodes = self._group.file.get("general/extracellular_ephys/electrodes")
+        if "electrodes_index" in self._group and electrodes is not None:
+            first, last = self._range("electrodes", row)
+            if "location" in electrodes:
+                places += [
+                    _text(electrodes["location"][n]) for n in self._group["electrodes"][first:last]
+                ]
+        if "electrode_group" in self._group:
+            group = self._group.file[self._group["electrode_group"][row]]
+            places.append(_text(group.attrs.get("location", "")))
+        return next((place for place in places if place.strip().lower() not in _NOTHING), "")
 
     def count(self, row: int) -> int:
         """The number of spikes of a unit."""

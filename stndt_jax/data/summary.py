@@ -9,6 +9,7 @@ import numpy as np
 
 from stndt_jax.console import tables
 from stndt_jax.data.nwb import NWB, open_nwb
+from stndt_jax.data.tables import SOURCE
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.data.validation import explaining_damage, open_hdf5
 from stndt_jax.errors import UserError
@@ -45,6 +46,7 @@ def facts(data: SpikeData) -> list[tuple[str, str]]:
             f"({observed * width:g} + {forward * width:g} ms)",
         ),
         ("neurons", f"{data.heldin} held-in + {data.heldout} held-out"),
+        *([] if data.areas is None else [("areas", _areas(data))]),
         (
             "mean rate",
             ", ".join(f"{np.mean(hz_n):.1f} spikes/s {name}" for name, hz_n in means.items()),
@@ -52,13 +54,38 @@ def facts(data: SpikeData) -> list[tuple[str, str]]:
         (
             "",
             f"{np.min(hz_N):.1f} to {np.max(hz_N):.1f} spikes/s per neuron; "
-            f"{int(np.sum(hz_N == 0))} silent in training trials; at most {most} spikes in a bin",
+            f"{int(np.sum(hz_N == 0))} silent in training trials; at most {most} "
+            f"spike{'' if most == 1 else 's'} in a bin",
         ),
         ("recorded", _recorded(data)),
         ("behaviour", _behavior(data)),
         ("conditions", _conditions(data)),
         ("targets", "available" if has_targets else "withheld: there will be no scores"),
+        *_kept(data),
     ]
+
+
+def _areas(data: SpikeData) -> str:
+    """Held-in and held-out neurons of every area, in the order of their names."""
+    assert data.areas is not None
+    is_out = np.arange(data.neurons) >= data.heldin
+    return ", ".join(
+        f"{area or 'none'} {np.sum(mine & ~is_out)} + {np.sum(mine & is_out)}"
+        for area in np.unique(data.areas)
+        for mine in [data.areas == area]
+    )
+
+
+def _kept(data: SpikeData) -> list[tuple[str, str]]:
+    """Which columns of the tables are kept."""
+    columns = {
+        "trials": [name for name in data.train.columns if name != SOURCE],
+        "units": [name for name in data.unit_columns if name != "area"],
+    }
+    starts = ["start_s"] * (data.train.starts is not None)
+    columns["trials"] = starts + columns["trials"]
+    texts = [f"of {of}: {', '.join(names)}" for of, names in columns.items() if names]
+    return [("columns", "; ".join(texts))] if texts else []
 
 
 def mean_rates_hz(data: SpikeData) -> Float[NDArray, " N"]:
@@ -89,8 +116,13 @@ def _behavior(data: SpikeData) -> str:
     present_S = np.isfinite(every_SD).all(axis=1)
     each = "in every bin" if found[0].ndim == 3 else "of every trial"
     deviations = np.std(every_SD[present_S], axis=0) if present_S.any() else []
+    number = every_SD.shape[1]
+    what = f"{number} value{'' if number == 1 else 's'} {each}"
+    if data.behavior_names or data.behavior_unit:
+        unit = f"({data.behavior_unit})" if data.behavior_unit else ""
+        what += f": {' '.join([', '.join(data.behavior_names), unit]).strip()}"
     return (
-        f"{every_SD.shape[1]} values {each}, {present_S.mean():.1%} present, standard deviation "
+        f"{what}, {present_S.mean():.1%} present, standard deviation "
         f"{', '.join(f'{x:.3g}' for x in deviations) or '-'}"
     )
 
@@ -105,6 +137,9 @@ def _conditions(data: SpikeData) -> str:
     if not number:
         return "none"
     text = f"{number}"
+    if names := data.condition_names:
+        shown = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
+        text += f" ({shown})"
     for split, x in (("training", train), ("evaluated", evaluated)):
         if len(x):
             x = np.pad(x, (0, number - len(x)))

@@ -23,12 +23,42 @@ MADE = {"trials": ("start_s", "condition"), "units": ("unit", "held_out")}
 Columns = Mapping[str, Shaped[NDArray, " n"]]
 
 
+def apart(what: str, given: Any, **made: Any) -> tuple[dict[Any, Any], dict[str, Any]]:
+    """Separates the columns of a table that say what is also an argument of its own.
+
+    Args:
+      what: name of the table, for messages.
+      given: columns by name: a mapping, or a table of pandas; None for none.
+      made: the arguments by name of the column; None where an argument was not given.
+
+    Returns:
+      The other columns; and the arguments, from the table where it has them.
+
+    Raises:
+      UserError: the table is no mapping, or has a column whose argument was given too.
+    """
+    try:
+        columns = {} if given is None else {name: given[name] for name in given}
+    except (TypeError, KeyError, IndexError):
+        raise UserError(
+            f"{what} is {reprlib.repr(given)}; give columns by name, with one entry for each row"
+        ) from None
+    for name in [name for name in made if name in columns]:
+        if made[name] is not None:
+            raise UserError(
+                f"{what} {name!r}: this name is taken by what the recording itself says, which was "
+                f"given too; rename it"
+            )
+        made[name] = columns.pop(name)
+    return columns, made
+
+
 def checked(what: str, given: Any, rows: int, of: str) -> dict[str, NDArray]:
     """Columns as arrays of numbers, booleans or texts.
 
     Args:
       what: name of the table, for messages.
-      given: columns by name: a mapping, or a table of pandas; None for none.
+      given: columns by name, as for :func:`apart`.
       rows: entries that each must have.
       of: what an entry is for, ``trials`` or ``units``.
 
@@ -36,13 +66,7 @@ def checked(what: str, given: Any, rows: int, of: str) -> dict[str, NDArray]:
       UserError: it is no mapping, or a column has another length, holds something else, or has a
         name that cannot be written.
     """
-    try:
-        columns = {} if given is None else {name: given[name] for name in given}
-    except (TypeError, KeyError, IndexError):
-        raise UserError(
-            f"{what} is {reprlib.repr(given)}; give columns by name, one entry for each of the "
-            f"{rows} {of}"
-        ) from None
+    columns, _ = apart(what, given)
     return {name: _column(what, name, column, rows, of) for name, column in columns.items()}
 
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stndt_jax.data import tables
-from stndt_jax.data.validation import MAX_COUNT, check_none, checked_counts
-from stndt_jax.errors import UserError, checked_whole, is_number
+from stndt_jax.data import given_arrays, tables
+from stndt_jax.data.validation import checked_counts
+from stndt_jax.errors import UserError, checked_whole
 from stndt_jax.types import Bool, Dims, Float, Int, NDArray, Shaped, UInt
 
 # The blocks that make up a trial: the bins and the neurons of each.
@@ -359,50 +359,53 @@ class SpikeData:
           starts: time of every trial's first bin, before any padding, s.
           units: identifier of every neuron, a whole number from -1 to 65534; its index by default.
           trial_table: columns by name, or a table of pandas, with one entry a trial, to be kept
-            beside rates; ``source_trial`` is the trial's index in ``spikes`` unless given.
+            beside rates; ``source_trial`` is the trial's index in ``spikes`` unless given. Columns
+            ``condition`` and ``start_s`` take the place of ``conditions`` and ``starts``.
           unit_table: the same with one entry a neuron; ``area`` groups neurons in tables and
-            figures.
+            figures, ``unit`` takes the place of ``units``.
 
         Raises:
           UserError: the arrays do not fit together, or contain values that they must not.
         """
-        check_bin_ms(bin_ms)
+        given_arrays.check_bin_ms(bin_ms)
         if not isinstance(name, str) or not name.strip(" .") or "/" in name:
             raise UserError(
                 f"name is {name!r}; give a text without /, the name of a group in files"
             )
         bins_forward = checked_whole("bins_forward", bins_forward)
         pad_first = bins_forward > 0
-        stacked_RTN = _stacked("spikes", spikes, pad_first)
+        stacked_RTN = given_arrays.stacked("spikes", spikes, pad_first)
         counts_RTN, recorded_RTN = checked_counts("spikes", stacked_RTN, allow_nan=True)
         R, T, N = counts_RTN.shape
         if not recorded_RTN.any():
             raise UserError("spikes is NaN everywhere, not recorded; give spike counts")
         partition = _partition((R, T, N), heldout, evaluated, bins_forward, seed)
-        found = _behavior(behavior, (R, T), pad_first)
-        numbers_R, condition_names = tables.conditions(conditions, R)
-        columns = tables.checked("trial_table", trial_table, R, "trials")
-        unit_columns = tables.checked("unit_table", unit_table, N, "units")
+        found = given_arrays.behavior(behavior, spikes, (R, T), pad_first)
+        trial_columns, made_R = tables.apart(
+            "trial_table", trial_table, condition=conditions, start_s=starts
+        )
+        other_columns, made_N = tables.apart("unit_table", unit_table, unit=units)
+        numbers_R, condition_names = tables.conditions(made_R["condition"], R)
+        columns = tables.checked("trial_table", trial_columns, R, "trials")
+        unit_columns = tables.checked("unit_table", other_columns, N, "units")
         whole = _Recording(
             counts_RTN,
             recorded_RTN,
             behavior=found,
             conditions=numbers_R,
-            rates=None if rates is None else _rates(rates, recorded_RTN, pad_first),
-            starts=_starts(starts, spikes, (R, T), bin_ms, pad_first),
+            rates=None
+            if rates is None
+            else given_arrays.rates(rates, spikes, recorded_RTN, pad_first),
+            starts=given_arrays.starts(made_R["start_s"], spikes, (R, T), bin_ms, pad_first),
             columns={tables.SOURCE: np.arange(R), **columns},
         )
-        ids = np.arange(N) if units is None else units
-        units_N = _whole_numbers("units", ids, (N,), np.int64)
-        if len(np.unique(units_N)) < N:
-            raise UserError("units lists an identifier twice; give every neuron its own")
         return cls(
             train=whole.trials(partition.train, partition),
             eval=whole.trials(partition.eval, partition),
             name=name,
             bin_ms=float(bin_ms),
             psth=None,
-            units=units_N[partition.neurons],
+            units=given_arrays.units(made_N["unit"], N)[partition.neurons],
             unit_columns={key: column[partition.neurons] for key, column in unit_columns.items()},
             behavior_names=tables.names(
                 "behavior_names", behavior_names, 0 if found is None else found.shape[-1]
@@ -516,7 +519,7 @@ def _chosen(
                 f"least one of the {of} on either side, or give a list of indices"
             )
         return np.sort(rng.permutation(size)[:number])
-    listed = _array(option, given)
+    listed = given_arrays.array(option, given)
     if listed.dtype == bool and listed.shape == (size,):
         listed = np.flatnonzero(listed)
     if listed.ndim != 1 or (listed.size and listed.dtype.kind not in "iu"):
@@ -536,138 +539,3 @@ def _chosen(
             f"{of} are 0 to {size - 1}"
         )
     return chosen
-
-
-def _behavior(
-    given: NDArray | Sequence[NDArray] | None, shape: tuple[int, int], pad_first: bool
-) -> NDArray | None:
-    """Behaviour in every bin, (trials, bins, dimensions), or of whole trials."""
-    if given is None:
-        return None
-    if isinstance(given, np.ndarray) and given.ndim == 2:
-        values = _checked_shape("behavior", given, shape[:1])
-    else:
-        values = _checked_shape("behavior", _stacked("behavior", given, pad_first), shape)
-    check_none(np.isinf(values), values, "behavior", "a finite number or NaN", "every value")
-    return values
-
-
-def _rates(
-    given: NDArray | Sequence[NDArray], recorded_RTN: Bool[NDArray, "R T N"], pad_first: bool
-) -> NDArray:
-    """True rates in one array."""
-    whole = isinstance(given, np.ndarray) and given.ndim == 2
-    stacked = given if whole else _stacked("rates", given, pad_first)
-    x = _checked_shape("rates", stacked, recorded_RTN.shape)
-    bad = (x < 0) | np.isinf(x) | (np.isnan(x) & recorded_RTN)
-    check_none(bad, x, "rates", "finite and 0 or more: expected counts per bin", "every rate")
-    return x
-
-
-def _starts(
-    given: Sequence[float] | NDArray | None,
-    spikes: NDArray | Sequence[NDArray],
-    shape: tuple[int, int],
-    bin_ms: float,
-    pad_first: bool,
-) -> Float[NDArray, " R"] | None:
-    """Times of the first bins, s, moved to the first bin of the padding where that comes first."""
-    R, T = shape
-    if given is None:
-        return None
-    times_R = _checked_shape("starts", given, (R,), exact=True).astype(np.float64)
-    check_none(~np.isfinite(times_R), times_R, "starts", "finite, in s", "every start")
-    if pad_first:
-        times_R = times_R - [(T - len(row)) * bin_ms / 1000.0 for row in spikes]
-    return times_R
-
-
-def check_bin_ms(bin_ms: Any) -> None:
-    """Refuses what is no bin width.
-
-    Raises:
-      UserError: it is not one number above 0.
-    """
-    if not is_number(bin_ms) or bin_ms <= 0:
-        raise UserError(f"bin_ms is {bin_ms!r}; give the bin width in ms, a number above 0")
-
-
-def _whole_numbers(what: str, given: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-    """Identifiers, as the files hold them; None stays None."""
-    if given is None:
-        return None
-    x = _checked_shape(what, given, shape, exact=True)
-    bad = ~((x >= -1) & (x < MAX_COUNT) & (x == np.floor(x)))
-    check_none(bad, x, what, f"a whole number from -1 to {MAX_COUNT - 1}", "every entry")
-    return x.astype(dtype)
-
-
-def _array(what: str, given: Any) -> NDArray:
-    try:
-        return np.asarray(given)
-    except (TypeError, ValueError):
-        raise UserError(f"{what} is no array, but {reprlib.repr(given)}; give one array") from None
-
-
-def _checked_shape(what: str, given: Any, shape: tuple[int, ...], *, exact: bool = False) -> Any:
-    """``given`` as an array of numbers of this shape; further axes only if not ``exact``."""
-    x = _array(what, given)
-    _check_numeric(what, x)
-    if (x.shape if exact else x.shape[: len(shape)]) != shape:
-        raise UserError(f"{what} has shape {x.shape}, but the spikes require {shape}")
-    return x
-
-
-def _stacked(what: str, given: NDArray | Sequence[NDArray], pad_first: bool) -> NDArray:
-    """Trials in one array (trials, bins, values), short ones padded with NaN.
-
-    Args:
-      what: name of the array, for messages.
-      given: one array, or one array (bins, values) per trial.
-      pad_first: whether the padding comes before a short trial instead of after it.
-
-    Raises:
-      UserError: the arrays do not have these axes, are empty, or do not hold numbers.
-    """
-    if isinstance(given, np.ndarray) and given.dtype != object:
-        if given.ndim == 3 and 0 in given.shape:
-            empty = ("trials", "bins", "values")[given.shape.index(0)]
-            raise UserError(
-                f"{what} has shape {given.shape}, that is no {empty}; give at least one"
-            )
-        if given.ndim != 3:
-            raise UserError(
-                f"{what} has shape {given.shape}; give (trials, bins, values), or a list of one "
-                "array (bins, values) per trial"
-            )
-        _check_numeric(what, given)
-        return given
-    try:
-        rows = [np.asarray(row) for row in given]
-    except (TypeError, ValueError):
-        raise UserError(
-            f"{what} is {reprlib.repr(given)}; give an array (trials, bins, values), or a list of "
-            f"one array (bins, values) per trial"
-        ) from None
-    for number, row in enumerate(rows):
-        _check_numeric(f"{what} of trial {number}", row)
-        if row.ndim != 2 or 0 in row.shape or row.shape[1] != rows[0].shape[1]:
-            raise UserError(
-                f"{what} of trial {number} has shape {row.shape}; give (bins, "
-                f"{rows[0].shape[-1] if rows[0].ndim else 'values'}), with at least one bin"
-            )
-    if not rows:
-        raise UserError(f"{what} contains no trial; give one array (bins, values) per trial")
-    longest = max(len(row) for row in rows)
-    if all(len(row) == longest for row in rows):
-        return np.stack(rows)
-    padded = np.full((len(rows), longest, rows[0].shape[1]), np.nan, np.float32)
-    for number, row in enumerate(rows):
-        first = longest - len(row) if pad_first else 0
-        padded[number, first : first + len(row)] = row
-    return padded
-
-
-def _check_numeric(what: str, x: NDArray) -> None:
-    if x.dtype.kind not in "buif":
-        raise UserError(f"{what} has type {x.dtype}; give numbers")

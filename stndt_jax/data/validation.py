@@ -488,10 +488,13 @@ def load_numpy(path: str | Path, mmap: bool = False) -> NDArray | dict[str, NDAr
     # On damaged bytes numpy may raise whatever Python's tokenizer and parser, zlib and zipfile
     # raise; these exceptions have no other common base.
     except Exception as error:  # noqa: BLE001
-        raise UserError(
-            f"{path} cannot be read as .npy or .npz ({error}); write it with numpy.save or "
-            "numpy.savez"
-        ) from None
+        advice = "write it with numpy.save or numpy.savez"
+        if "allow_pickle" in str(error):
+            advice = (
+                "it holds Python objects: save texts with numpy.save(path, x.astype(str)), and "
+                "trials of unequal length with numpy.savez(path, *trials)"
+            )
+        raise UserError(f"{path} cannot be read as .npy or .npz ({error}); {advice}") from None
 
 
 def _choose(path: Path, file: h5py.File, names: list[str], strict: bool) -> str | None:

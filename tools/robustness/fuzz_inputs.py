@@ -102,7 +102,8 @@ def arrays(draw: random.Random, place: Place, folder: Path) -> Made:
         note += f" {spoil_bytes(draw, path)}"
     flags = ["--bin-ms=5", f"--out={folder / 'out'}"]
     for name in ("bin-ms", "window-ms", "overlap-ms", "split", "heldout-fraction", "bins-forward",
-                 "behavior", "conditions", "seed", "name"):  # fmt: skip
+                 "behavior", "behavior-name", "behavior-unit", "conditions", "area", "heldout",
+                 "evaluated", "trial-table", "unit-table", "seed", "name"):  # fmt: skip
         if draw.random() < 0.2:
             value = draw.choice((str(path), ".5/.5", "20", "10", "2", *ODD_VALUES[:20]))
             flags.append(f"--{name}={value}")

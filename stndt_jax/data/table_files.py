@@ -1,0 +1,248 @@
+"""Tables of trials and units, labels, and choices of them, from files or the command line.
+
+A table is a .csv or .tsv file with a header, or an .npz file of named arrays. Labels are one column
+of a table, ``FILE:COLUMN``, an .npy file, or a text file with one label a line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from stndt_jax.data.validation import load_numpy
+from stndt_jax.errors import UserError
+from stndt_jax.types import Bool, NDArray, Shaped
+
+_DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
+_IDS = re.compile(r"[0-9]{1,9}(,[0-9]{1,9})*")
+# A leading zero makes a text, for such an identifier would not be the same as a number.
+_WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
+_BOOLEANS = {"true": True, "false": False}
+
+
+def split(named: str) -> tuple[Path, str]:
+    """A file, and the name behind a colon of what to take of it; empty without one."""
+    path, colon, name = named.rpartition(":")
+    if colon and not Path(named).exists() and Path(path).is_file():
+        return Path(path), name
+    return Path(named), ""
+
+
+def read(path: str | Path) -> dict[str, NDArray]:
+    """The columns of a table by name: whole numbers, numbers, booleans or texts.
+
+    An empty cell is NaN among numbers. A first column without a name that counts the rows, as
+    pandas writes it, is left out.
+
+    Raises:
+      UserError: the file is missing or damaged, or is no table.
+    """
+    path = Path(path)
+    if path.suffix == ".npz":
+        found = load_numpy(path)
+        assert isinstance(found, dict)
+        return found
+    if path.suffix not in _DELIMITERS:
+        raise UserError(f"{path} is no table; give .csv or .tsv with a header, or .npz")
+    head, *rows = _cells(path)
+    if len(set(head)) < len(head):
+        twice = next(name for name in head if head.count(name) > 1)
+        raise UserError(f"{path} has two columns {twice!r}; rename one")
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(head):
+            raise UserError(
+                f"{path} has {len(row)} cells in row {number}, but {len(head)} columns "
+                f"({', '.join(head)}); write one cell for each column"
+            )
+    columns = {name: typed([row[n] for row in rows]) for n, name in enumerate(head)}
+    if "" in columns and np.array_equal(columns[""], np.arange(len(rows))):
+        del columns[""]
+    return columns
+
+
+def labels(named: str, rows: int, column: str) -> Shaped[NDArray, " n"]:
+    """Labels from a file.
+
+    Args:
+      named: the file, or ``FILE:COLUMN`` for a column of a table or an array of an .npz file.
+      rows: how many labels are needed, by which a header of a single column is recognised.
+      column: the column to take of a table if none is named.
+
+    Raises:
+      UserError: the file is missing or damaged, the column is not clear, or it is no list.
+    """
+    found = _labels(named, rows, column)
+    if found.ndim != 1:
+        raise UserError(
+            f"{named} has shape {found.shape}; give a list, with one entry for each of the {rows}"
+        )
+    return found
+
+
+def _labels(named: str, rows: int, column: str) -> NDArray:
+    """As :func:`labels`, of any shape."""
+    path, name = split(named)
+    if path.suffix == ".npy":
+        found = load_numpy(path)
+        assert isinstance(found, np.ndarray)
+        return found
+    if path.suffix == ".txt":
+        return typed([line.strip() for line in _text(path).splitlines()])
+    if path.suffix in _DELIMITERS and not name:
+        cells = _cells(path)
+        if all(len(row) == 1 for row in cells):
+            return typed([row[0] for row in cells[len(cells) == rows + 1 :]])
+    columns = read(path)
+    name = name or (next(iter(columns)) if len(columns) == 1 else column)
+    if name not in columns:
+        raise UserError(
+            f"{path} has no column {name}; name one of {', '.join(columns)}, for example "
+            f"{path}:{next(iter(columns), 'NAME')}"
+        )
+    return columns[name]
+
+
+class Choices(NamedTuple):
+    """What some trials or units can be chosen by.
+
+    Attributes:
+      option: name of the option, for messages.
+      of: what is chosen, ``trials`` or ``units``.
+      ids: their identifiers.
+      columns: of their table.
+      hint: how to give a column that is not there.
+    """
+
+    option: str
+    of: str
+    ids: Shaped[NDArray, " n"]
+    columns: Mapping[str, NDArray]
+    hint: str
+
+    def chosen(self, words: str) -> Bool[NDArray, " n"]:
+        """Which ones were chosen.
+
+        Args:
+          words: identifiers separated by commas; ``COLUMN=VALUE,...``; or a file with
+            identifiers, or with true or false for each.
+
+        Raises:
+          UserError: an identifier, column or value is unknown, or the file is no choice.
+        """
+        column, equals, value = words.partition("=")
+        if _IDS.fullmatch(words):
+            return self._by_ids(np.array([int(word) for word in words.split(",")]))
+        if equals and not Path(words).exists():
+            return self._by_column(column, value)
+        listed = labels(words, len(self.ids), self.option)
+        if listed.dtype == bool or (len(listed) == len(self.ids) and np.isin(listed, (0, 1)).all()):
+            if listed.shape != self.ids.shape:
+                raise UserError(
+                    f"--{self.option}={words} holds {listed.shape} values, but there are "
+                    f"{len(self.ids)} {self.of}; give true or false for each"
+                )
+            return listed.astype(bool)
+        if listed.dtype.kind not in "iu":
+            raise UserError(
+                f"--{self.option}={words} holds {listed.dtype}; give whole numbers, or true or "
+                f"false for each of the {len(self.ids)} {self.of}"
+            )
+        return self._by_ids(listed)
+
+    def _by_ids(self, given: NDArray) -> Bool[NDArray, " n"]:
+        unknown = np.setdiff1d(given, self.ids)
+        if unknown.size:
+            few = ", ".join(map(str, self.ids[:8])) + (" ..." if len(self.ids) > 8 else "")
+            raise UserError(
+                f"--{self.option} lists {unknown[0]}, which is none of the {len(self.ids)} "
+                f"{self.of}: {few}"
+            )
+        return np.isin(self.ids, given)
+
+    def _by_column(self, column: str, value: str) -> Bool[NDArray, " n"]:
+        if column not in self.columns:
+            known = ", ".join(self.columns) or "none"
+            raise UserError(
+                f"--{self.option}={column}={value}: there is no column {column} (columns: {known});"
+                f" {self.hint}"
+            )
+        found = self.columns[column].astype(str)
+        wanted = [word.strip() for word in value.split(",")]
+        unknown = [word for word in wanted if word not in found]
+        if unknown:
+            names, counts = np.unique(found, return_counts=True)
+            pairs = list(zip(names, counts, strict=True))[:12]
+            present = ", ".join(f"{name or 'none'} ({count})" for name, count in pairs)
+            raise UserError(
+                f"--{self.option}={column}={value}: none of the {self.of} has the {column} "
+                f"{unknown[0]}; there are {present}"
+            )
+        return np.isin(found, wanted)
+
+
+def typed(cells: list[str]) -> NDArray:
+    """Cells of a text file as whole numbers, numbers, booleans or texts, whichever all of them are.
+
+    An empty cell is NaN among numbers, and an empty text among texts.
+    """
+    words = [cell.strip() for cell in cells]
+    present = [word for word in words if word]
+    if present and all(_WHOLE.fullmatch(word) for word in words):
+        return np.array([int(word) for word in words])
+    if present and all(_is_number(word) for word in present):
+        return np.array([float(word or "nan") for word in words])
+    if words and all(word.lower() in _BOOLEANS for word in words):
+        return np.array([_BOOLEANS[word.lower()] for word in words])
+    return np.array(words, "U") if words else np.zeros(0, "U1")
+
+
+def _is_number(word: str) -> bool:
+    digits = word.lstrip("+-")
+    if "_" in word or (digits[:1] == "0" and digits[1:2].isdigit()):
+        return False
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _cells(path: Path) -> list[list[str]]:
+    """The rows of a table in a text file, its header first; empty ones of several columns left out.
+
+    Raises:
+      UserError: the file is missing, damaged or empty.
+    """
+    text = _text(path)
+    first = text.partition("\n")[0]
+    delimiter = max(_DELIMITERS[path.suffix], key=first.count)
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        raise UserError(f"{path} cannot be read as a table ({error}); write it again") from None
+    while rows and not rows[-1]:
+        rows.pop()
+    # In a single column an empty line is an empty cell.
+    single = all(len(row) <= 1 for row in rows)
+    rows = [[cell.strip() for cell in row or [""]] for row in rows if row or single]
+    if not rows:
+        raise UserError(f"{path} is empty; write a header and one row for each entry")
+    return rows
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise UserError(f"{path}: {reason}; check the path") from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
