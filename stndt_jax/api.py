@@ -18,6 +18,7 @@ import numpy as np
 
 from stndt_jax.config import automatic, loading, schema
 from stndt_jax.config.schema import Config, Hyper
+from stndt_jax.console import progress
 from stndt_jax.data import hdf5, synthetic
 from stndt_jax.data.given_arrays import check_bin_ms
 from stndt_jax.data.trials import Source, SpikeData
@@ -29,6 +30,7 @@ from stndt_jax.report import page
 from stndt_jax.run import Run, load_run
 from stndt_jax.runs import directory, ensemble_directory, recording
 from stndt_jax.runs.lock import Lock
+from stndt_jax.runs.signals import Stop
 from stndt_jax.training import finetune, loop, memory, setup
 from stndt_jax.training.functional import Fit, Predict
 from stndt_jax.types import Dims, Float, NDArray
@@ -121,6 +123,7 @@ def get_config(name: str | Path = "auto", data: SpikeData | None = None) -> Conf
     return config
 
 
+@progress.displayed
 def train(
     config: ConfigDict | Config | Mapping[str, Any],
     data: SpikeData | None = None,
@@ -166,6 +169,8 @@ def train(
       Interrupted: a signal asked to stop; the run is saved.
     """
     multihost.join()
+    if not multihost.first():
+        progress.off()
     path, say = checked_path("workdir", workdir), _say(quiet)
     parts = (freeze,) if isinstance(freeze, str) else tuple(freeze or ())
     with multihost.together():
@@ -193,10 +198,16 @@ def train(
     )
     run = Run(path)
     if multihost.first() and run.history:
-        comparison.of_training(path, checked, found, run.history[-1], say)
+        with Stop() as stop:
+            stop.while_waiting(
+                lambda: comparison.of_training(path, checked, found, run.history[-1], say),
+                f"stopped while the baselines were scored: the run is trained and saved; next: "
+                f"stndt evaluate {path}",
+            )
     return run
 
 
+@progress.displayed
 def build_ensemble(
     runs: Sequence[str | Path | Run] | str | Path | Run,
     out: str | Path,

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from stndt_jax.config.schema import Config
+from stndt_jax.console import progress
 from stndt_jax.data.hdf5 import group_name
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.errors import UserError, check_choice, checked_path
@@ -81,7 +82,8 @@ class Run:
         """The trained models, with their weights in the mean rate, which sum to 1."""
         return restore.models(self.path, self.data_path, self.targets_path)
 
-    def evaluate(self, *, select: SelectedBy = "cobps") -> dict[str, Any]:
+    @progress.displayed
+    def evaluate(self, *, select: SelectedBy = "cobps", quiet: bool = False) -> dict[str, Any]:
         """Infers the rates of all trials and scores them; writes both, as ``stndt evaluate`` does.
 
         The baselines are scored on the same trials; see :meth:`table` and :attr:`verdict`.
@@ -89,12 +91,14 @@ class Run:
         Args:
           select: which weights of each member: best by validation co-bps, best by validation loss,
             or the last.
+          quiet: show no progress.
 
         Returns:
           The scores: ``["ensemble"]["co_bps"]`` and so on; ``["members"]`` has one row per member.
 
         Raises:
-          UserError: nlb_tools is missing, or the recording or the weights cannot be read.
+          UserError: nlb_tools is missing, or the recording or the weights cannot be read, or a file
+            cannot be written; in the last case the scores are its attribute ``scores``.
         """
         check_choice("select", select, get_args(SelectedBy))
         found = evaluate.evaluate(
@@ -103,7 +107,10 @@ class Run:
         for name in ("scores", "submission"):
             self.__dict__.pop(name, None)
         if "ensemble" in found.scores:
-            comparison.beside(self.path, self.data)
+            try:
+                comparison.beside(self.path, self.data)
+            except UserError as error:
+                raise evaluate.NotWritten(error, found.scores) from error
         return found.scores
 
     @property

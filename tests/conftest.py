@@ -29,6 +29,11 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
+from stndt_jax.console import progress
+
+# Tests read all that is printed; which lines of progress there are depends on the machine's speed.
+progress.FIRST_S = 1e6
+
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers import small_models
 
+from stndt_jax.console import progress
 from stndt_jax.data.trials import Trials
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import evaluate, inference
@@ -39,9 +40,17 @@ def drop(**options: Any) -> dict[str, Any]:
     return ablation.drop(models, IMPORTANCE, fractions=HALVES, repeats=3, **options)
 
 
-def test_orders_silence_the_neurons_they_name(asked: list[tuple[int, set[int]]]) -> None:
-    reports: list[tuple[int, int]] = []
-    found = drop(progress=lambda done, total: reports.append((done, total)))
+def test_orders_silence_the_neurons_they_name(
+    asked: list[tuple[int, set[int]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports: list[tuple[float, float | None]] = []
+
+    def at(task: progress.Task, done: float) -> None:
+        task.done = done
+        reports.append((done, task.total))
+
+    monkeypatch.setattr(progress.Task, "at", at)
+    found = drop()
     of_eval = [silent for trials, silent in asked if trials == 7]
     assert of_eval[:3] == [set(), {1}, {1, 3}]  # the most important first
     assert of_eval[-2:] == [{0}, {0, 2}]

@@ -83,6 +83,16 @@ def test_a_model_below_a_baseline_is_never_silent(tmp_path: Path, known: SpikeDa
     assert "on the 6 training trials held back" in again[-2]
 
 
+def test_a_file_that_cannot_keep_them_costs_no_scores(tmp_path: Path, known: SpikeData) -> None:
+    (tmp_path / "baselines.json" / "a").mkdir(parents=True)
+    said: list[str] = []
+    row = {"best_cobps": [0.3], "valid_cobps": [0.2]}
+    with pytest.warns(UserWarning) as warned:
+        comparison.of_training(tmp_path, config(), known, row, said.append)
+    assert "0.2000 with the last weights" in said[0] and "smoothing" in said[0]
+    assert any("cannot be written" in str(one.message) for one in warned)
+
+
 def test_nothing_held_back_is_said(tmp_path: Path, known: SpikeData) -> None:
     said: list[str] = []
     row = {"best_cobps": [None], "valid_cobps": [None]}

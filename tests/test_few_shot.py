@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -16,7 +17,8 @@ from helpers.imported_runs import imported, one
 from stndt_jax.cli import main
 from stndt_jax.data.trials import Trials
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import few_shot
+from stndt_jax.evaluation import evaluate, few_shot
+from stndt_jax.run import load_run
 from stndt_jax.training import restore, step
 
 
@@ -98,3 +100,21 @@ def test_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) ->
     scores = json.loads((run / "scores.json").read_text())
     assert set(scores["few_shot"]) == {"2", "4"} and "ensemble" in scores
     assert main.main(["evaluate", str(run), "--shots=many"]) == 2
+
+
+@pytest.mark.parametrize("file", ["scores.json", "submission.h5", "others.json"])
+def test_scores_are_printed_though_a_file_cannot_be_written(
+    run: Path, file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("nlb_tools")
+    path = shutil.copytree(run, tmp_path / "run")
+    (path / file).unlink(missing_ok=True)
+    (path / file / "in the way").mkdir(parents=True)
+    capsys.readouterr()
+    assert main.main(["evaluate", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert out.splitlines()[1].split()[0] == "co-bps"
+    assert f"{path / file} cannot be" in err.splitlines()[-1]
+    with pytest.raises(evaluate.NotWritten) as caught:
+        load_run(path).evaluate()
+    assert "co_bps" in caught.value.scores["ensemble"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,10 @@ def test_a_row_says_what_the_files_say(tmp_path: Path) -> None:
     assert row_of(tmp_path, "b")["validation_co_bps"] is None
     (killed / "lock").write_text("{}")
     assert row_of(tmp_path, "b")["how"] == "running"
+    # A killed process leaves its lock behind.
+    gone = {"host": socket.gethostname(), "pid": 2**22 + 1, "began": "1"}
+    (killed / "lock").write_text(json.dumps(gone))
+    assert row_of(tmp_path, "b")["how"] == "killed"
 
 
 def test_an_ensemble_is_one_row(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ HOMES: dict[str, set[str]] = {
     "torch": {"interop.torch_params"},
     "optuna": {"search.study"},
     "ray": {"search.ray_executor"},
-    "rich": {"console.tables", "runs.log"},
+    "rich": {"console.progress", "console.tables"},
     "elephant": {"evaluation.latent_baselines"},
     "dynamax": {"evaluation.latent_baselines"},
     "ml_collections": {"config.loading", "configs"},

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +18,8 @@ from stndt_jax.config import loading
 from stndt_jax.config.schema import Config
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import Diverged, Interrupted, UserError
-from stndt_jax.runs import directory, log, recording
+from stndt_jax.runs import directory, listing, log, recording
+from stndt_jax.runs.checkpoint import Checkpoints
 from stndt_jax.runs.lock import Lock
 from stndt_jax.training import loop, restore
 
@@ -98,6 +101,49 @@ def test_terminated_and_started_again_is_the_same_run(
     assert "4 + 2 neurons read in to 6 factors" in said
     sessions = json.loads((path / "run.json").read_text())["sessions"]
     assert ["stopped at epoch" in session["how"] for session in sessions] == [True, False]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_terminated_while_compiling(
+    files: Path, alone: Path, tmp_path: Path, begun: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, path = _config(files), tmp_path / "run"
+    if begun:
+        shutil.copytree(alone, path)
+        config = _config(files, train__epochs=8)
+    members = loop._Run._members
+
+    def signalled(run: loop._Run) -> Any:
+        found = members(run)
+        signal.raise_signal(signal.SIGTERM)
+        return found
+
+    monkeypatch.setattr(loop._Run, "_members", signalled)
+    words = "the checkpoint at epoch 6 of 8 is kept" if begun else "nothing was trained yet"
+    with pytest.raises(Interrupted, match=f"stopped while compiling: .*{words}") as caught:
+        _train(config, path, extend=begun)
+    assert caught.value.exit_code == 143 and not (path / "lock").exists()
+    (row,) = listing.table(path)
+    assert row["how"] == f"interrupted: {caught.value}"
+    assert str(caught.value) in (path / "log.txt").read_text()
+    monkeypatch.undo()
+    assert _train(config, path, extend=begun) == ["finished"] * 2
+
+
+def test_scores_are_said_though_the_last_checkpoint_cannot_be_written(
+    files: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(Checkpoints, "save", full)
+    config = _config(files)
+    with pytest.raises(UserError, match="the disk is full"):
+        loop.train(config, _data(config), tmp_path / "run")
+    assert "member 1 finished, best co-bps" in capsys.readouterr().err
 
 
 def test_another_configuration_is_refused_with_the_difference(files: Path, alone: Path) -> None:

@@ -47,15 +47,21 @@ def evaluate(argv: list[str]) -> int:
     from stndt_jax.evaluation import evaluate as evaluation
     from stndt_jax.evaluation import few_shot, method_scores
     from stndt_jax.run import Run
+    from stndt_jax.training import restore
 
     run = Run(Path(path), flag["data"], flag["targets"])
-    print(evaluation.table(run.evaluate(select=flag["select"])))
+    try:
+        print(evaluation.table(run.evaluate(select=flag["select"])))
+    except evaluation.NotWritten as error:
+        print(evaluation.table(error.scores))
+        raise
     if line := _unfinished(run.models[0].trained):
         print(line)
     if shots := [int(word) for word in flag["shots"]]:
-        found = few_shot.of_run(run.path, run.models, shots, select=flag["select"])
+        found = few_shot.score(restore.best_run(run.models), shots, select=flag["select"])
         print("\nfew-shot co-smoothing of the best member, decoder fitted on k trials:")
         print(few_shot.table(found))
+        few_shot.keep(run.path, found)
     if method_scores.read(run.path):
         print("\n" + run.table())
     if run.verdict:
@@ -92,7 +98,7 @@ def _score_file(run: str, flag: Values) -> int:
     if targets is None:
         raise UserError("no targets are known for these trials; give a file with --targets")
     rates = external_rates.read(Path(flag["rates"]), data)
-    print(method_scores.compare(flag["name"], rates, targets, run))
+    method_scores.compare(flag["name"], rates, targets, run, say=shared.say)
     return 0
 
 
@@ -137,11 +143,11 @@ def baseline(argv: list[str]) -> int:
         rates = workflow.train_ndt(Path(flag["out"]), paths, flag.settings)
     else:
         rates = workflow.infer(kind, data, latents=flag["latents"])
-        if flag["out"]:
-            submission.write(flag["out"], data.name, rates, bin_ms=data.bin_ms)
-            print(f"wrote {flag['out']}")
     name = "psth (knows the condition)" if kind == "psth" else kind
-    print(method_scores.compare(name, rates, targets, flag["run"]))
+    method_scores.compare(name, rates, targets, flag["run"], say=shared.say)
+    if kind != "ndt" and flag["out"]:
+        submission.write(flag["out"], data.name, rates, bin_ms=data.bin_ms)
+        print(f"wrote {flag['out']}")
     return 0
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import importlib
 import io
 import keyword
 import os
+import signal
 import sys
 import warnings
 from typing import Any
 
 from stndt_jax.cli.flags import HelpShown
+from stndt_jax.console import progress
 from stndt_jax.console.lines import one_line
 from stndt_jax.console.tables import table
 from stndt_jax.errors import Interrupted, UserError
@@ -69,6 +72,7 @@ COMMANDS = {name: module for group in GROUPS.values() for name, (module, _) in g
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 # A package that not every command needs -> the extra that installs it.
 _EXTRAS = {"matplotlib": "plots", "optuna": "search", "ray": "ray", "xarray": "export"}
+_SIGNALS = 128  # exit codes above this are those of signals
 _LONGEST = 2000  # characters of an error
 
 
@@ -127,14 +131,16 @@ def main(argv: list[str]) -> int:
             close = difflib.get_close_matches(argv[0], COMMANDS, n=1)
             hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(COMMANDS)}"
             raise UserError(f"there is no command {argv[0]}; {hint}")
-        module = importlib.import_module(f"stndt_jax.cli.{COMMANDS[argv[0]]}")
-        name = argv[0].replace("-", "_")
-        return getattr(module, name + "_" * keyword.iskeyword(name))(argv[1:])
+        with progress.shown():
+            module = importlib.import_module(f"stndt_jax.cli.{COMMANDS[argv[0]]}")
+            name = argv[0].replace("-", "_")
+            return getattr(module, name + "_" * keyword.iskeyword(name))(argv[1:])
     except HelpShown:
         return 0
     except UserError as error:
         return _mistake(str(error), error.exit_code)
     except Interrupted as error:
+        print(f"stndt: {one_line(str(error), _LONGEST)}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         # The reader of the output, such as head, has closed it.
@@ -168,6 +174,18 @@ def main(argv: list[str]) -> int:
         return 130
 
 
+def _terminate(number: int, _: Any) -> None:
+    raise Interrupted(number, "terminated")
+
+
 def entry() -> None:
     """Console script."""
-    sys.exit(main(sys.argv[1:]))
+    signal.signal(signal.SIGTERM, _terminate)
+    code = main(sys.argv[1:])
+    if code > _SIGNALS:
+        # A thread may be compiling, which nothing can interrupt.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

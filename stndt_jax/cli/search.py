@@ -51,8 +51,11 @@ def search(argv: list[str]) -> int:
     flag.refuse_keys("population", when="in a search; give --population")
     if flag["executor"] != "ray":
         flag.refuse("ray_address", "workers", when="without --executor=ray")
+    from stndt_jax.console import progress
     from stndt_jax.search import results, run
 
+    if flag["quiet"]:
+        progress.off()
     folder = Path(flag["workdir"])
     found = run.search(
         folder,

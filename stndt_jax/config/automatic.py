@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from stndt_jax.config import schema
 from stndt_jax.config.schema import DataConfig
+from stndt_jax.console import progress
 from stndt_jax.data import hdf5
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
@@ -67,15 +68,16 @@ def read(named: DataConfig, path: str = "", targets: str = "") -> SpikeData:
     path = path or named.path
     if not path:
         raise UserError(
-            "config.data.path is empty; name the recording's HDF5 file, for example "
-            "--config.data.path=mc_maze.h5"
+            "no recording is given: config.data.path is empty; name the recording's HDF5 file, for "
+            "example --config.data.path=mc_maze.h5, or in Python give data"
         )
-    return hdf5.read(
-        path,
-        targets or named.targets or None,
-        expected=named.name or None,
-        bin_ms=named.bin_ms or None,
-    )
+    with progress.task(f"reading {path}"):
+        return hdf5.read(
+            path,
+            targets or named.targets or None,
+            expected=named.name or None,
+            bin_ms=named.bin_ms or None,
+        )
 
 
 def open_keys(values: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Text from elsewhere, made safe to print on one line."""
+"""Text for one line: from elsewhere made safe to print, durations, numbers of things."""
 
 from __future__ import annotations
 
@@ -22,3 +22,24 @@ def one_line(text: str, longest: int = 0) -> str:
         return line
     half = longest // 2
     return f"{line[:half]} ... {line[-half:]}"
+
+
+def duration(seconds: float) -> str:
+    """A duration in words: ``8 s``, ``3 min``, ``2 h 10 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h" + f" {minutes % 60} min" * (minutes % 60 > 0)
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number and its noun: ``1 trial``, ``2 trials``.
+
+    Args:
+      number: how many.
+      one: the noun for one of them.
+      many: the noun for several; by default with an s.
+    """
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -6,6 +6,7 @@ Smoothing is always scored, the linear dynamical system where its extra (dynamax
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stndt_jax.config.schema import Config
+from stndt_jax.console import progress
 from stndt_jax.data import hdf5
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
@@ -67,8 +69,10 @@ def scores(data: SpikeData) -> Compared:
 
 def _rates(name: str, data: SpikeData) -> dict[str, Any]:
     if name == "smoothing":
-        return baselines.smoothing(data, sd_ms=None if len(data.train) > 1 else 50.0)
-    return latent_baselines.lds(data, latents=min(_LATENTS, data.heldin))
+        with progress.task("baseline: smoothing"):
+            return baselines.smoothing(data, sd_ms=None if len(data.train) > 1 else 50.0)
+    with progress.task("baseline: linear dynamical system"):
+        return latent_baselines.lds(data, latents=min(_LATENTS, data.heldin))
 
 
 def selecting(config: Config, data: SpikeData) -> SpikeData | None:
@@ -153,14 +157,26 @@ def verdict(path: Path, found: Mapping[str, Any]) -> str:
 
 
 def _kept(path: Path, data: SpikeData) -> Compared:
-    """The baselines: those kept in the directory, otherwise scored now and kept."""
+    """The baselines: those kept in the directory, otherwise scored now and kept.
+
+    Warns:
+      UserWarning: the file that keeps them is damaged or cannot be written. It only saves scoring
+        them again.
+    """
     key = f"{data.fingerprint()} {' '.join(names())}"
     file = path / _FILE
-    kept = records.read(file, "remove it") if file.exists() else {}
+    kept: dict[str, Any] = {}
+    try:
+        kept = records.read(file, "remove it") if file.exists() else {}
+    except UserError as error:
+        warnings.warn(str(error), stacklevel=2)
     scored, left_out = dict(kept.get("scores", {})), dict(kept.get("left_out", {}))
     if key not in scored:
         scored[key], left_out[key] = scores(data)
-        records.write(file, {"scores": scored, "left_out": left_out})
+        try:
+            records.write(file, {"scores": scored, "left_out": left_out})
+        except UserError as error:
+            warnings.warn(str(error), stacklevel=2)
     return Compared(dict(scored[key]), dict(left_out.get(key, {})))
 
 

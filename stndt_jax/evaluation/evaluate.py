@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stndt_jax.console import tables
+from stndt_jax.console import progress, tables
 from stndt_jax.data import hdf5
+from stndt_jax.errors import UserError
 from stndt_jax.evaluation import bootstrap, inference, scoring, submission
 from stndt_jax.runs import ensemble_directory, records
 from stndt_jax.runs.score_names import INTERVAL, label
@@ -30,6 +31,18 @@ def targets_for(trained: TrainedRun, path: str = "") -> dict[str, NDArray] | Non
         expected = trained.config.data.name or None
         return hdf5.read_targets(path, data.name, expected=expected, bin_ms=data.bin_ms)
     return hdf5.targets_of(data) if data.eval.heldout is not None else None
+
+
+class NotWritten(UserError):  # noqa: N818
+    """Scores were computed, but a file cannot be written.
+
+    Attributes:
+      scores: as :func:`evaluate` returns them.
+    """
+
+    def __init__(self, error: UserError, scores: dict[str, Any]) -> None:
+        super().__init__(str(error))
+        self.scores = scores
 
 
 class Evaluation(NamedTuple):
@@ -56,6 +69,7 @@ def evaluate(
 
     Raises:
       UserError: the recording, the weights or nlb_tools are missing, or do not fit each other.
+      NotWritten: a file cannot be written; the scores are an attribute of this error.
     """
     found = restore.models(path, data_path, targets_path)
     trained = found[0].trained
@@ -66,7 +80,7 @@ def evaluate(
     best: dict[str, NDArray] = {}
     mean: dict[str, NDArray] = {}
     rows = []
-    for m in ranked:
+    for m in progress.each(ranked, "inferring rates"):
         own = {split: inference.rates(found[m], trials, select) for split, trials in sets.items()}
         best = best or own
         for split, r in own.items():
@@ -87,8 +101,11 @@ def evaluate(
         one = _scored(submission.of_rates(best, dims), targets)
         scores["best_member"] = {"member": names[ranked[0]]["member"], **one}
         scores["ensemble"] = one if len(ranked) == 1 else _scored(ensemble, targets)
-    records.write(path / "scores.json", scores)
-    submission.write(path / "submission.h5", data.name, ensemble, bin_ms=data.bin_ms)
+    try:
+        records.write(path / "scores.json", scores)
+        submission.write(path / "submission.h5", data.name, ensemble, bin_ms=data.bin_ms)
+    except UserError as error:
+        raise NotWritten(error, scores) from error
     return Evaluation(scores, ensemble)
 
 
@@ -104,8 +121,9 @@ def _names(path: Path, found: list[TrainedModel]) -> list[dict[str, Any]]:
 
 def _scored(rates: Mapping[str, NDArray], targets: Mapping[str, NDArray]) -> dict[str, Any]:
     """All scores, with the intervals of those in bits per spike."""
-    scores = scoring.score(rates, targets, kind=scoring.kind_of(targets))
-    return {**scores, **bootstrap.of_scores(rates, targets)}
+    with progress.task("scoring"):
+        scores = scoring.score(rates, targets, kind=scoring.kind_of(targets))
+        return {**scores, **bootstrap.of_scores(rates, targets)}
 
 
 def _brief(rates: Mapping[str, NDArray], targets: Mapping[str, NDArray]) -> dict[str, float]:

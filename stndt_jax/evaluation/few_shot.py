@@ -29,7 +29,7 @@ from stndt_jax.runs import records
 from stndt_jax.runs.score_names import label
 from stndt_jax.training import step
 from stndt_jax.training.metrics import BitsPerSpike
-from stndt_jax.training.restore import SelectedBy, TrainedModel, TrainedRun, best_run
+from stndt_jax.training.restore import SelectedBy, TrainedModel, TrainedRun
 from stndt_jax.types import Array, Bool, Float, NDArray, Params, UInt
 
 
@@ -113,28 +113,18 @@ def score(
     return found
 
 
-def of_run(
-    path: Path,
-    models: Sequence[TrainedModel],
-    shots: Sequence[int],
-    *,
-    select: SelectedBy = "cobps",
-) -> dict[str, dict[str, float]]:
-    """Scores the best member of an evaluated run, and adds this to ``scores.json``.
+def keep(path: Path, found: dict[str, dict[str, float]]) -> None:
+    """Adds few-shot scores to ``scores.json``.
 
     Args:
-      path: run or ensemble directory.
-      models: its models.
-      shots: numbers of trials.
-      select: which weights of the member.
+      path: run or ensemble directory that has been evaluated.
+      found: as :func:`score` returns it.
 
     Raises:
-      UserError: as :func:`score`, or the directory was not evaluated.
+      UserError: the directory was not evaluated, or the file cannot be written.
     """
-    found = score(best_run(models), shots, select=select)
     scores = records.read(path / "scores.json", f"run: stndt evaluate {path}")
     records.write(path / "scores.json", {**scores, "few_shot": found})
-    return found
 
 
 def _latents(trained: TrainedRun, member: int, trials: Trials, select: SelectedBy) -> NDArray:

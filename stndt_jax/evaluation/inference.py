@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import jax.numpy as jnp
 import numpy as np
 
+from stndt_jax.console import progress
 from stndt_jax.data.trials import Trials
 from stndt_jax.parallel import lifts
 from stndt_jax.training import step
@@ -51,11 +52,13 @@ def batches(
     counts_RTN, has_count_RTN = (np.asarray(leaf) for leaf in trials)
     R = len(counts_RTN)
     size = max(1, min(most or R, model.trained.config.train.batch, R))
-    for first in range(0, R, size):
-        chosen_B = np.arange(first, first + size)
-        real_B = chosen_B < R
-        chosen_B = np.where(real_B, chosen_B, R - 1)
-        yield jnp.asarray(counts_RTN[chosen_B]), jnp.asarray(has_count_RTN[chosen_B]), real_B
+    with progress.task("trials", R) as shown:
+        for first in range(0, R, size):
+            shown.at(first)
+            chosen_B = np.arange(first, first + size)
+            real_B = chosen_B < R
+            chosen_B = np.where(real_B, chosen_B, R - 1)
+            yield jnp.asarray(counts_RTN[chosen_B]), jnp.asarray(has_count_RTN[chosen_B]), real_B
 
 
 def rates(

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from stndt_jax.console import progress
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import baselines
@@ -141,8 +142,8 @@ def lds(
             )
 
         params = start
-        for _ in range(iterations):
-            params = iterate(params, x[: len(data.train)])
+        for _ in progress.each(range(iterations), "iterations"):
+            params = jax.block_until_ready(iterate(params, x[: len(data.train)]))
         smoother = jax.jit(lambda x_TN: model.smoother(params, x_TN).smoothed_means)
         z_RTD = np.asarray(jax.lax.map(smoother, x))
     if not np.isfinite(z_RTD).all():

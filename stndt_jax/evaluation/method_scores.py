@@ -6,11 +6,11 @@ with the keys of ``scoring.score``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stndt_jax.console import tables
+from stndt_jax.console import progress, tables
 from stndt_jax.data import hdf5
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError, is_number
@@ -112,26 +112,34 @@ def recording(data: str, targets: str, run: str) -> Recording:
 
 
 def compare(
-    name: str, rates: Mapping[str, NDArray], targets: Mapping[str, NDArray] | None, run: str = ""
-) -> str:
-    """Scores a method's rates; in words, beside a run's own scores if there is one.
+    name: str,
+    rates: Mapping[str, NDArray],
+    targets: Mapping[str, NDArray] | None,
+    run: str = "",
+    *,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Scores a method's rates; says the scores, beside a run's own if there is one.
 
     Args:
       name: of the method.
       rates: under the benchmark's keys, expected counts per bin.
       targets: to score against; None where they are unknown.
       run: run directory that keeps the scores; empty for none.
+      say: called with the scores, before they are written.
 
     Raises:
       UserError: as :func:`stndt_jax.evaluation.external_rates.score` and :func:`add`.
     """
     if targets is None:
-        return "no targets are known for these trials: nothing was scored"
-    scores = external_rates.score(rates, targets)
-    if not run:
-        return table({name: scores})
-    add(Path(run), name, scores)
-    return f"{table(beside(Path(run)))}\nwrote {Path(run) / _FILE}"
+        say("no targets are known for these trials: nothing was scored")
+        return
+    with progress.task("scoring"):
+        scores = external_rates.score(rates, targets)
+    say(table({**(beside(Path(run)) if run else {}), name: scores}))
+    if run:
+        add(Path(run), name, scores)
+        say(f"wrote {Path(run) / _FILE}")
 
 
 def beside(run: Path) -> dict[str, Scores]:

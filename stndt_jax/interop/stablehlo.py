@@ -27,6 +27,7 @@ from jax import export as jax_export
 
 from stndt_jax import files
 from stndt_jax.config.schema import Hyper
+from stndt_jax.console import progress
 from stndt_jax.data.validation import load_numpy
 from stndt_jax.errors import UserError
 from stndt_jax.interop import stablehlo_loader
@@ -252,7 +253,7 @@ def infer(
             np.save(partial, np.zeros(shape, np.float32), allow_pickle=False)
             return shape
         rates_RTN = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
-        for first in range(0, shape[0], chunk):
+        for first in progress.each(range(0, shape[0], chunk), "chunks of trials"):
             try:
                 part = model.inputs(counts_RTn[first : first + chunk], units, first)
             except ValueError as error:

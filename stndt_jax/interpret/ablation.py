@@ -9,14 +9,14 @@ is decoded for the first random orders only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn needs it
 
-from stndt_jax.console import tables
+from stndt_jax.console import progress, tables
 from stndt_jax.data.trials import evenly_spaced
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import evaluate, inference, scoring, submission
@@ -42,8 +42,6 @@ FILE = "dropping.json"
 DECODED_REPEATS = 2
 DECODED_TRIALS = 100
 
-Progress = Callable[[int, int], None]
-
 
 def drop(
     models: Sequence[TrainedModel],
@@ -58,7 +56,6 @@ def drop(
     decode: bool = True,
     seed: int = 0,
     select: SelectedBy = "cobps",
-    progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
     """Scores of a mean rate with growing fractions of the held-in neurons silenced.
 
@@ -75,8 +72,6 @@ def drop(
         decode: whether to score behaviour, which takes most of the time.
         seed: of the random orders.
         select: which weights of each member.
-        progress: called after every evaluation with the numbers of finished and of all
-            evaluations.
 
     Returns:
         The content of ``dropping.json``::
@@ -104,21 +99,15 @@ def drop(
     silenced = [round(fraction * len(importance)) for fraction in fractions]
     runs = {names[0]: models} | ({names[1]: against} if against else {})
     total = len(runs) * (1 + sum(map(len, orders.values())) * len(silenced))
-    done = 0
-
-    def report() -> None:
-        nonlocal done
-        done += 1
-        progress(done, total)
-
-    return {
-        "fractions": [0.0, *map(float, fractions)],
-        "silenced": [0, *silenced],
-        "models": {
-            name: _score_orders(_Scorer(run, targets, select), orders, silenced, decode, report)
-            for name, run in runs.items()
-        },
-    }
+    with progress.task("scores with silenced neurons", total) as shown:
+        return {
+            "fractions": [0.0, *map(float, fractions)],
+            "silenced": [0, *silenced],
+            "models": {
+                name: _score_orders(_Scorer(run, targets, select), orders, silenced, decode, shown)
+                for name, run in runs.items()
+            },
+        }
 
 
 Orders = Mapping[str, Sequence[Int[NDArray, " N_in"]]]
@@ -145,11 +134,11 @@ def _score_orders(
     orders: Orders,
     silenced: Sequence[int],
     decode: bool,
-    report: Callable[[], None],
+    shown: progress.Task,
 ) -> dict[str, dict[str, list[list[float | None]]]]:
     """Scores by order and name: one row per repeat, one column per number of silenced neurons."""
     full = score(np.zeros(0, int), decode=decode)
-    report()
+    shown.at(shown.done + 1)
     found: dict[str, dict[str, list[list[float | None]]]] = {}
     for order, permutations in orders.items():
         rows = []
@@ -158,7 +147,7 @@ def _score_orders(
             for number in silenced:
                 decoded = decode and repeat < DECODED_REPEATS
                 row.append(score(permutation[:number], decode=decoded))
-                report()
+                shown.at(shown.done + 1)
             rows.append(row)
         found[order] = {key: [[scores.get(key) for scores in row] for row in rows] for key in full}
     return found

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from stndt_jax.console import progress
 from stndt_jax.data.summary import mean_rates_hz
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.errors import UserError
@@ -198,7 +199,8 @@ def of_models(
     attributions = []
     if with_gradients:
         attributions = [
-            integrated_gradients.attribute(model, trials, select=select) for model in models
+            integrated_gradients.attribute(model, trials, select=select)
+            for model in progress.each(models, "integrated gradients")
         ]
         fields |= _gradient_fields(attributions, weights_K, data)
     found = Interpretation(
@@ -232,7 +234,8 @@ def _attention(
     """
     maps = []
     importance_RN = np.zeros((len(trials), models[0].trained.data.neurons))
-    for model, weight in zip(models, spatial_weights_K, strict=True):
+    pairs = list(zip(models, spatial_weights_K, strict=True))
+    for model, weight in progress.each(pairs, "attention"):
         found = attention.maps(model, trials, select)
         if found.received is not None:
             importance_RN += weight * found.received.mean(axis=1)

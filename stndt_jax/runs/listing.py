@@ -16,7 +16,7 @@ from typing import Any
 from stndt_jax import files
 from stndt_jax.console import tables
 from stndt_jax.errors import UserError
-from stndt_jax.runs import directory, ensemble_directory, log, records
+from stndt_jax.runs import directory, ensemble_directory, lock, log, records
 from stndt_jax.runs.score_names import label
 
 COLUMNS = (
@@ -75,7 +75,8 @@ def _history(path: Path) -> Row:
     if not sessions:
         return stated
     last = sessions[-1]
-    how = last.get("how") or ("running" if (path / "lock").exists() else "killed")
+    # A process that was killed leaves its lock behind.
+    how = last.get("how") or ("running" if lock.holder(path) else "killed")
     date = last.get("ended") or last.get("began")
     names = [_configured(session.get("command")) for session in sessions]
     config = next((name for name in names if name), None)

@@ -1,4 +1,4 @@
-"""The log of a run: metrics and messages to files, progress to the terminal."""
+"""The log of a run: metrics and messages to files and to the terminal."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stndt_jax import files
+from stndt_jax.console import progress
+from stndt_jax.console.lines import counted
+from stndt_jax.console.progress import Task
 from stndt_jax.errors import UserError
 from stndt_jax.types import Float, NDArray
 
@@ -30,32 +31,25 @@ _ADVICE = (
 class RunLog:
     """Writes ``metrics.jsonl``, ``log.txt`` and, if tensorboardX is installed, TensorBoard events.
 
-    On a terminal, progress is shown as a live line; otherwise a line is printed every 15 s.
+    Validations are shown in the live line of a terminal; otherwise a line is printed at regular
+    times, as it is into ``log.txt``.
     """
 
     def __init__(
         self, workdir: Path, epochs: int, first_epoch: float = 0, quiet: bool = False
     ) -> None:
-        self._console = Console(stderr=True, quiet=quiet, soft_wrap=True)
+        self._quiet = quiet
         self._metrics = workdir / "metrics.jsonl"
         self._text = workdir / "log.txt"
         self._board = _Board.open(workdir / "tensorboard")
-        self._epochs = epochs
+        self._epochs, self._first_epoch = epochs, first_epoch
         self._spoken = -math.inf
+        self._held = contextlib.ExitStack()
+        self._shown: Task | None = None
         lost = self._keep_until(first_epoch)
         if lost:
-            self.say(f"{self._metrics} had {lost} damaged line(s), which were removed")
-        self._progress = Progress(
-            TextColumn("epoch"),
-            MofNCompleteColumn(),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[words]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=quiet or not self._console.is_terminal,
-        )
-        self._task = self._progress.add_task("", total=epochs, completed=int(first_epoch), words="")
-        self._progress.start()
+            lines = counted(lost, "damaged line was", "damaged lines were")
+            self.say(f"{self._metrics}: {lines} removed")
 
     def _keep_until(self, epoch: float) -> int:
         """Removes rows later than ``epoch``, that of the checkpoint, and damaged lines.
@@ -72,7 +66,12 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """Prints a line and appends it to ``log.txt``."""
-        self._console.print(text, markup=False, highlight=False)
+        if not self._quiet:
+            progress.say(text)
+        self._log(text)
+
+    def note(self, text: str) -> None:
+        """Appends a line to ``log.txt`` only."""
         self._log(text)
 
     def metrics(self, row: dict[str, Any], words: str) -> None:
@@ -91,26 +90,33 @@ class RunLog:
         files.append_line(self._metrics, json.dumps(row), _ADVICE)
         if self._board is not None:
             self._board.write(row)
-        self._progress.update(self._task, completed=row["epoch"], words=words)
-        last = row["epoch"] >= self._epochs
-        if last or time.monotonic() - self._spoken > 15:
-            self._spoken = time.monotonic()
-            line = f"epoch {row['epoch']}/{self._epochs}  {words}"
-            self._log(line)
-            if self._progress.disable:
-                self._console.print(line, markup=False, highlight=False)
+        self._task.at(row["epoch"], words)
+        last, now = row["epoch"] >= self._epochs, time.monotonic()
+        if last or now - self._spoken > progress.pause_s(now - self._task.began):
+            self._spoken, self._task.named = now, True
+            self._log(self._task.line)
+            if not self._quiet and not progress.is_live():
+                progress.say(self._task.line)
 
     def progress(self, epoch: float) -> None:
-        """Updates the progress line between validations."""
-        self._progress.update(self._task, completed=int(epoch))
+        """Notes how far training is, between validations."""
+        self._task.at(round(epoch, 1))
+
+    @property
+    def _task(self) -> Task:
+        """What is shown of the training, from the first call on."""
+        if self._shown is None:
+            task = progress.task("epoch", self._epochs, round(self._first_epoch, 1))
+            self._shown = self._held.enter_context(task)
+        return self._shown
 
     def _log(self, text: str) -> None:
         """Appends a line with the time to ``log.txt``."""
         files.append_line(self._text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", _ADVICE)
 
     def close(self) -> None:
-        """Ends the progress line and closes the TensorBoard file."""
-        self._progress.stop()
+        """Ends the progress and closes the TensorBoard file."""
+        self._held.close()
         if self._board is not None:
             self._board.close()
 
@@ -119,6 +125,9 @@ class Silent:
     """Replaces ``RunLog`` in a process that writes no log, because another one does."""
 
     def say(self, text: str) -> None:
+        """Does nothing."""
+
+    def note(self, text: str) -> None:
         """Does nothing."""
 
     def metrics(self, row: dict[str, Any], words: str) -> None:
@@ -144,7 +153,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of a ``metrics.jsonl``, without lines that a killed process left incomplete."""
     rows, lost = read_rows(path)
     if lost:
-        logger.warning("%s: %d damaged line(s) were skipped", path, lost)
+        lines = counted(lost, "damaged line was", "damaged lines were")
+        logger.warning("%s: %s skipped", path, lines)
     return rows
 
 

@@ -21,10 +21,15 @@ class Stop:
 
     A second SIGINT ends the process immediately. This is safe at any time, because all files of a
     run directory are written atomically.
+
+    Attributes:
+      signal: the number of the signal; None before there is one.
+      saves: whether the block will save before it stops, which a signal is answered with.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.saves = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Stop:
@@ -45,21 +50,35 @@ class Stop:
             os.write(2, b"\nstndt: ended immediately; the last checkpoint is kept\n")
             os._exit(128 + number)
         self.signal = number
-        os.write(2, b"\nstndt: saving, then stopping, after this chunk of steps\n")
+        how = b"saving, then stopping, after this chunk of steps" if self.saves else b"stopping"
+        os.write(2, b"\nstndt: " + how + b"\n")
 
-    def while_waiting(self, work: Callable[[], Any]) -> Any:
-        """Returns ``work()``, run in a thread; a signal meanwhile ends the process immediately.
+    def while_waiting(self, work: Callable[[], Any], sentence: str) -> Any:
+        """Returns ``work()``, run in a thread, unless a signal is received meanwhile.
 
-        For compilation, which takes long, cannot be interrupted, and leaves nothing to save.
+        For work that takes long and cannot be interrupted, such as compilation. After a signal its
+        thread is left alone; it ends with the work or with the process.
+
+        Args:
+          work: the work.
+          sentence: says what a signal leaves undone.
+
+        Raises:
+          Interrupted: a signal was received.
         """
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            future = pool.submit(work)
-            while True:
-                try:
-                    return future.result(timeout=0.1)
-                except TimeoutError:
-                    if self.signal is not None and not future.done():
-                        os._exit(128 + self.signal)
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:  # noqa: BLE001 - raised again below
+                future.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        while not future.done():
+            concurrent.futures.wait([future], timeout=0.1)
+            self.check(sentence)
+        return future.result()
 
     def check(self, sentence: str) -> None:
         """Raises if a signal was received.

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from stndt_jax.console import progress
 from stndt_jax.errors import Interrupted, UserError
 from stndt_jax.search import worker
 from stndt_jax.search.worker import Claim, Plan, Search
@@ -70,8 +71,9 @@ def work(search: Search, pool: Pool, say: Callable[[str], None] = print) -> None
     busy: dict[Path, Claim] = {}
     deaths: Counter[Path] = Counter()
     try:
-        with search.study.heartbeat():
+        with search.study.heartbeat(), progress.task("trials", search.plan.trials) as shown:
             while not search.done():
+                shown.at(search.finished())
                 while pool.free() and (claim := search.claim()):
                     say(worker.describe(search, claim))
                     busy[claim.folder] = claim

@@ -26,6 +26,7 @@ from typing import Any
 
 from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
+from stndt_jax.console import progress
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import Diverged, UserError
 from stndt_jax.runs import directory, log, recording, records
@@ -325,8 +326,9 @@ def work(search: Search, say: Callable[[str], None] = print) -> None:
       UserError, Interrupted: as ``training.loop.train``; the same command resumes.
     """
     waiting = False
-    with search.study.heartbeat():
+    with search.study.heartbeat(), progress.task("trials", search.plan.trials) as shown:
         while not search.done():
+            shown.at(search.finished())
             claim = search.claim()
             if claim is None:
                 if not waiting:

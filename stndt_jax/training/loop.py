@@ -25,6 +25,7 @@ import jax
 import numpy as np
 
 from stndt_jax.config.schema import Config
+from stndt_jax.console import progress
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import Diverged, Interrupted, UserError
 from stndt_jax.parallel import lifts, multihost
@@ -83,6 +84,7 @@ def train(
     """
     setup.check(config, data.dims)
     with contextlib.ExitStack() as held:
+        held.enter_context(progress.shown(quiet or not multihost.first()))
         with multihost.together():
             if multihost.first():
                 directory.make(path)
@@ -97,7 +99,10 @@ def train(
             endings = run.train(quiet, pruner, notes)
             ending = "finished"
             return endings
-        except (Diverged, Interrupted, UserError) as error:
+        except Interrupted as error:
+            ending = f"interrupted: {error}"
+            raise
+        except (Diverged, UserError) as error:
             ending = str(error)
             raise
         finally:
@@ -125,7 +130,8 @@ class _Run:
 
     def train(self, quiet: bool, pruner: Pruner | None, notes: Sequence[str]) -> list[str]:
         """Trains to the end and says how each member ended."""
-        at, members = self._members()
+        with progress.task("initialising"):
+            at, members = self._members()
         began = at / self.setup.arch.steps_per_epoch
         epochs = self.config.train.epochs
         with multihost.together():
@@ -134,11 +140,17 @@ class _Run:
             for note in notes:
                 log.say(note)
             self._describe(log, at)
-            chunk = self._compile(members, log)
+            with progress.task("compiling"):
+                chunk = self._compile(members, at, log)
             loop = _Loop(self.setup, self.checkpoints, log, self.stop, pruner)
-            return _endings(loop.run(chunk, members, at), log)
+            at, members = loop.run(chunk, members, at)
+            try:
+                return _endings(members, log)
+            finally:
+                # After the scores are said, which may be all that is left on a full disk.
+                self.checkpoints.save(at, members)
         except Interrupted as error:
-            log.say(str(error))
+            log.note(str(error))
             raise
         finally:
             log.close()
@@ -184,7 +196,7 @@ class _Run:
             new = self.initialisation
             log.say(new.sentence if new else "training from newly initialised weights")
 
-    def _compile(self, members: Member, log: RunLog | Silent) -> Chunk:
+    def _compile(self, members: Member, at: int, log: RunLog | Silent) -> Chunk:
         """The compiled chunk of training, for the whole population and what is left of it."""
         config, made = self.config, self.setup
         frozen = self.initialisation.frozen if self.initialisation else None
@@ -202,7 +214,7 @@ class _Run:
 
         scalars = (np.int32(0), np.int32(0), np.bool_(False))
         whole = lowered(config.population, members, self.hyper, *self.trials, *scalars)
-        run = self.stop.while_waiting(whole.compile)
+        run = self.stop.while_waiting(whole.compile, self._not_begun(at))
         if compaction.helps(config, self.grid, made.valid is not None):
             again = config.train.restarts if config.train.on_divergence == "restart" else 0
             run = compaction.Compacted(run, smaller, self.grid, again)
@@ -212,6 +224,19 @@ class _Run:
             return run(members, self.hyper, *self.trials, *numbers)
 
         return chunk
+
+    def _not_begun(self, at: int) -> str:
+        """What a signal during compilation leaves, from step number ``at``."""
+        if not at:
+            return (
+                "stopped while compiling: nothing was trained yet, so there was nothing to save; "
+                "the same command starts again"
+            )
+        epoch = at / self.setup.arch.steps_per_epoch
+        return (
+            f"stopped while compiling: nothing new was trained; the checkpoint at epoch {epoch:g} "
+            f"of {self.config.train.epochs} is kept, and the same command continues from there"
+        )
 
 
 def _grid(config: Config, batch: int) -> Any:
@@ -267,11 +292,13 @@ class _Loop:
         self.checkpoints, self.log, self.stop, self.pruner = checkpoints, log, stop, pruner
         self.announced: set[tuple[int, int]] = set()
 
-    def run(self, chunk: Callable, members: Member, at: int) -> Member:
-        """Trains on from step number ``at``."""
+    def run(self, chunk: Callable, members: Member, at: int) -> tuple[int, Member]:
+        """Trains on from step number ``at``; the last step's number and the members, not saved."""
         per_epoch = self.arch.steps_per_epoch
         last = self.config.train.epochs * per_epoch
         every = self.config.train.validate_every * per_epoch
+        self.stop.saves = True
+        self.log.progress(at / per_epoch)
         size, since, trials = 1, time.monotonic(), 0
         saved = time.monotonic()
         active = multihost.whole(members.state.active)
@@ -310,8 +337,7 @@ class _Loop:
                 f"stopped at epoch {at / per_epoch:g} of {self.config.train.epochs} and saved; the "
                 f"same command continues from there"
             )
-        self.checkpoints.save(at, members)
-        return members
+        return at, members
 
     def _pruned(self, epoch: int, metrics: dict[str, np.ndarray]) -> np.ndarray:
         """Which members the pruner lets continue; logs the others."""

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from stndt_jax.config.schema import Config, Hyper
+from stndt_jax.console import progress
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.runs import directory, ensemble_directory, recording
@@ -192,5 +193,6 @@ def _newest(path: Path, config: Config, arch: step.Arch) -> tuple[int, Hyper, po
     checkpoints = Checkpoints(path / "checkpoints", repair=False)
     for sentence in checkpoints.found:
         warnings.warn(f"{sentence}, so an older one is used", stacklevel=3)
-    at, members = checkpoints.load(like)
+    with progress.task(f"reading the weights of {path}"):
+        at, members = checkpoints.load(like)
     return at, hyper, members

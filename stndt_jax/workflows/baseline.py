@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stndt_jax.config import loading
+from stndt_jax.console import progress
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import baselines, evaluate, latent_baselines
@@ -45,6 +46,13 @@ def infer(
     Raises:
       UserError: as the method's own function.
     """
+    with progress.task(f"baseline: {kind}"):
+        return _infer(kind, data, latents, say)
+
+
+def _infer(
+    kind: str, data: SpikeData, latents: int, say: Callable[[str], None]
+) -> dict[str, NDArray]:
     if kind == "smoothing":
         sd_ms, alpha = baselines.choose_kernel(data)
         say(f"Gaussian kernel of {sd_ms:g} ms, chosen on training trials")

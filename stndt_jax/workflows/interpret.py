@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -53,7 +52,7 @@ def interpret(
       select: which weights of each member.
       gradients: whether to compute integrated gradients.
       silencing: how to silence neurons; None does not.
-      say: called with the results and with progress.
+      say: called with the results.
 
     Returns:
       The files written.
@@ -110,21 +109,6 @@ def _silence(
         repeats=silencing.repeats,
         seed=silencing.seed,
         decode=silencing.decode,
-        progress=_estimate(say),
         **options,
     )
     return {"measure": measure, **dropped}
-
-
-def _estimate(say: Callable[[str], None]) -> Callable[[int, int], None]:
-    """Says after the third of many evaluations how long they will take."""
-    times: list[float] = []
-
-    def progress(done: int, total: int) -> None:
-        times.append(time.monotonic())
-        # The first also compiles; the second and third silence few neurons and so take longest.
-        if done == 3 and total > 10:
-            minutes = (times[2] - times[0]) / 2 * (total - done) / 60
-            say(f"{total} evaluations, at most {max(1, round(minutes))} minutes")
-
-    return progress

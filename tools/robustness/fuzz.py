@@ -40,6 +40,7 @@ from fuzz_inputs import Place
 from stndt_jax.cli import main as cli
 from stndt_jax.config import loading
 from stndt_jax.config import schema as configs
+from stndt_jax.console import progress
 from stndt_jax.data import hdf5, synthetic
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.evaluation import inference, submission
@@ -154,7 +155,9 @@ def stand_ins(place: Place) -> Iterator[None]:
         mock.patch.object(population, "make_init", make_init),
         mock.patch.object(population, "make_chunk", lambda *_: _Chunk()),
         mock.patch.object(checkpoint.ocp, "load", load),
-        mock.patch.object(loop._Loop, "run", lambda _self, _chunk, members, _at: members),
+        mock.patch.object(loop._Loop, "run", lambda _self, _chunk, members, at: (at, members)),
+        mock.patch.object(Checkpoints, "save", lambda *_: None),
+        mock.patch.object(progress, "FIRST_S", 1e6),  # lines that depend on the machine's speed
         mock.patch.object(inference, "rates", rates),
         mock.patch.object(synthetic, "make", make),
         mock.patch.object(directory, "_commit", lambda: None),
