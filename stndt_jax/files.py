@@ -242,7 +242,9 @@ def resuming(path: Path, key: str) -> Iterator[tuple[Path, BinaryIO]]:
 
 
 def check_output(path: Path, kind: Output, inputs: Sequence[str | Path] = ()) -> None:
-    """Refuses an output that would destroy another file; an earlier output may be replaced.
+    """Refuses an output that would destroy another file, and makes the directory for it.
+
+    This is done before the work whose result is written. An earlier output may be replaced.
 
     Args:
       path: the file or directory to write.
@@ -251,7 +253,7 @@ def check_output(path: Path, kind: Output, inputs: Sequence[str | Path] = ()) ->
 
     Raises:
       UserError: the output is one of the inputs, one of a run's own files, or exists and is of
-        another kind.
+        another kind; or its directory cannot be made or written.
     """
     try:
         reason = _conflict(path, kind, [Path(given) for given in inputs if str(given)])
@@ -259,6 +261,24 @@ def check_output(path: Path, kind: Output, inputs: Sequence[str | Path] = ()) ->
         return  # The path cannot be used at all (a loop of links, for one): the writer reports it.
     if reason:
         raise UserError(f"{path} {reason}; choose another output")
+    if path.parent not in [Path(given) for given in inputs if str(given)]:
+        make_parent(path)
+
+
+def make_parent(path: Path) -> None:
+    """Makes the directory that a file or directory is to be written in.
+
+    Raises:
+      UserError: it cannot be made, or no file can be written to it.
+    """
+    folder, advice = path.parent, "choose another output"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{folder} cannot be made a directory ({reason}); {advice}") from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{folder} cannot be written ({os.strerror(errno.EACCES)}); {advice}")
 
 
 def _conflict(path: Path, kind: Output, inputs: Sequence[Path]) -> str:

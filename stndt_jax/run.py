@@ -12,6 +12,7 @@ import numpy as np
 
 from stndt_jax.config.schema import Config
 from stndt_jax.console import progress
+from stndt_jax.data import export
 from stndt_jax.data.hdf5 import group_name
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.errors import UserError, check_choice, checked_path
@@ -312,8 +313,10 @@ class Run:
     def dataset(self, split: Split = "eval") -> Any:
         """Rates, counts and true rates as an ``xarray.Dataset`` with named axes.
 
-        Dimensions are ``trial``, ``time`` (ms) and ``neuron``, with the coordinates ``heldout``
-        (neurons) and ``condition`` (trials).
+        Dimensions are ``trial``, ``time`` (ms) and ``neuron``. Trials have the coordinates
+        ``trial``, which is ``source_trial``, ``start_s``, ``condition`` and the columns of the
+        trial table, neurons ``neuron``, the identifier, ``held_out``, ``area`` and the columns of
+        the unit table: those that the recording has.
 
         Raises:
           UserError: xarray is not installed.
@@ -328,13 +331,9 @@ class Run:
         variables["counts"] = (axes, self.counts(split), {"units": "spikes per bin"})
         if trials.rates is not None:
             variables["true_rates"] = (axes, trials.rates, {"units": "expected counts per bin"})
-        coordinates: dict[str, Any] = {
-            "time": ("time", self.time_ms, {"units": "ms"}),
-            "neuron": np.arange(data.neurons) if data.units is None else data.units,
-            "heldout": ("neuron", np.arange(data.neurons) >= data.heldin),
-        }
-        if trials.conditions is not None:
-            coordinates["condition"] = ("trial", trials.conditions)
+        coordinates = export.coordinates(
+            self.time_ms, data.trial_table(split), data.unit_table(), neuron="neuron"
+        )
         return xarray.Dataset(variables, coordinates, {"bin_ms": data.bin_ms, "name": data.name})
 
 

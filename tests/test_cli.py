@@ -443,3 +443,40 @@ def test_another_recording_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "x.h5").unlink()
     assert main.main([*argv, "--seed=1"]) == 2
     assert "x_target.h5 would be replaced" in capsys.readouterr().err
+
+
+# Commands that write, and their output at the end; what they read does not exist.
+WRITING = {
+    "synth": ["synth", "reach"],
+    "prepare custom": ["prepare", "custom", "--nwb=x.nwb", "--align=a", "--window=0,10"],
+    "prepare arrays": ["prepare", "arrays", "--spikes=x.npy", "--bin-ms=5"],
+    "prepare": ["prepare", "mc_maze", "--nwb=nowhere"],
+    "demo": ["demo"],
+    "baseline": ["baseline", "smoothing", "--data=x.h5"],
+    "ensemble": ["ensemble", "nowhere"],
+    "retrain": ["retrain", "nowhere", "--data=x.h5"],
+    "cut": ["cut", "nowhere", "--members=0"],
+    "import": ["import", "x.pth", "--data=x.h5"],
+    "export": ["export", "nowhere"],
+    "infer": ["infer", "nowhere", "--spikes=x.npy"],
+    "interpret": ["interpret", "nowhere"],
+    "figures": ["figures", "nowhere"],
+    "report": ["report", "nowhere"],
+    "compare": ["compare", "nowhere", "nowhere"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", WRITING)
+def test_an_output_is_checked_before_work_begins(
+    command: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("no directory")
+    name = "r.npy" if command == "infer" else "r"
+    assert main.main([*WRITING[command], f"--out=file/new/{name}"]) == 2
+    error = capsys.readouterr().err
+    assert "cannot be made a directory" in error and "file/new" in error
+    assert len(error.splitlines()) == 1

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
+from stndt_jax import load_run
 from stndt_jax.cli import main
 from stndt_jax.data import dandi, hdf5, nlb, synthetic
 
@@ -349,3 +350,39 @@ def test_a_continuous_recording_needs_windows(tmp_path, capsys):
         capsys, "prepare", "arrays", f"--spikes={tmp_path / 'x.npy'}", "--bin-ms=5", "--out=x"
     )
     assert "give the length of the windows to chop it into with --window-ms" in line
+
+
+def test_exported_rates_join_the_arrays_that_they_came_from(tmp_path, monkeypatch, capsys):
+    """By README: the way from arrays to a file of rates, and back by trial and unit."""
+    xarray = pytest.importorskip("xarray", reason="needs the extra export: xarray")
+    pytest.importorskip("h5netcdf", reason="needs the extra export: h5netcdf")
+    monkeypatch.chdir(tmp_path)
+    own_recording(tmp_path)
+    argv = ["prepare", "arrays", "--spikes=x.npz", "--bin-ms=20", "--out=data",
+            "--trial-table=trials.csv", "--area=areas.txt", "--heldout=1,3"]  # fmt: skip
+    assert not stndt(*argv)
+    # A configuration with a name and settings of its own, made for another recording.
+    files = ["--config.data.path=data/x.h5", "--config.data.targets=data/x_target.h5"]
+    small = [f"--config.train.{key}=2" for key in ("epochs", "validate_every")]
+    small += ["--config.model.heads=1", "--config.model.width=8", "--config.train.batch=4"]
+    assert not stndt("train", "--config=mc_maze_large", *files, *small, "--workdir=run")
+    assert not stndt("evaluate", "run")
+    assert not stndt("check-submission", "run/submission.h5", "--data=data/x.h5")
+    assert not stndt("export", "run/submission.h5", "--data=data/x.h5", "--out=new/rates.nc")
+    run = load_run("run")
+    assert run.data.name == "x" and run.record["data"] == "x"
+    original = list(np.load("x.npz").values())
+    with xarray.open_dataset("new/rates.nc", engine="h5netcdf", decode_times=False) as found:
+        assert sorted(found.trial.values) == list(range(12))
+        for r, counts in enumerate(original):
+            [wanted] = run.predict(counts[None], units=range(5))
+            for unit in range(5):
+                column = list(run.data.units).index(unit)
+                rates = found.rates.sel(trial=r, unit=unit)
+                assert np.isnan(rates[len(counts) :]).all()
+                np.testing.assert_allclose(rates[: len(counts)], wanted[:, column], rtol=1e-4)
+            assert found.sel(trial=r).reward == r / 4 and found.sel(trial=r).start_s == 2.5 * r
+        assert [str(found.area.sel(unit=n).values) for n in range(5)] == AREAS
+    held_back = run.dataset("eval")
+    np.testing.assert_array_equal(held_back.trial, run.data.eval.columns["source_trial"])
+    np.testing.assert_array_equal(held_back.area, [AREAS[n] for n in held_back.neuron.values])

@@ -33,7 +33,10 @@ def trials(starts: Any = (0.5, 2.5, 4.5, 6.5), forward: int = 2) -> tuple[Any, S
     rows = [rng.poisson(1.0, (4 if r == 1 else 6, 5)) for r in range(4)]
     data = SpikeData.from_arrays(
         rows, bin_ms=10, evaluated=[2], heldout=[1], bins_forward=forward, starts=starts,
-        units=[20, 21, 22, 23, 24], name="day1",
+        units=[20, 21, 22, 23, 24], name="day1", conditions=["left", "", "größer", "left"],
+        trial_table={"reward": [0.5, 1.5, 2.5, 3.5], "time": [9, 8, 7, 6], "id": [3, 2, 1, 0],
+                     "start_time": [1.0, 2.0, 3.0, 4.0]},
+        unit_table={"area": ["V1", "V2", "V1", "", "V4"], "reward": np.arange(5)},
     )  # fmt: skip
     return {"train": rng.random((3, 6, 5)), "eval": rng.random((1, 6, 5))}, data
 
@@ -62,6 +65,9 @@ def test_hdf5(tmp_path):
         np.testing.assert_array_equal(file["unit_ids"][()], found.units)
         assert file.attrs["unit"] == "expected counts per bin" and file.attrs["bin_ms"] == 10
         assert file.attrs["recording"] == "day1"
+        np.testing.assert_array_equal(file["trials_source_trial"], [0, 1, 3, 2])
+        assert list(file["trials_condition"].asstr()) == ["left", "", "left", "größer"]
+        assert list(file["units_area"].asstr()) == ["V1", "V1", "", "V4", "V2"]
 
 
 def test_netcdf(tmp_path):
@@ -73,8 +79,14 @@ def test_netcdf(tmp_path):
         assert data.rates.dims == ("trial", "time", "unit")
         one = data.rates.sel(unit=23, time=15.0).isel(trial=0)
         assert float(one) == found.rates[0, 1, 2]
-        np.testing.assert_array_equal(data.start, found.starts)
+        np.testing.assert_array_equal(data.start_s, found.starts)
         assert data.attrs["submission"] == "s.h5"
+        assert list(data.trial.values) == [0, 1, 3, 2] and list(data.time.values)[:2] == [5, 15]
+        assert data.sel(trial=2).condition == "größer" and data.sel(trial=1).condition == ""
+        assert data.sel(trial=3).reward == 3.5 and data.sel(trial=3).trial_time == 6
+        one = data.sel(unit=21)
+        assert one.area == "V2" and bool(one.held_out) and one.unit_reward == 1
+        np.testing.assert_array_equal(data.evaluated, found.evaluated)
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -89,7 +101,7 @@ def test_nwb(tmp_path, there):
     with pynwb.NWBHDF5IO(path, "r") as io:
         file = io.read()
         module = file.processing["stndt_rates"]
-        series, units, bins = (module[name] for name in ("rates", "units", "bins"))
+        series, units, table = (module[name] for name in ("rates", "units", "trials"))
         assert series.unit == "expected counts per bin"
         times = series.timestamps[()]
         assert np.all(np.diff(times) > 0) and len(times) == 4 * 6 - 2
@@ -97,7 +109,14 @@ def test_nwb(tmp_path, there):
         np.testing.assert_array_equal(series.data[at], found.rates[2, 1])
         assert times[at] == pytest.approx(6.515)
         np.testing.assert_array_equal(units["unit_id"][()], found.units)
-        np.testing.assert_array_equal(bins["evaluated"][()], found.evaluated)
+        assert list(units["area"][()]) == ["V1", "V1", "", "V4", "V2"]
+        np.testing.assert_array_equal(table["evaluated"][()], found.evaluated)
+        np.testing.assert_array_equal(table["source_trial"][()], [0, 1, 3, 2])
+        np.testing.assert_allclose(table["start_time"][()], [0.5, 2.5, 6.5, 4.5])
+        np.testing.assert_allclose(table["stop_time"][()], [0.56, 2.54, 6.56, 4.56])
+        np.testing.assert_array_equal(table["trial_start_time"][()], [1, 2, 4, 3])
+        np.testing.assert_array_equal(table["trial_id"][()], [3, 2, 0, 1])
+        assert list(table["condition"][()]) == ["left", "", "left", "größer"]
         assert json.loads(series.comments)["recording"] == "day1"
         assert (file.units is not None) == there
     assert not pynwb.validate(path=str(path))
@@ -125,5 +144,5 @@ def test_windows_of_a_continuous_recording_are_merged():
     blocks = [t.counts(0, 1) + 0.5 for t in (data.train, data.eval)]
     rates = submission(data, dict(zip(("train", "eval"), blocks, strict=True)))
     found = export.collect(rates, data, {})
-    assert found.rates.shape == (1, 53, 4) and found.evaluated is None
+    assert found.rates.shape == (1, 53, 4) and found.evaluated is None and not found.trials
     np.testing.assert_allclose(found.rates[0], x[:, data.units] + 0.5)

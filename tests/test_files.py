@@ -309,3 +309,27 @@ def test_an_output_destroys_no_other_file(case: str, tmp_path: Path) -> None:
         return
     with pytest.raises(UserError, match=re.escape(message)):
         files.check_output(path, kind, ["", tmp_path / "in.h5"])
+
+
+def test_the_directory_of_an_output_is_made(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "typo"
+    files.check_output(tmp_path / "new" / "deep" / "r.nc", "a file of exported rates", [run])
+    assert (tmp_path / "new" / "deep").is_dir()
+    # Of a run that does not exist, nothing is made.
+    files.check_output(run / "report.html", "an HTML page", [run])
+    assert not (tmp_path / "runs").exists()
+    files.make_parent(run)
+    assert (tmp_path / "runs").is_dir() and not run.exists()
+
+
+def test_a_directory_that_cannot_be_made_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_text("a file")
+    with pytest.raises(
+        UserError, match=r"a/b cannot be made a directory .*; choose another output"
+    ):
+        files.check_output(tmp_path / "a" / "b" / "r.nc", "a file of exported rates")
+    monkeypatch.setattr(files.os, "access", lambda *_: False)  # as for anyone but root
+    with pytest.raises(UserError, match="c cannot be written"):
+        files.make_parent(tmp_path / "c" / "r.nc")

@@ -63,7 +63,7 @@ def test_named_axes(path: Path) -> None:
     found = stndt_jax.load_run(path).dataset("eval")
     np.testing.assert_array_equal(found["rates"].values, stndt_jax.load_run(path).rates())
     assert found.sizes == {"trial": 4, "time": T_OBS + T_FWD, "neuron": N}
-    assert found["heldout"].values.tolist() == [False] * 6 + [True] * 3
+    assert found["held_out"].values.tolist() == [False] * 6 + [True] * 3
     # Neurons keep their place in the recording as their name: 2, 5 and 8 are held out.
     assert found["neuron"].values.tolist() == [0, 1, 3, 4, 6, 7, 2, 5, 8]
     assert found["condition"].values.tolist() == [1, 0, 2, 3]

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from helpers.submissions import BINS, BLOCKS, NEURONS, TRIALS, random_submission
 
+from stndt_jax.data import hdf5
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import submission
+from stndt_jax.evaluation import external_rates, submission
 
 
 def recording(forward: bool = True) -> SpikeData:
@@ -84,6 +85,82 @@ def test_a_written_submission_reads_back(tmp_path: Path, bin_ms: float, group: s
         for key, array in rates.items():
             np.testing.assert_array_equal(found[key], array.astype(np.float32))
     assert list(tmp_path.iterdir()) == [path]
+
+
+def with_tables(name: str) -> SpikeData:
+    counts = np.random.default_rng(0).poisson(1.0, (8, 6, 5))
+    return SpikeData.from_arrays(
+        counts,
+        bin_ms=5,
+        name=name,
+        conditions=["left", "größer"] * 4,
+        trial_table={"reward": np.arange(8) / 4, "correct": np.arange(8) > 3},
+        unit_table={"area": ["V1", "V2", "V1", "", "V4"]},
+    )
+
+
+def written(path: Path, name: str) -> tuple[SpikeData, dict[str, np.ndarray]]:
+    data = with_tables(name)
+    rates = {
+        "train": np.random.default_rng(1).random((len(data.train), 6, 5)) + 0.1,
+        "eval": np.random.default_rng(2).random((len(data.eval), 6, 5)) + 0.1,
+    }
+    found = submission.of_arrays(rates, data)
+    submission.write(path, name, found, bin_ms=5.0, tables=submission.tables_of(data))
+    return data, found
+
+
+def test_tables_beside_the_rates_say_which_trials_and_units_they_are(tmp_path: Path):
+    data, rates = written(tmp_path / "s.h5", "mc_maze_small")
+    with h5py.File(tmp_path / "s.h5") as file:
+        assert sorted(file) == ["mc_maze_small", "tables_of_mc_maze_small"]
+        tables = file["tables_of_mc_maze_small"]
+        for split in ("train", "eval"):
+            source = tables[split]["source_trial"][()]
+            np.testing.assert_array_equal(tables[split]["reward"][()], source / 4)
+            texts = [x.decode() for x in tables[split]["condition"][()]]
+            assert texts == [("left", "größer")[r % 2] for r in source]
+        units = tables["units"]["unit"][()]
+        areas = [x.decode() for x in tables["units"]["area"][()]]
+        assert areas == [("V1", "V2", "V1", "", "V4")[n] for n in units]
+        assert tables["units"]["held_out"][()].sum() == data.heldout == 1
+    for name in (None, "mc_maze_small"):
+        assert set(submission.read(tmp_path / "s.h5", name)) == set(rates)
+    submission.check(submission.read(tmp_path / "s.h5"), data)
+    found = external_rates.read(tmp_path / "s.h5", data)
+    np.testing.assert_allclose(found["eval_rates_heldout"], rates["eval_rates_heldout"])
+
+
+def test_nlb_tools_reads_and_combines_submissions_with_tables(tmp_path: Path):
+    make_tensors = pytest.importorskip("nlb_tools.make_tensors", reason="needs nlb_tools")
+    evaluation = pytest.importorskip("nlb_tools.evaluation", reason="needs nlb_tools")
+    paths = [str(tmp_path / f"{name}.h5") for name in ("mc_maze", "mc_maze_medium")]
+    data, rates = written(Path(paths[0]), Path(paths[0]).stem)
+    written(Path(paths[1]), Path(paths[1]).stem)
+    make_tensors.combine_h5(paths, str(tmp_path / "both.h5"))
+    with h5py.File(tmp_path / "both.h5") as file:
+        assert len(file) == 4
+        area = file["tables_of_mc_maze/units/area"][()]
+        np.testing.assert_array_equal(np.char.decode(area, "utf-8"), data.areas)
+    behavior = {f"{s}_behavior": np.random.default_rng(3).normal(size=(len(t), 6, 2))
+                for s, t in (("train", data.train), ("eval", data.eval))}  # fmt: skip
+    targets = {"mc_maze": {key: _Stored(x) for key, x in
+                                 {**hdf5.targets_of(data), **behavior}.items()}}  # fmt: skip
+    [found] = evaluation.evaluate(targets, str(tmp_path / "both.h5"))
+    heldout = rates["eval_rates_heldout"].astype(np.float32).astype(float)
+    spikes = hdf5.targets_of(data)["eval_spikes_heldout"].astype(float)
+    wanted = evaluation.bits_per_spike(heldout, spikes)
+    assert found["mc_maze_split"]["co-bps"] == pytest.approx(wanted)
+
+
+class _Stored:
+    """An array as h5py gives it, which nlb_tools reads with ``[()]``."""
+
+    def __init__(self, x: np.ndarray) -> None:
+        self.x = x
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self.x[index]
 
 
 def test_a_submission_that_cannot_be_written_leaves_no_trace(tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stndt_jax import files
 from stndt_jax.cli import flags as shared
 from stndt_jax.cli.flags import Flags
 from stndt_jax.errors import UserError
@@ -41,6 +42,7 @@ def ensemble(argv: list[str]) -> int:
     from stndt_jax.runs import ensemble_directory
 
     out = Path(flag["out"])
+    files.make_parent(out)
     found = api.build_ensemble(
         folders,
         out,
@@ -84,6 +86,7 @@ def retrain(argv: list[str]) -> int:
     from stndt_jax.ensembles import retrain as retraining
 
     out = Path(flag["out"])
+    files.make_parent(out)
     about = retraining.retrain(
         Path(folder), flag["data"], out, old_data=flag["old_data"], say=print
     )
@@ -113,6 +116,7 @@ def cut(argv: list[str]) -> int:
         )
     from stndt_jax.ensembles import extract
 
+    files.make_parent(Path(flag["out"]))
     members = [int(k) for k in flag["members"]]
     extract.cut(Path(path), members, Path(flag["out"]))
     print(f"wrote {flag['out']}: {len(members)} of the members of {path}")

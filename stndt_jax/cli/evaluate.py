@@ -146,7 +146,8 @@ def baseline(argv: list[str]) -> int:
     name = "psth (knows the condition)" if kind == "psth" else kind
     method_scores.compare(name, rates, targets, flag["run"], say=shared.say)
     if kind != "ndt" and flag["out"]:
-        submission.write(flag["out"], data.name, rates, bin_ms=data.bin_ms)
+        tables = submission.tables_of(data)
+        submission.write(flag["out"], data.name, rates, bin_ms=data.bin_ms, tables=tables)
         print(f"wrote {flag['out']}")
     return 0
 

@@ -29,6 +29,7 @@ def import_(argv: list[str]) -> int:
     from stndt_jax.data import hdf5
     from stndt_jax.interop import torch_checkpoint
 
+    files.make_parent(Path(flag["out"]))
     data = hdf5.read(flag["data"], flag["targets"] or None)
     config = torch_checkpoint.import_run(
         Path(path), data, flag["data"], flag["targets"], Path(flag["out"])

@@ -83,6 +83,8 @@ def figures(argv: list[str]) -> int:
     from stndt_jax.plotting import run_figures
 
     out = Path(flag["out"] or Path(path) / "figures")
+    if flag["out"]:
+        files.check_output(out, "a directory", [path])
     for figure in run_figures.draw_all(
         Path(path), out, data_path=flag["data"], targets_path=flag["targets"]
     ):

@@ -10,7 +10,7 @@ import dataclasses
 import datetime
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from stndt_jax import __version__, files
 from stndt_jax.data.arrays import merge
+from stndt_jax.data.tables import SOURCE, Columns
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.data.validation import write_group
 from stndt_jax.errors import UserError
@@ -41,6 +42,9 @@ class Rates:
       heldout: which neurons were held out.
       bin_ms: bin width, ms.
       provenance: where the rates come from, as text by key.
+      trials: what is known of the trials besides, one entry each, such as ``source_trial`` and
+        ``condition``; empty for a continuous recording.
+      unit_columns: what is known of the neurons besides, one entry each, such as ``area``.
     """
 
     rates: Float[NDArray, "R T N"]
@@ -50,6 +54,8 @@ class Rates:
     heldout: Bool[NDArray, " N"]
     bin_ms: float
     provenance: Mapping[str, str]
+    trials: Columns = field(default_factory=dict)
+    unit_columns: Mapping[str, NDArray] = field(default_factory=dict)
 
 
 def collect(
@@ -68,6 +74,8 @@ def collect(
     rates = [_split_rates(submission, split, trials, data) for split, trials in splits.items()]
     bins = max(rates_RTN.shape[1] for rates_RTN in rates)
     starts = [trials.starts for trials in splits.values() if trials.starts is not None]
+    train, evaluated = (data.trial_table(split) for split in splits)
+    known = [name for name in train if name in evaluated and name != "start_s"]
     found = Rates(
         rates=np.concatenate([_extended(rates_RTN, bins) for rates_RTN in rates]),
         starts=np.concatenate(starts) if len(starts) == len(splits) else None,
@@ -76,6 +84,8 @@ def collect(
         heldout=np.arange(data.neurons) >= data.heldin,
         bin_ms=data.bin_ms,
         provenance={"software": f"stndt_jax {__version__}", "recording": data.name, **provenance},
+        trials={name: np.concatenate([train[name], evaluated[name]]) for name in known},
+        unit_columns=data.unit_columns,
     )
     return merged(found) if _is_continuous(found) else found
 
@@ -91,6 +101,7 @@ def merged(rates: Rates) -> Rates:
         rates=merge(rates.rates, starts_R, bins)[None],
         starts=np.array([first]),
         evaluated=None,
+        trials={},
     )
 
 
@@ -160,21 +171,60 @@ def to_xarray(rates: Rates) -> Any:
             f"NetCDF needs xarray ({error}); run: pip install 'stndt_jax[export]'"
         ) from error
     times = (np.arange(rates.rates.shape[1]) + 0.5) * rates.bin_ms
-    coordinates: dict[str, Any] = {
-        "time": ("time", times, {"units": "ms", "long_name": "centre of the bin in its trial"}),
-        "unit": ("unit", rates.units),
-        "heldout": ("unit", rates.heldout),
-    }
+    trials = dict(rates.trials)
     if rates.starts is not None:
-        about = {"units": "s", "long_name": "time of the first bin in the recording"}
-        coordinates["start"] = ("trial", rates.starts, about)
+        trials["start_s"] = rates.starts
     if rates.evaluated is not None:
-        coordinates["evaluated"] = ("trial", rates.evaluated)
+        trials["evaluated"] = rates.evaluated
+    units = {"unit": rates.units, "held_out": rates.heldout, **rates.unit_columns}
     return xarray.Dataset(
         {"rates": (("trial", "time", "unit"), rates.rates, {"units": UNIT})},
-        coords=coordinates,
+        coords=coordinates(times, trials, units, neuron="unit"),
         attrs={"bin_ms": rates.bin_ms, **rates.provenance},
     )
+
+
+def coordinates(
+    time_ms: Float[NDArray, " T"],
+    trials: Columns,
+    units: Mapping[str, NDArray],
+    *,
+    neuron: str,
+) -> dict[str, Any]:
+    """The coordinates of rates (trial, time, neuron), for ``xarray.Dataset``.
+
+    Args:
+      time_ms: centres of the bins within a trial.
+      trials: columns by name; ``source_trial`` becomes the coordinate of the trials.
+      units: columns by name; ``unit`` becomes the coordinate of the neurons.
+      neuron: name of the dimension of the neurons.
+
+    Returns:
+      Coordinates by name. A column whose name is taken gets ``trial_`` or ``unit_`` before it.
+    """
+    about = {"units": "ms", "long_name": "centre of the bin in its trial"}
+    found: dict[str, Any] = {"time": ("time", time_ms, about), neuron: (neuron, units["unit"])}
+    if SOURCE in trials:
+        about = {"long_name": "row of the trial in the recording's own table, from 0"}
+        found["trial"] = ("trial", trials[SOURCE], about)
+    taken = {*found, "trial", "rates", "counts", "true_rates"}
+    for name, column in trials.items():
+        if name != SOURCE:
+            about = {"units": "s", "long_name": "time of the first bin in the recording"}
+            key = free_name(name, "trial", taken)
+            found[key] = ("trial", column, about if name == "start_s" else {})
+    for name, column in units.items():
+        if name != "unit":
+            found[free_name(name, "unit", taken)] = (neuron, column)
+    return found
+
+
+def free_name(name: str, prefix: str, taken: set[str]) -> str:
+    """A name that is not taken, if need be with a prefix; it is added to the taken ones."""
+    while name in taken:
+        name = f"{prefix}_{name}"
+    taken.add(name)
+    return name
 
 
 def _write_netcdf(rates: Rates, path: Path) -> None:
@@ -194,6 +244,8 @@ def _write_hdf5(rates: Rates, path: Path) -> None:
         arrays["starts_s"] = rates.starts
     if rates.evaluated is not None:
         arrays["evaluated"] = rates.evaluated
+    arrays |= {f"trials_{name}": column for name, column in rates.trials.items()}
+    arrays |= {f"units_{name}": column for name, column in rates.unit_columns.items()}
     write_group(path, None, arrays, {"bin_ms": rates.bin_ms, "unit": UNIT, **rates.provenance})
 
 
@@ -251,31 +303,46 @@ def _nwb_series(rates: Rates, provenance: str) -> Any:
 
 def _nwb_units(rates: Rates) -> Any:
     """The columns of the time series."""
-    from hdmf.common import DynamicTable
-
-    units = DynamicTable(name="units", description="the columns of rates")
-    units.add_column("unit_id", "id in the units table of the recording")
-    units.add_column("heldout", "whether the model did not see the neuron's own spikes")
-    for unit, heldout in zip(rates.units, rates.heldout, strict=True):
-        units.add_row(unit_id=int(unit), heldout=bool(heldout))
-    return units
+    columns = {
+        "unit_id": ("id in the units table of the recording", rates.units),
+        "heldout": ("whether the model did not see the neuron's own spikes", rates.heldout),
+    }
+    return _nwb_table("units", "the columns of rates", columns, rates.unit_columns)
 
 
 def _nwb_trials(rates: Rates) -> Any:
-    """The trials: from when to when, s, and whether they were evaluated."""
-    from hdmf.common import DynamicTable
-
+    """The trials: from when to when, s, whether they were evaluated, and what else is known."""
     assert rates.starts is not None
     R, T, _ = rates.rates.shape
-    name = f"trials of rates, in bins of {rates.bin_ms:g} ms"
-    trials = DynamicTable(name="bins", description=name)
-    for column, about in (("start_time", "s"), ("stop_time", "s"), ("evaluated", "not trained on")):
-        trials.add_column(column, about)
+    has_rates_RT = np.isfinite(rates.rates).any(axis=2)
+    first_R = np.argmax(has_rates_RT, axis=1)
+    last_R = T - np.argmax(has_rates_RT[:, ::-1], axis=1)
+    width = rates.bin_ms / 1000.0
     evaluated = np.zeros(R, bool) if rates.evaluated is None else rates.evaluated
-    for start, flag in zip(rates.starts, evaluated, strict=True):
-        stop = float(start) + T * (rates.bin_ms / 1000.0)
-        trials.add_row(start_time=float(start), stop_time=stop, evaluated=bool(flag))
-    return trials
+    columns = {
+        "start_time": ("begin of the first bin with rates, s", rates.starts + first_R * width),
+        "stop_time": ("end of the last bin with rates, s", rates.starts + last_R * width),
+        "evaluated": ("not trained on", evaluated),
+    }
+    about = f"trials of rates, in bins of {rates.bin_ms:g} ms"
+    return _nwb_table("trials", about, columns, rates.trials)
+
+
+def _nwb_table(
+    name: str, about: str, columns: dict[str, tuple[str, NDArray]], more: Columns
+) -> Any:
+    """A table of columns with descriptions, and of further ones as the recording keeps them."""
+    from hdmf.common import DynamicTable, VectorData
+
+    taken = {*columns, "id"}
+    for key, column in more.items():
+        about_it = f"{key} of the recording's table of {name}"
+        columns[free_name(key, name.removesuffix("s"), taken)] = (about_it, column)
+    made = [
+        VectorData(name=key, description=about_it, data=column.tolist())
+        for key, (about_it, column) in columns.items()
+    ]
+    return DynamicTable(name=name, description=about, columns=made, colnames=list(columns))
 
 
 def _new_nwb_file(rates: Rates) -> Any:

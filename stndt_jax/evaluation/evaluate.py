@@ -103,7 +103,13 @@ def evaluate(
         scores["ensemble"] = one if len(ranked) == 1 else _scored(ensemble, targets)
     try:
         records.write(path / "scores.json", scores)
-        submission.write(path / "submission.h5", data.name, ensemble, bin_ms=data.bin_ms)
+        submission.write(
+            path / "submission.h5",
+            data.name,
+            ensemble,
+            bin_ms=data.bin_ms,
+            tables=submission.tables_of(data),
+        )
     except UserError as error:
         raise NotWritten(error, scores) from error
     return Evaluation(scores, ensemble)

@@ -69,7 +69,11 @@ def _arrays(path: Path, data: SpikeData) -> dict[str, NDArray]:
             found = load_numpy(path)
             return found if isinstance(found, dict) else {"eval": found}
         with h5py.File(path, "r") as file:
-            groups = [name for name, item in file.items() if isinstance(item, h5py.Group)]
+            groups = [
+                name
+                for name, item in file.items()
+                if isinstance(item, h5py.Group) and not name.startswith(submission.TABLES)
+            ]
             source: Any = file
             if groups:
                 name = group_name(data.name, data.bin_ms)

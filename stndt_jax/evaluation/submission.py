@@ -21,6 +21,7 @@ from stndt_jax.errors import UserError
 from stndt_jax.types import Dims, Float, NDArray
 
 BLOCKS = ("heldin", "heldout", "heldin_forward", "heldout_forward")
+TABLES = "tables_of_"  # before the name of the group of tables
 KEYS = tuple(f"{split}_rates_{block}" for split in ("train", "eval") for block in BLOCKS)
 
 
@@ -132,11 +133,33 @@ def check_units(rates: Mapping[str, NDArray], data: SpikeData) -> None:
             )
 
 
-def write(path: str | Path, name: str, rates: Mapping[str, NDArray], *, bin_ms: float) -> None:
+def tables_of(data: SpikeData) -> dict[str, dict[str, NDArray]]:
+    """What identifies the trials of either split and the units, in the order of the rates."""
+    splits = {split: data.trial_table(split) for split in ("train", "eval")}
+    return {**splits, "units": data.unit_table()}
+
+
+def write(
+    path: str | Path,
+    name: str,
+    rates: Mapping[str, NDArray],
+    *,
+    bin_ms: float,
+    tables: Mapping[str, Mapping[str, NDArray]] | None = None,
+) -> None:
     """Writes a submission file, as the benchmark's server and nlb_tools read it.
 
     The rates are float32, in a group named after the recording, with the suffix `_20` for 20 ms
-    bins. The file appears whole or not at all, and replaces one of the same name.
+    bins. Tables go into a second group, with `tables_of_` before this name, which the benchmark
+    does not read; texts in it are UTF-8 of a fixed length, so that nlb_tools can copy the file. The
+    file appears whole or not at all, and replaces one of the same name.
+
+    Args:
+        path: the file.
+        name: of the recording.
+        rates: under the benchmark's keys.
+        bin_ms: bin width, ms.
+        tables: as :func:`tables_of` gives them; none by default.
 
     Raises:
         UserError: a key is unknown, or the file cannot be written there.
@@ -148,6 +171,12 @@ def write(path: str | Path, name: str, rates: Mapping[str, NDArray], *, bin_ms: 
         group = file.create_group(group_name(name, bin_ms))
         for key, rates_RTN in rates.items():
             group.create_dataset(key, data=np.asarray(rates_RTN, np.float32))
+        beside = f"{TABLES}{group_name(name, bin_ms)}"
+        for of, columns in (tables or {}).items():
+            for key, column in columns.items():
+                texts = column.dtype.kind == "U"
+                stored = np.char.encode(column, "utf-8") if texts else column
+                file.create_dataset(f"{beside}/{of}/{key}", data=stored)
     files.write_bytes(Path(path), image.getbuffer())
 
 
@@ -163,7 +192,11 @@ def read(path: str | Path, name: str | None = None) -> dict[str, NDArray]:
     """
     try:
         with h5py.File(path, "r") as file:
-            groups = sorted(key for key, item in file.items() if isinstance(item, h5py.Group))
+            groups = sorted(
+                key
+                for key, item in file.items()
+                if isinstance(item, h5py.Group) and not key.startswith(TABLES)
+            )
             if name is None and len(groups) == 1:
                 name = groups[0]
             if name is None or name not in groups:

@@ -40,6 +40,7 @@ def benchmark(
     Raises:
       UserError: as :func:`stndt_jax.data.nlb.prepare`, or a file cannot be written.
     """
+    files.make_parent(out / "recording")
     tensors = nlb.prepare(name, nwb, bin_ms=bin_ms, phase=phase, seed=seed)
     inputs, targets = _paths(out, f"{hdf5.group_name(name, bin_ms)}_{phase}")
     _refuse_strays(inputs, targets, inputs.with_suffix(".txt"), inputs.with_suffix(".png"))
@@ -69,6 +70,7 @@ def custom(
     Raises:
       UserError: as :func:`stndt_jax.data.nwb_trials.prepare`, or a file cannot be written.
     """
+    files.make_parent(out / "recording")
     data = nwb_trials.prepare(nwb, cut, **options)  # type: ignore[arg-type]
     return _write(data, out, velocity="vel" in cut.behavior, say=say)
 
@@ -88,6 +90,7 @@ def from_arrays(path: Path, out: Path, *, say: Say = print, **options: object) -
     Raises:
       UserError: as :func:`stndt_jax.data.arrays.from_file`, or a file cannot be written.
     """
+    files.make_parent(out / "recording")
     data = arrays.from_file(path, **options)  # type: ignore[arg-type]
     return _write(data, out, velocity=False, say=say)
 
@@ -136,11 +139,7 @@ def _refuse_strays(inputs: Path, *beside: Path) -> None:
 
 
 def _paths(out: Path, stem: str) -> tuple[Path, Path]:
-    """The input and the target file, in a directory that exists."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out={out} cannot be made a directory: {error.strerror}") from error
+    """The input and the target file."""
     return out / f"{stem}.h5", out / f"{stem}_target.h5"
 
 
