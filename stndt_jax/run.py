@@ -25,7 +25,7 @@ from stndt_jax.evaluation import (
     submission,
 )
 from stndt_jax.interpret import files as interpretation_files
-from stndt_jax.interpret import summary
+from stndt_jax.interpret import rankings, summary
 from stndt_jax.interpret.summary import Interpretation
 from stndt_jax.runs import directory, ensemble_directory, log, recording, records
 from stndt_jax.training import restore
@@ -278,7 +278,7 @@ class Run:
         if kind == "spatial":
             assert found.spatial is not None
             return found.spatial
-        return np.einsum("k,kts->ts", found.weights, np.nanmean(layers, axis=1))
+        return np.einsum("k,kts->ts", found.weights, rankings.mean_known(layers, axis=1))
 
     def importance(
         self, measure: Literal["attention", "gradients"] = "attention"

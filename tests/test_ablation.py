@@ -111,7 +111,7 @@ def test_missing_targets_raise(monkeypatch: pytest.MonkeyPatch) -> None:
         drop()
 
 
-def test_relative_change_and_separation() -> None:
+def test_relative_change_and_effect() -> None:
     important, random = [[0.4, 0.2, 0.1]], [[0.4, 0.4, 0.2], [0.4, 0.3, 0.1]]
     np.testing.assert_allclose(ablation.relative_change(important), [[0, -0.5, -0.75]])
     assert np.isnan(ablation.relative_change([[0.4, None]])[0, 1])
@@ -122,14 +122,63 @@ def test_relative_change_and_separation() -> None:
     }
     orders = {order: {"co_bps": rows} for order, rows in scores.items()}
     found = {"fractions": [0, 0.1, 0.5], "models": {"a": orders}}
-    assert ablation.separation(found, "a") == pytest.approx(0.625 - (0 + 0.5 + 0.25 + 0.75) / 4)
+    effect = ablation.effect(found, "a")
+    assert effect == pytest.approx((0.4, 0.15, 0.25, 0.2, 0.3))
+    assert effect.matters and not effect.is_inverted
     lines = ablation.text(found).splitlines()
     assert lines[2].split() == ["random", "0.4000", "0.3500", "0.1500"]
     assert lines[-2:] == [
-        "silencing held-in neurons, most important first, costs a 25.0% more of its co-bps",
-        "than in random order, on average",
+        "with held-in neurons silenced, co-bps of a, which is 0.400 with all of them, is on "
+        "average over the fractions 0.250 in random order (0.200 to 0.300) and 0.150 with the most "
+        "important by attention first",
+        "by attention, the neurons ranked highest matter more than random ones",
     ]
-    assert ablation.separation(found, "a", order=ablation.RANDOM) == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        (
+            [0.4, 0.39, 0.38],
+            "importance by attention is inverted here: the neurons that it ranks highest matter "
+            "less than random ones; go by integrated gradients, which stndt interpret computes "
+            "without --nogradients",
+        ),
+        (
+            [0.4, 0.3, 0.2],
+            "importance by attention is not confirmed here: silencing the neurons that it ranks "
+            "highest costs about as much as silencing random ones; go by integrated gradients, "
+            "which stndt interpret computes without --nogradients",
+        ),
+    ],
+)
+def test_importance_that_is_inverted_or_not_confirmed_is_said(first: list, said: str) -> None:
+    random = [[0.4, 0.4, 0.2], [0.4, 0.3, 0.1]]
+    orders = {ablation.MOST_FIRST: {"co_bps": [first]}, ablation.RANDOM: {"co_bps": random}}
+    found = {"fractions": [0, 0.1, 0.5], "models": {"a": orders}}
+    assert ablation.sentences(found, "a")[1] == said
+    # With gradients, which are confirmed, it is not said how to compute them.
+    orders[ablation.BY_GRADIENTS] = {"co_bps": [[0.4, 0.1, 0.0]]}
+    sentences = ablation.sentences(found, "a")
+    assert sentences[1] == said.removesuffix(
+        ", which stndt interpret computes without --nogradients"
+    )
+    assert sentences[2] == "by gradients, the neurons ranked highest matter more than random ones"
+
+
+def test_why_scores_differ_from_those_of_an_evaluation_is_said(
+    asked: list[tuple[int, set[int]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The 11 training trials are fewer than a decoder is fitted to, and there are PSTHs.
+    assert drop()["notes"] == []
+    monkeypatch.setattr(ablation, "DECODED_TRIALS", 7)
+    (note,) = drop()["notes"]
+    assert note == (
+        "the value of vel R2 without silencing differs from that of stndt evaluate: to save time, "
+        "its decoder is fitted to 7 of the 11 training trials"
+    )
+    assert drop(decode=False)["notes"] == []
+    assert ablation.text(drop()).endswith(note)
 
 
 def test_reading_returns_what_was_written(

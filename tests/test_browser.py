@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from helpers.report_runs import HOSTILE, METHOD, interpretation, png, run
+from helpers.report_runs import HOSTILE, METHOD, interpretation, run, svg
 
 from stndt_jax import files, load_run
 from stndt_jax.evaluation import method_scores
@@ -59,7 +59,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     method_scores.add(path, HOSTILE, {"co_bps": 0.2})
     loaded = load_run(path)
     scores.add_baselines(loaded, len)
-    file = png(path / "a.png", 1600)
+    file = svg(path / "a.png", 500)
     drawn = [SavedFigure(name, file, "Read it so.", HOSTILE) for name in ("rates", "attention")]
     shown = RunFigures(drawn, interpretation(), None)
     files.write_text(path / "report.html", pages.build(load_run(path), shown))
@@ -121,7 +121,7 @@ def test_hostile_names_are_text(opened: Opened) -> None:
     assert page.locator("h1").inner_text() == HOSTILE.split("/")[1]
     rows = page.locator("#scores tbody th").all_inner_texts()
     assert METHOD in rows and HOSTILE in rows
-    assert page.locator("img:not([src^='data:image/png'])").count() == 0
+    assert page.locator("img:not([src^='data:image/svg+xml;base64,'])").count() == 0
     assert METHOD in page.locator("#run").inner_text()
     assert HOSTILE in page.locator("header").inner_text()
 
@@ -175,6 +175,93 @@ def test_what_is_drawn_is_what_was_inferred(opened: Opened, report: Path) -> Non
     drawn = [low + (y - y_low) * (high - low) / (y_high - y_low) for y in heights]
     wanted = loaded.rates_hz("eval")[1, :, 7]
     assert drawn == pytest.approx(wanted.tolist(), abs=0.02 * float(wanted.max()))
+
+
+@pytest.fixture(scope="module")
+def unequal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of trials of unequal length, whose padding comes first, with rates of 9 in the padding."""
+    path = run(tmp_path_factory.mktemp("unequal"), unequal=True)
+    shown = RunFigures([], None, None)
+    files.write_text(path / "report.html", pages.build(load_run(path), shown))
+    return path / "report.html"
+
+
+def test_nothing_is_drawn_where_a_trial_has_no_bins(browser: Any, unequal: Path) -> None:
+    context = browser.new_context(viewport=DESKTOP)
+    found = Opened(context.new_page(), [], [])
+    watch(found)
+    show(found, unequal)
+    page = found.page
+    assert page.locator("#order").input_value() == "area"
+    # The second trial begins with bin 4 of 25.
+    page.select_option("#trial", index=1)
+    first = page.evaluate(
+        """() => {
+            const of = (look) => document.querySelector(`#rate-panel ${look}`)
+                .getAttribute('d').match(/[ML][\\d.]+/g).map((word) => Number(word.slice(1)));
+            const axis = [...document.querySelectorAll('#rate-panel text[text-anchor=middle]')]
+                .filter((text) => /^\\d+$/.test(text.textContent))
+                .map((text) => [Number(text.textContent), Number(text.getAttribute('x'))]);
+            const [low, high] = [axis[0], axis.at(-1)];
+            const ms = (x) => low[0] + ((x - low[1]) * (high[0] - low[0])) / (high[1] - low[1]);
+            const looks = ['path.main', 'path.smooth', 'path.ticks'];
+            return looks.map((look) => ms(Math.min(...of(look))));
+        }"""
+    )
+    assert first[0] == pytest.approx(90.0, abs=1) and first[1] == pytest.approx(90.0, abs=1)
+    assert first[2] > 80.0
+    said = page.locator("#summary").inner_text()
+    assert "Trial 4, left, from 14.00 s" in said and "unit 102, V1, held-out" in said
+    assert "mean 55.5, highest 55.5 spikes/s" in said
+    assert found.errors == []
+    # Columns of the pictures: nothing before the trial, something in it.
+    for name in ("raster", "heat"):
+        inked = page.evaluate(
+            """(id) => {
+                const canvas = document.getElementById(id);
+                const context = canvas.getContext('2d');
+                const label = 8 + context.measureText('V1').width + 6;
+                const left = label * (window.devicePixelRatio || 1);
+                const wide = canvas.width - left - 8;
+                const some = (part) => {
+                    const [from, to] = part.map((x) => Math.round(left + x * wide));
+                    const data = context.getImageData(from, 0, to - from, canvas.height).data;
+                    return data.filter((value, i) => i % 4 === 3 && value > 0).length / data.length;
+                };
+                return [some([0.01, 0.15]), some([0.17, 0.99])];
+            }""",
+            name,
+        )
+        # The line between the areas is all that is drawn in the padding.
+        assert inked[0] < 0.01 < inked[1]
+    context.close()
+
+
+def test_figures_of_a_phone_fit_and_follow_the_dark_scheme(browser: Any, report: Path) -> None:
+    """The second of two drawings is shown, and white paper is dark."""
+    context = browser.new_context(viewport=PHONE, color_scheme="dark")
+    page = context.new_page()
+    page.goto(report.as_uri())
+    page.wait_for_selector("html[data-ready]")
+    image = page.locator(".paper img").first
+    image.scroll_into_view_if_needed()
+    assert image.evaluate("i => i.naturalWidth") > 0
+    box = image.bounding_box()
+    assert box["width"] <= PHONE["width"]
+    shown = page.evaluate(
+        """async () => {
+            const image = document.querySelector('.paper img');
+            await image.decode();
+            const canvas = document.createElement('canvas');
+            [canvas.width, canvas.height] = [20, 20];
+            canvas.getContext('2d').drawImage(image, 0, 0);
+            return [...canvas.getContext('2d').getImageData(15, 2, 1, 1).data];
+        }"""
+    )
+    assert shown[:3] == [0x1B, 0x1F, 0x23]
+    table = page.locator("#scores table").first
+    assert table.evaluate("t => t.scrollWidth <= t.parentElement.clientWidth")
+    context.close()
 
 
 def test_tables_sort(opened: Opened) -> None:

@@ -250,7 +250,7 @@ def test_figures_that_need_missing_data_are_left_out(
     printed = capsys.readouterr().out
     drawn = {path.stem for path in (tmp_path / "figures").glob("*.svg")}
     assert drawn == {
-        *("single_trials", "populations", "psths", "velocity", "latents", "correlations"),
+        *("single_trials", "populations", "psths", "behavior", "latents", "correlations"),
         *("calibration", "attention", "lags", "importance", "agreement", "conditions"),
     }
     assert all(f"{name}.png\n    " in printed for name in drawn)

@@ -49,7 +49,8 @@ def test_carriers_are_found_and_missed(tmp_path: Path) -> None:
     importance = integrated_gradients.attribute(models[0], data.eval, steps=4).importance
     assert planted.auc(importance, carries) > 0.9
     found = ablation.drop(models, importance, fractions=(0.34,), repeats=2)
-    assert ablation.separation(found, "this") > 0.2
+    effect = ablation.effect(found, "this")
+    assert effect.matters and effect.random - effect.ordered > 0.2 * effect.full
     orders = found["models"]["this"]
     full, least = orders[ablation.LEAST_FIRST]["co_bps"][0]
     assert full > 0.05 and least > 0.8 * full

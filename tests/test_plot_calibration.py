@@ -31,3 +31,13 @@ def test_calibration_groups_by_prediction():
     fig = calibration.calibration({"held-in": found, "held-out": silent}, bin_ms=20.0)
     assert fig.axes[0].get_xlabel() == "predicted rate (spikes/s)"
     texts_apart(fig)
+
+
+def test_ticks_over_many_decades_are_apart():
+    means = np.geomspace(1e-5, 2.0, 10)
+    wide = calibration.Calibration(means, means, means * 0.5, means * 2)
+    fig = calibration.calibration({"held-in": wide, "held-out": wide}, bin_ms=20.0)
+    texts_apart(fig)
+    # The legend is above the panel, off the points.
+    (legend,) = fig.legends
+    assert legend.get_window_extent().y0 >= fig.axes[0].get_window_extent().y1 - 1

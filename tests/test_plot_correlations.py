@@ -39,6 +39,9 @@ def test_correlations_share_order_and_scale():
     assert fig.axes[0].get_title().endswith(f"{like:.2f}".replace("-", "\N{MINUS SIGN}"))
     assert fig.axes[1].get_title() == "true"
     texts_apart(fig)
+    small = correlations.correlations({"a": first, "b": true, "c": true}, order_by="a", narrow=True)
+    assert [len(ax.images) for ax in small.axes[:4]] == [1, 1, 1, 0]
+    texts_apart(small)
 
 
 def _sorted(shown: np.ndarray, first: np.ndarray) -> np.ndarray:

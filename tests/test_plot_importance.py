@@ -48,15 +48,36 @@ def test_importances_are_sorted_and_drawn_against_rate():
         None, None, gradient, rate, heldin=5, scale=EIGHTH, correlations={}
     )
     assert len(ndt.axes) == 1
+    small = importance.importances(
+        mean, by_member, gradient, rate, heldin=5, scale=EIGHTH, correlations={}, narrow=True
+    )
+    assert small.get_size_inches()[0] < 3.5
+    texts_apart(small)
 
 
 def test_condition_importances_show_the_most_important():
     rows = softmax(3, 8)
-    fig = importance.condition_importances(rows, np.array([0, 2, 5]), scale=EIGHTH, most=4)
+    fig = importance.condition_importances(rows, ["0", "2", "5"], scale=EIGHTH, most=4)
     order = np.argsort(-rows.mean(axis=0))[:4]
     np.testing.assert_allclose(fig.axes[0].images[0].get_array(), rows[:, order] * 8)
     assert [x.get_text() for x in fig.axes[0].get_yticklabels()] == ["0", "2", "5"]
     assert [x.get_text() for x in fig.axes[0].get_xticklabels()] == [str(n) for n in order]
+
+
+def test_importance_by_area_is_a_mean_over_its_neurons():
+    areas = ["V2", "V1", "V2", "V1", "V1"]
+    measures = {"attention": RNG.random(5), "gradients": RNG.random(5)}
+    for narrow in (False, True):
+        fig = importance.area_importances(areas, measures, narrow=narrow)
+        for ax, (name, values) in zip(fig.axes, measures.items(), strict=True):
+            dots, means = (line.get_xydata() for line in ax.lines[:2])
+            np.testing.assert_allclose(dots[:, 0], values / values.mean())
+            np.testing.assert_array_equal(dots[:, 1].round(), [1, 0, 1, 0, 0])
+            wanted = [values[[1, 3, 4]].mean(), values[[0, 2]].mean()]
+            np.testing.assert_allclose(means[:, 0], wanted / values.mean())
+            assert ax.get_xlabel().startswith(name)
+        assert [x.get_text() for x in fig.axes[0].get_yticklabels()] == ["V1", "V2"]
+        texts_apart(fig)
 
 
 def test_agreements_leave_out_unknown_correlations():
@@ -69,6 +90,7 @@ def test_agreements_leave_out_unknown_correlations():
     assert fig.axes[0].lines[0].get_xdata() == [0.5]
     assert [line.get_xdata() for line in fig.axes[1].lines] == [[0.3], [0.1]]
     texts_apart(fig)
+    texts_apart(importance.agreements(rows, narrow=True))
 
 
 def test_dropping_curves_hold_scores_and_their_change():
@@ -91,3 +113,4 @@ def test_dropping_curves_hold_scores_and_their_change():
     np.testing.assert_allclose(changes["stndt, most important first"].get_ydata(), [0, -0.75, -1.0])
     assert len(above.collections) == 2
     texts_apart(fig)
+    texts_apart(importance.dropping_curves(found, narrow=True))

@@ -42,3 +42,38 @@ def test_latents_draw_means_of_conditions_over_single_trials():
     np.testing.assert_allclose(heights, np.cumsum(found.explained))
     texts_apart(fig)
     latents.latents(latents.components(RATES[..., :2], 20.0), None, bin_ms=20.0)
+    texts_apart(latents.latents(found, conditions, bin_ms=20.0, narrow=True))
+
+
+def test_latents_without_conditions_are_coloured_by_time():
+    rates = RATES.copy()
+    rates[2, :3] = rates[2, 10:] = np.nan
+    found = latents.components(rates, 20.0)
+    for conditions in (None, np.full(9, -1)):
+        fig = latents.latents(found, conditions, bin_ms=20.0)
+        (lines,) = fig.axes[0].collections
+        pieces, time = np.stack(lines.get_segments()), np.asarray(lines.get_array())
+        wanted = [
+            (found.scores[r, t : t + 2, :2], (t + 1) * 20.0)
+            for r in range(9)
+            for t in range(11)
+            if r != 2 or 3 <= t < 9
+        ]
+        np.testing.assert_allclose(pieces, [piece for piece, _ in wanted])
+        np.testing.assert_allclose(time, [at for _, at in wanted])
+        dots = [line.get_xydata()[0] for line in fig.axes[0].lines]
+        np.testing.assert_allclose(dots, [found.scores[r, 3 * (r == 2), :2] for r in range(9)])
+        assert any(ax.get_ylabel() == "time (ms)" for ax in fig.axes)
+        texts_apart(fig)
+
+
+def test_means_end_where_few_trials_go_on():
+    rates = RATES[:4].copy()
+    rates[1:, 8:] = np.nan
+    rates[3, 6:] = np.nan
+    found = latents.components(rates, 20.0)
+    fig = latents.latents(found, np.zeros(4, int), bin_ms=20.0)
+    (mean,) = [line for line in fig.axes[0].lines if line.get_linewidth() == 1.5]
+    shown = mean.get_xydata()
+    assert np.isfinite(shown).all(axis=1).tolist() == [True] * 8 + [False] * 4
+    np.testing.assert_allclose(shown[7], found.scores[:3, 7, :2].mean(axis=0))

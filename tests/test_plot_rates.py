@@ -25,7 +25,10 @@ def test_condition_means_are_means_over_a_conditions_trials():
 
 def test_psths_show_both_in_spikes_per_second():
     true = RNG.gamma(2.0, 0.1, (C, T, N))
-    fig = rates.psths(true, RATES, CONDITIONS, bin_ms=BIN_MS, neurons=[4, 1], true_label="true")
+    fig = rates.psths(
+        true, RATES, CONDITIONS, bin_ms=BIN_MS, neurons=[4, 1], names=["neuron 4", "neuron 1"],
+        conditions=["0", "1", "2"], true_label="true",
+    )  # fmt: skip
     assert len(fig.axes) == 4
     for column, n in enumerate((4, 1)):
         above, below = fig.axes[column], fig.axes[2 + column]
@@ -50,7 +53,10 @@ def test_psths_show_both_in_spikes_per_second():
 
 def test_psths_leave_out_conditions_without_trials():
     true = RNG.gamma(2.0, 0.1, (C + 2, T, N))
-    fig = rates.psths(true, RATES, CONDITIONS, bin_ms=BIN_MS, neurons=[0])
+    fig = rates.psths(
+        true, RATES, CONDITIONS, bin_ms=BIN_MS, neurons=[0], names=["neuron 0"],
+        conditions=["0", "1", "2", "3", "4"],
+    )  # fmt: skip
     assert [x.get_label() for x in fig.axes[0].lines] == ["0", "1", "2"]
 
 
@@ -65,13 +71,14 @@ def test_single_trials_show_spikes_and_rates():
         bin_ms=BIN_MS,
         trials=[5, 0, 7],
         neurons=[2, 3],
+        titles=(["trial 50", "trial 0", "trial 70"], ["neuron 2", "neuron 3"]),
         true_RTN=true,
         smoothed_RTN=smoothed,
         bins_observed=9,
     )
     assert len(fig.axes) == 6
     first = fig.axes[0]
-    assert (first.get_title(), first.get_ylabel()) == ("trial 5", "neuron 2\n(spikes/s)")
+    assert (first.get_title(), first.get_ylabel()) == ("trial 50", "neuron 2\n(spikes/s)")
     # A spike at the middle of bin 0; two at the quarters of bin 3, 60 to 80 ms.
     np.testing.assert_allclose(line(first, "spikes")[:, 0], [10.0, 65.0, 75.0])
     for name, x in (("inferred rate", RATES), ("true rate", true), ("smoothed spikes", smoothed)):
@@ -100,7 +107,9 @@ def test_single_trials_show_spikes_and_rates():
 
 def test_single_trials_need_spikes_and_inferred_rates_only():
     spikes = np.full((R, T, N), np.nan)
-    fig = rates.single_trials(spikes, RATES, bin_ms=BIN_MS, trials=[0], neurons=[1])
+    fig = rates.single_trials(
+        spikes, RATES, bin_ms=BIN_MS, trials=[0], neurons=[1], titles=(["a"], ["b"])
+    )
     assert [x.get_label() for x in fig.axes[0].lines] == ["inferred rate", "spikes"]
     assert len(line(fig.axes[0], "spikes")) == 0
     assert not fig.axes[0].patches
@@ -110,8 +119,9 @@ def test_populations_show_spikes_and_relative_rates():
     spikes = RNG.poisson(1.0, RATES.shape).astype(float)
     spikes[0, :3] = np.nan
     fig = rates.populations(
-        spikes, RATES, bin_ms=20.0, trials=[0, 4], true_RTN=RATES, bins_observed=10, heldin=4
-    )
+        spikes, RATES, bin_ms=20.0, trials=[0, 4], titles=["a", "b"], true_RTN=RATES,
+        bins_observed=10, heldin=4,
+    )  # fmt: skip
     order = np.argsort(RATES.mean(axis=0).argmax(axis=0), kind="stable")
     for column, r in enumerate((0, 4)):
         points = fig.axes[column].collections[0].get_offsets()
@@ -125,3 +135,57 @@ def test_populations_show_spikes_and_relative_rates():
         np.testing.assert_allclose(shown, (RATES[r] / highest)[:, order].T)
     assert fig.axes[0].lines[0].get_xdata()[0] == 200.0
     texts_apart(fig)
+
+
+def test_populations_are_ordered_by_area():
+    spikes = RNG.poisson(1.0, RATES.shape).astype(float)
+    areas = ["V2", "V1", "V2", "V1", "V1", "V2"]
+    inferred = RATES.copy()
+    inferred[0, 9:] = np.nan
+    fig = rates.populations(
+        spikes, inferred, bin_ms=20.0, trials=[0, 4], titles=["a", "b"], areas=areas
+    )
+    peaks = np.nanmean(inferred, axis=0).argmax(axis=0)
+    order = sorted(range(N), key=lambda n: (areas[n], peaks[n]))
+    shown = np.ma.masked_invalid(fig.axes[2].images[0].get_array())
+    highest = np.nanmax(inferred[[0, 4]], axis=(0, 1))
+    np.testing.assert_allclose(shown[:, :9], (inferred[0] / highest)[:9, order].T)
+    # Nothing is drawn after the end of the trial.
+    assert np.ma.getmaskarray(shown)[:, 9:].all()
+    ax = fig.axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["V1", "V2"]
+    assert ax.get_yticks().tolist() == [1.0, 4.0]
+    low, high = ax.get_ylim()
+    assert low > high  # the first area on top
+    texts_apart(fig)
+
+
+def test_a_phone_has_two_panels_in_a_row():
+    spikes = RNG.poisson(0.3, RATES.shape).astype(float)
+    trials = [5, 0, 7]
+    shown = {"bin_ms": BIN_MS, "trials": trials, "narrow": True}
+    single = rates.single_trials(
+        spikes, RATES, neurons=[2, 3], titles=(["a", "b", "c"], ["d", "e"]), **shown
+    )
+    population = rates.populations(spikes, RATES, titles=["a", "b", "c"], **shown)
+    psths = rates.psths(
+        RNG.gamma(2.0, 0.1, (C, T, N)), RATES, CONDITIONS, bin_ms=BIN_MS, neurons=[0, 1, 2],
+        names=["a", "b", "c"], conditions=["0", "1", "2"], narrow=True,
+    )  # fmt: skip
+    for fig in (single, population, psths):
+        assert fig.get_size_inches()[0] < 3.5
+        titles = [ax.get_title() for ax in fig.axes if ax.get_title()]
+        assert titles == ["a", "b", "c"]
+        texts_apart(fig)
+    # All trials of a neuron have one scale, in whichever row they are.
+    assert len({ax.get_ylim() for ax in (single.axes[0], single.axes[1], single.axes[4])}) == 1
+
+
+def test_condition_means_are_over_the_trials_that_have_a_bin():
+    x = RATES.copy()
+    x[3, 6:] = x[6, 6:] = np.nan
+    found = rates.condition_means(x, CONDITIONS, C)
+    np.testing.assert_allclose(found[0, 6:], RATES[0, 6:])
+    np.testing.assert_allclose(found[0, :6], RATES[[0, 3, 6], :6].mean(axis=0))
+    some = rates.condition_means(x, CONDITIONS, C, share=0.5)
+    assert np.isnan(some[0, 6:]).all() and np.isfinite(some[0, :6]).all()

@@ -58,9 +58,34 @@ def test_ranks_begin_with_the_largest() -> None:
 
 def test_lag_profile_is_the_mean_over_bins_at_a_lag() -> None:
     maps = RNG.random((2, 5, 5))
-    found = rankings.lag_profile(maps)
+    found = rankings.lag_profile(maps, np.full((5, 5), 3))
     assert found.shape == (2, 9)
     for number, lag in enumerate(range(-4, 5)):
         pairs = [(t, t + lag) for t in range(5) if 0 <= t + lag < 5]
         for k in range(2):
             assert found[k, number] == pytest.approx(np.mean([maps[k][pair] for pair in pairs]))
+
+
+def test_the_lag_profile_is_over_the_trials_that_have_both_bins() -> None:
+    # Two trials, of 3 bins and of 2: the third bin's mean is over one trial.
+    bins = np.array([[1, 1, 1], [1, 1, 0]], bool)
+    each = RNG.random((2, 3, 3))
+    pairs_RTT = bins[:, :, None] & bins[:, None]
+    number_TT = pairs_RTT.sum(axis=0)
+    mean_TT = np.where(pairs_RTT, each, 0).sum(axis=0) / number_TT
+    found = rankings.lag_profile(mean_TT, number_TT)
+    for lag in range(-2, 3):
+        values = [
+            each[r, t, t + lag]
+            for r in range(2)
+            for t in range(3)
+            if 0 <= t + lag < 3 and bins[r, t] and bins[r, t + lag]
+        ]
+        assert found[lag + 2] == pytest.approx(np.mean(values))
+    none = rankings.lag_profile(np.full((2, 2), np.nan), np.array([[1, 0], [0, 0]]) * 0)
+    assert np.isnan(none).all()
+
+
+def test_the_mean_of_what_is_known() -> None:
+    x = np.array([[1.0, np.nan], [3.0, np.nan]])
+    np.testing.assert_array_equal(rankings.mean_known(x, axis=0), [2.0, np.nan])

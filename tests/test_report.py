@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.report_runs import HOSTILE, METHOD, N, R, interpretation, png, recording, run, scores
+from helpers.report_runs import HOSTILE, METHOD, N, R, interpretation, recording, run, scores, svg
+from matplotlib import colors
 
 from stndt_jax import files, load_run
 from stndt_jax.cli import main
-from stndt_jax.evaluation import method_scores
+from stndt_jax.evaluation import comparison, method_scores
 from stndt_jax.plotting.figures import SavedFigure
 from stndt_jax.report import (
     about,
@@ -173,16 +174,19 @@ def test_arrays_are_unpacked_as_they_were(path: Path) -> None:
     assert truth_RTN is not None
     error_RTN = unpacked("truth") / 255 * highest_N - truth_RTN * 50
     assert np.abs(error_RTN).max() <= highest_N.max() / 255
-    assert found["conditions"] == loaded.data.eval.conditions.tolist()  # type: ignore[union-attr]
+    names = [f"trial {k}, condition {k % 4}" for k in (1, 4, 6, 11)]
+    assert found["trials"] == names
+    assert found["neurons"][6] == "neuron 6, unit 2, held-out"
     assert found["peaks"] == np.argmax(rates_RTN.mean(axis=0), axis=0).tolist()
 
 
 def test_figures_and_attention_are_shown(path: Path, tmp_path: Path) -> None:
-    pngs = [png(tmp_path / f"{name}.png", 900 + i) for i, name in enumerate("ab")]
+    drawn_files = [svg(tmp_path / f"{name}.png", 300 + i) for i, name in enumerate("ab")]
+    small = svg(tmp_path / "small.svg", 200)
     drawn = [
-        SavedFigure("rates", pngs[0], f"Read it {HOSTILE}.", f"Rates {HOSTILE}"),
-        SavedFigure("attention", pngs[1], "Read that.", "Attention"),
-        SavedFigure("training", pngs[1], "Not this one.", "Training, again"),
+        SavedFigure("rates", drawn_files[0], f"Read it {HOSTILE}.", f"Rates {HOSTILE}", small),
+        SavedFigure("attention", drawn_files[1], "Read that.", "Attention"),
+        SavedFigure("training", drawn_files[1], "Not this one.", "Training, again"),
     ]
     found = interpretation()
     dropped = {
@@ -196,21 +200,112 @@ def test_figures_and_attention_are_shown(path: Path, tmp_path: Path) -> None:
     shown = figures.RunFigures(drawn, found, dropped)
     read = Reader(page.build(load_run(path), shown))
     images = read.find("img")
-    for image, file in zip(images, pngs, strict=True):
-        data = (image["src"] or "").removeprefix("data:image/png;base64,")
-        assert base64.b64decode(data) == file.read_bytes()
+    for image, file in zip(images, drawn_files, strict=True):
+        data = (image["src"] or "").removeprefix("data:image/svg+xml;base64,")
+        source = file.with_suffix(".svg").read_text()
+        assert base64.b64decode(data).decode() == figures.adaptive(source)
     assert images[0]["alt"] == f"Rates {HOSTILE}. Read it {HOSTILE}."
-    assert int(images[0]["width"] or 0) == round(900 * figures.SCALE)
+    assert int(images[0]["width"] or 0) == round(300 * figures.SCALE)
+    # A phone gets its own figure, where there is one.
+    (source_of_phones,) = read.find("source")
+    assert source_of_phones["media"] == "(max-width: 40rem)"
+    assert int(source_of_phones["width"] or 0) == round(200 * figures.SCALE)
     text = read.text()
     assert "Training, again" not in text and f"Rates {HOSTILE}" in text
-    # By hand: silencing the first two costs 50% and 100%, random ones 10% and 20%.
-    assert "costs run 60.0% more of its co-bps" in text
+    # By hand: means of 0.18 and 0.16, and of 0.1 and 0.
+    said = (
+        "With held-in neurons silenced, co-bps of run, which is 0.200 with all of them, is on "
+        "average over the fractions 0.170 in random order and 0.050 with the most important by "
+        "attention first. By attention, the neurons ranked highest matter more than random ones."
+    )
+    assert said in text
     assert "correlate with 0.25" in text and "receives 40% of their attention" in text
     assert "stndt interpret" in text
     # The second neuron is the first of the held-in ones: its importance is 4 of 9 times even.
     assert found.importance is not None
     rows = re.findall(r"neuron 1held-in(.*?)neuron 2", text)
     assert rows == ["2.001" + f"{found.importance[1] * N:.3f}"]
+
+
+def test_colours_of_a_figure_follow_the_scheme() -> None:
+    source = (
+        '<svg width="9pt" height="9pt"><defs></defs><path style="fill: #ffffff; stroke: #d55e00"/>'
+        '<text style="font: 8px x" x="1.23456789">ab</text><image x="0" '
+        'xlink:href="data:;base64,a#000000"/><path style="stroke: #fffffe" d="M 1.5 2.25"/></svg>'
+    )
+    made = figures.adaptive(source)
+    assert "fill: var(--cffffff); stroke: var(--cd55e00)" in made
+    light, dark = re.findall(r":root{(.*?)}", made)
+    assert "--cd55e00:#d55e00;" in light and "fill:var(--c000000)" in light
+    values = dict(re.findall(r"--c(\w{6}):(#\w{6})", dark))
+    # White paper becomes the page's surface, black ink light, and marks on pictures stay.
+    assert values["ffffff"] == "#1b1f23" and values["fffffe"] == "#fffffe"
+    assert min(int(values["000000"][i : i + 2], 16) for i in (1, 3, 5)) > 200
+    assert 'x="1.234"' in made and 'd="M 1.5 2.25"' in made
+    assert "data:;base64,a#000000" in made
+    # The hue stays, the lightness is turned.
+    for color in ("#d55e00", "#56b4e9", "#440154"):
+        before, after = (
+            colors.rgb_to_hsv(colors.to_rgb(x)) for x in (color, figures.turned(color))
+        )
+        assert after[0] == pytest.approx(before[0], abs=0.01)
+
+
+def test_baselines_that_are_better_are_said_in_the_head() -> None:
+    own = {"co_bps": 0.1, "vel_r2": 0.5, "tp_corr": -0.6}
+    methods = {
+        "this run": own,
+        "smoothing": {"co_bps": 0.2, "vel_r2": 0.4, "tp_corr": -0.7},
+        "lds": {"co_bps": 0.05, "vel_r2": 0.6},
+        "true rates": {"co_bps": 0.9},
+    }
+    said = score_section.verdict(methods)
+    assert said == (
+        "This run is below smoothing in co-bps (0.100 against 0.200) and tp-corr (−0.600 against "
+        f"−0.700) and below lds in vel R² (0.500 against 0.600). What to change: {comparison.TRY}."
+    )
+    parts = [part for part in score_section.cards(methods, None) if part is not None]
+    assert len(parts) == 2 and "smoothing 0.200" in str(parts[1]) and "lds 0.600" in str(parts[1])
+    assert score_section.verdict({"this run": own, "smoothing": {"co_bps": 0.05}}) == ""
+    assert score_section.verdict({"smoothing": {"co_bps": 1}}) == ""
+
+
+def test_nothing_of_the_padding_is_in_the_explorer(tmp_path: Path) -> None:
+    """Rates are 9 in the padding, which comes first, and 1 elsewhere."""
+    path = run(tmp_path, unequal=True)
+    found = explorer.payload(load_run(path))
+    rate = (1 * 1.1 + 0.01) * 50
+    # Trials 1, 4, 6 and 11 lack their first k % 5 bins.
+    assert found["spans"] == [[1, 25], [4, 25], [1, 25], [1, 25]]
+    assert found["highest"] == pytest.approx([rate] * N) == found["means"]
+    # The time of a trial is that of its first own bin, although bin 0 is before it.
+    assert found["trials"][:2] == ["trial 1, right, from 11.00 s", "trial 4, left, from 14.00 s"]
+    assert found["areas"] == ["V1", "V2", "V1", "V2", "V1", "V2", "V1", "V1", "V1"]
+    assert found["neurons"][0] == "neuron 0, unit 100, V1, held-in"
+    raw = gzip.decompress(base64.b64decode(found["arrays"]["rates"]))
+    bytes_RNT = np.cumsum(np.frombuffer(raw, np.uint8).reshape(4, N, 25), axis=2) % 256
+    assert not bytes_RNT[1, :, :4].any() and (bytes_RNT[1, :, 4:] == 255).all()
+
+
+def test_behaviour_is_called_by_its_own_names(tmp_path: Path) -> None:
+    path = run(tmp_path, unequal=True)
+    text = Reader(page.write(path, tmp_path / "x.html", figures=False).read_text("utf-8")).text()
+    assert "vel R² of force x, force y" in text
+    assert "Behaviour here is force x, force y." in text
+    assert "2 values in every bin: force x, force y (N)" in text
+    assert "mm/s" not in text and "hand velocity" not in text.replace(
+        "benchmark, hand velocity", ""
+    )
+    assert "nothing is drawn where a trial has no bins" in text
+
+
+def test_why_there_is_no_score_of_psths_is_said(tmp_path: Path) -> None:
+    path = run(tmp_path, unequal=True)
+    found = scores(3)
+    del found["ensemble"]["psth_r2"]
+    files.write_json(path / "scores.json", found)
+    text = Reader(page.write(path, tmp_path / "x.html", figures=False).read_text("utf-8")).text()
+    assert "PSTH R² is not computed: the conditions of the trials are known" in text
 
 
 def test_the_reason_for_missing_figures_is_shown(path: Path) -> None:

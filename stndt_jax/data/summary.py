@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 
 from stndt_jax.console import tables
+from stndt_jax.data import labels
 from stndt_jax.data.nwb import NWB, open_nwb
 from stndt_jax.data.tables import SOURCE
 from stndt_jax.data.trials import SpikeData, Trials
@@ -109,18 +110,26 @@ def _recorded(data: SpikeData) -> str:
 
 
 def _behavior(data: SpikeData) -> str:
-    found = [t.behavior for t in (data.train, data.eval) if t.behavior is not None]
-    if not found:
+    called = labels.behavior(data)
+    found = [
+        t.behavior[t.in_trial(data.bins)[:, : data.bins_observed]] if t.behavior.ndim == 3
+        else t.behavior
+        for t in (data.train, data.eval)
+        if t.behavior is not None
+    ]  # fmt: skip
+    if called is None or not found:
         return "none"
-    every_SD = np.concatenate([x.reshape(-1, x.shape[-1]) for x in found])
+    every_SD = np.concatenate(found)
     present_S = np.isfinite(every_SD).all(axis=1)
-    each = "in every bin" if found[0].ndim == 3 else "of every trial"
+    in_bins = any(t.behavior is not None and t.behavior.ndim == 3 for t in (data.train, data.eval))
+    each = "in every bin" if in_bins else "of every trial"
     deviations = np.std(every_SD[present_S], axis=0) if present_S.any() else []
     number = every_SD.shape[1]
     what = f"{number} value{'' if number == 1 else 's'} {each}"
-    if data.behavior_names or data.behavior_unit:
-        unit = f"({data.behavior_unit})" if data.behavior_unit else ""
-        what += f": {' '.join([', '.join(data.behavior_names), unit]).strip()}"
+    if called.is_named or called.unit:
+        unit = f"({called.unit})" if called.unit else ""
+        names = ", ".join(called.names) if called.is_named else ""
+        what += f": {f'{names} {unit}'.strip()}"
     return (
         f"{what}, {present_S.mean():.1%} present, standard deviation "
         f"{', '.join(f'{x:.3g}' for x in deviations) or '-'}"
@@ -129,8 +138,8 @@ def _behavior(data: SpikeData) -> str:
 
 def _conditions(data: SpikeData) -> str:
     def sizes(trials: Trials) -> NDArray:
-        labels = trials.conditions
-        return np.zeros(0, int) if labels is None else np.bincount(labels[labels >= 0])
+        given = trials.conditions
+        return np.zeros(0, int) if given is None else np.bincount(given[given >= 0])
 
     train, evaluated = sizes(data.train), sizes(data.eval)
     number = max(len(train), len(evaluated))

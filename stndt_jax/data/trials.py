@@ -108,6 +108,19 @@ class Trials:
             has_count_RTN[slices] = True
         return has_count_RTN if self.recorded is None else has_count_RTN & self.recorded
 
+    def in_trial(self, bins: int) -> Bool[NDArray, "R T"]:
+        """Bins of each trial from the first to the last that was recorded; the others are padding.
+
+        Args:
+          bins: number of observed and forward bins of the recording.
+        """
+        if self.recorded is None:
+            return np.ones((len(self), bins), bool)
+        some_RT = np.any(self.recorded, axis=2)
+        begun_RT = np.logical_or.accumulate(some_RT, axis=1)
+        not_over_RT = np.logical_or.accumulate(some_RT[:, ::-1], axis=1)[:, ::-1]
+        return begun_RT & not_over_RT
+
     def subset(self, rows: Int[NDArray, " r"]) -> Trials:
         """The trials of these indices, in their order."""
         arrays = {key.name: getattr(self, key.name) for key in fields(self)}

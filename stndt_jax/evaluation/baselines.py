@@ -24,6 +24,9 @@ from stndt_jax.types import Bool, Float, NDArray, Shaped
 SDS_MS = (30.0, 50.0, 80.0)
 """Standard deviations that `choose_kernel` tries by default, ms."""
 
+SHOWN_SD_MS = 50.0
+"""Standard deviation of smoothed spikes in figures and reports, ms."""
+
 _FOLDS = 3
 # Bounds the time of the choice in recordings of thousands of trials.
 _TRIALS_TO_CHOOSE = 128

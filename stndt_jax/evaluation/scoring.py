@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 
+from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation.submission import checked
 from stndt_jax.types import Float, NDArray
@@ -98,6 +99,26 @@ def score(
     if "co_bps" in found and found.get("oracle_co_bps", 0.0) > 0:
         found["co_bps_of_oracle"] = found["co_bps"] / found["oracle_co_bps"]
     return {name: float(value) for name, value in found.items()}
+
+
+def missing(data: SpikeData, targets: Mapping[str, NDArray]) -> list[str]:
+    """Why a score that the recording leads to expect is not computed, in sentences.
+
+    Args:
+        data: the recording.
+        targets: what it is scored against.
+    """
+    labels = data.eval.conditions
+    if (
+        labels is None
+        or not np.any(labels >= 0)
+        or ("psth" in targets and "eval_cond_idx" in targets)
+    ):
+        return []
+    return [
+        "PSTH R2 is not computed: the conditions of the trials are known, but the targets hold no "
+        "PSTHs (psth, and the trials of each condition in eval_cond_idx) to compare with"
+    ]
 
 
 def decode(

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn needs it
 
 from stndt_jax.console import progress, tables
-from stndt_jax.data.trials import evenly_spaced
+from stndt_jax.data.labels import listed
+from stndt_jax.data.trials import SpikeData, evenly_spaced
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import evaluate, inference, scoring, submission
 from stndt_jax.interpret import attention
@@ -77,7 +78,8 @@ def drop(
         The content of ``dropping.json``::
 
             {"fractions": [0.0, 0.1, ...], "silenced": [0, 3, ...],      # F of them
-             "models": {NAME: {ORDER: {SCORE: [[...F values...], ...]}}}}   # one row per repeat
+             "models": {NAME: {ORDER: {SCORE: [[...F values...], ...]}}},   # one row per repeat
+             "notes": ["vel R2 is ...", ...]}        # what to know of the scores, sentences
 
         ORDER is "most_first", "random" (one row per repeat), "least_first" or, with
         ``gradient_importance``, "most_first_by_gradients";
@@ -107,7 +109,21 @@ def drop(
                 name: _score_orders(_Scorer(run, targets, select), orders, silenced, decode, shown)
                 for name, run in runs.items()
             },
+            "notes": _notes(models[0].trained.data, targets, decode),
         }
+
+
+def _notes(data: SpikeData, targets: Mapping[str, NDArray], decode: bool) -> list[str]:
+    """Why scores here differ from those of an evaluation, in sentences."""
+    notes = []
+    trials = len(data.train)
+    if decode and scoring.kind_of(targets) == "velocity" and trials > DECODED_TRIALS:
+        notes.append(
+            f"the value of {label('vel_r2')} without silencing differs from that of stndt "
+            f"evaluate: to save time, its decoder is fitted to {DECODED_TRIALS} of the {trials} "
+            f"training trials"
+        )
+    return notes + scoring.missing(data, targets)
 
 
 Orders = Mapping[str, Sequence[Int[NDArray, " N_in"]]]
@@ -196,19 +212,108 @@ def relative_change(rows: Sequence[Sequence[float | None]]) -> Float[NDArray, "r
         return (values - values[:, :1]) / np.abs(values[:, :1])
 
 
-def separation(
-    found: Mapping[str, Any], name: str, score: str = "co_bps", order: str = MOST_FIRST
-) -> float:
-    """How much more of a score an order costs than random orders, mean over the fractions.
+class Effect(NamedTuple):
+    """A score with neurons silenced, mean over the fractions that are silenced.
 
-    Relative to the full model's score; above 0 if the neurons silenced first matter more than
-    random ones.
+    Attributes:
+        full: the score without silencing.
+        ordered: in the order in question.
+        random: in random order, mean over repeats.
+        lowest: the lowest of the random orders.
+        highest: the highest of the random orders.
+    """
+
+    full: float
+    ordered: float
+    random: float
+    lowest: float
+    highest: float
+
+    @property
+    def matters(self) -> bool:
+        """Whether the neurons silenced first matter more than random ones."""
+        return self.ordered < self.lowest
+
+    @property
+    def is_inverted(self) -> bool:
+        """Whether the neurons silenced first matter less than random ones."""
+        return self.ordered > self.highest
+
+
+def effect(
+    found: Mapping[str, Any], name: str, score: str = "co_bps", order: str = MOST_FIRST
+) -> Effect:
+    """What silencing neurons in some order does to a score.
+
+    Args:
+        found: result of `drop`.
+        name: of the run.
+        score: its key.
+        order: a key of `ORDERS`.
     """
     orders = found["models"][name]
-    random, ordered = (
-        float(np.nanmean(relative_change(orders[which][score])[:, 1:])) for which in (RANDOM, order)
+    ordered_SF, random_SF = (np.array(orders[key][score], float) for key in (order, RANDOM))
+    random_S = random_SF[np.isfinite(random_SF).all(axis=1), 1:].mean(axis=1)
+    if not random_S.size:
+        random_S = np.full(1, np.nan)
+    return Effect(
+        full=float(ordered_SF[0, 0]),
+        ordered=float(ordered_SF[:, 1:].mean()),
+        random=float(random_S.mean()),
+        lowest=float(random_S.min()),
+        highest=float(random_S.max()),
     )
-    return random - ordered
+
+
+def sentences(found: Mapping[str, Any], name: str) -> list[str]:
+    """What silencing neurons does to co-bps, and what that says of importance.
+
+    Args:
+        found: result of `drop`.
+        name: of the run.
+
+    Returns:
+        Sentences without capital letter and final point; none if co-bps was not computed.
+    """
+    measures = {MOST_FIRST: str(found.get("measure", "attention")), BY_GRADIENTS: "gradients"}
+    known = {}
+    for order, measure in measures.items():
+        if "co_bps" in found["models"][name].get(order, {}):
+            one = effect(found, name, order=order)
+            if np.isfinite(one).all():
+                known[measure] = one
+    if not known:
+        return []
+    first = next(iter(known.values()))
+    spread = f" ({first.lowest:.3f} to {first.highest:.3f})" if first.highest > first.lowest else ""
+    values = [f"{first.random:.3f} in random order{spread}"]
+    values += [f"{x.ordered:.3f} with the most important by {m} first" for m, x in known.items()]
+    said = [
+        f"with held-in neurons silenced, co-bps of {name}, which is {first.full:.3f} with all of "
+        f"them, is on average over the fractions {listed(values)}"
+    ]
+    return said + [_judgement(measure, one, "gradients" in known) for measure, one in known.items()]
+
+
+def _judgement(measure: str, found: Effect, has_gradients: bool) -> str:
+    """Whether the neurons that a measure ranks highest matter, in one sentence."""
+    if found.matters:
+        return f"by {measure}, the neurons ranked highest matter more than random ones"
+    authority = ""
+    if measure == "attention":
+        authority = "; go by integrated gradients"
+        authority += (
+            "" if has_gradients else ", which stndt interpret computes without --nogradients"
+        )
+    if found.is_inverted:
+        return (
+            f"importance by {measure} is inverted here: the neurons that it ranks highest matter "
+            f"less than random ones{authority}"
+        )
+    return (
+        f"importance by {measure} is not confirmed here: silencing the neurons that it ranks "
+        f"highest costs about as much as silencing random ones{authority}"
+    )
 
 
 def text(found: Mapping[str, Any]) -> str:
@@ -224,14 +329,9 @@ def text(found: Mapping[str, Any]) -> str:
                 mean = np.nanmean(np.array(scores[score], float), axis=0)
                 rows.append([ORDERS[order], *(tables.number(float(mean[i])) for i in shown)])
             parts.append(tables.table(heads, rows))
-        for order in (MOST_FIRST, BY_GRADIENTS):
-            if "co_bps" in orders.get(order, {}):
-                parts.append(
-                    f"silencing held-in neurons, {ORDERS[order]}, costs {name} "
-                    f"{separation(found, name, order=order):.1%} more of its co-bps\n"
-                    f"than in random order, on average"
-                )
-    return "\n\n".join(parts)
+        if said := sentences(found, name):
+            parts.append("\n".join(said))
+    return "\n\n".join([*parts, *map(str, found.get("notes", []))])
 
 
 def write(found: Mapping[str, Any], folder: Path) -> Path:

@@ -20,7 +20,7 @@ from stndt_jax.evaluation import inference
 from stndt_jax.models.attention import attendable
 from stndt_jax.training import step
 from stndt_jax.training.restore import SelectedBy, TrainedModel
-from stndt_jax.types import Array, Bool, Float, NDArray, Params, UInt
+from stndt_jax.types import Array, Bool, Float, Int, NDArray, Params, UInt
 
 # Entries of the attention maps of a batch, all layers together: 64 MB of float32.
 _MAP_ENTRIES = 2**24
@@ -32,16 +32,21 @@ class AttentionMaps(NamedTuple):
     Attributes:
         spatial: attention of neurons (rows) to neurons, mean over trials; of a model with factors,
             of factors to factors. None for NDT, which has no spatial attention.
-        temporal: attention of bins (rows) to bins, mean over the trials in which both bins were
-            recorded.
+        temporal: attention of bins (rows) to bins, mean over the trials that have both bins; NaN
+            where none has.
         received: attention that a neuron receives in a trial, mean over all attending neurons;
             of a model with factors, what the factors receive, brought to the neurons by
             `to_neurons`. It adds up to 1 over neurons. None without spatial attention.
+        pairs: number of trials that have both of two bins.
+        even: uniform temporal attention: 1 / the number of a trial's bins, mean over the trials
+            that have both bins; NaN where none has.
     """
 
     spatial: Float[NDArray, "L D D"] | None
     temporal: Float[NDArray, "L T T"]
     received: Float[NDArray, "R L N"] | None
+    pairs: Int[NDArray, "T T"]
+    even: Float[NDArray, "T T"]
 
 
 def maps(model: TrainedModel, trials: Trials, select: SelectedBy = "cobps") -> AttentionMaps:
@@ -58,19 +63,23 @@ def maps(model: TrainedModel, trials: Trials, select: SelectedBy = "cobps") -> A
     params, hyper = model.params(select), model.hyper
     batch_size = max(1, _MAP_ENTRIES // (L * (D * D + T * T)))
     spatial, received = np.zeros((L, D, D)), []
-    temporal, pairs = np.zeros((L, T, T)), np.zeros((T, T))
+    temporal, pairs, even = np.zeros((L, T, T)), np.zeros((T, T)), np.zeros((T, T))
     for counts_BTN, has_count_BTN, real_B in inference.batches(model, trials, batch_size):
         sums = run(params, hyper, counts_BTN, has_count_BTN, jnp.asarray(real_B, jnp.float32))
         temporal += np.asarray(sums["temporal"], float)
         pairs += np.asarray(sums["pairs"], float)
+        even += np.asarray(sums["even"], float)
         if arch.model.spatial:
             spatial += np.asarray(sums["spatial"], float)
             received.append(np.asarray(sums["received"])[:, real_B])
-    temporal /= np.maximum(pairs, 1)
+    number_TT = np.where(pairs > 0, pairs, np.nan)
+    found = AttentionMaps(
+        None, temporal / number_TT, None, pairs.round().astype(int), even / number_TT
+    )
     if not received:
-        return AttentionMaps(None, temporal, None)
+        return found
     received_RLN = np.concatenate(received, axis=1).swapaxes(0, 1)
-    return AttentionMaps(spatial / len(trials), temporal, received_RLN)
+    return found._replace(spatial=spatial / len(trials), received=received_RLN)
 
 
 def to_neurons(
@@ -110,9 +119,9 @@ def _attention_sums(
 
     Returns:
         ``temporal`` (L, T, T): sum over trials in which both bins may be attended to;
-        ``pairs`` (T, T): the number of these trials; with spatial attention also ``spatial``
-        (L, D, D): sum over trials, and ``received`` (L, B, N): what every neuron receives in a
-        trial, as in `AttentionMaps`.
+        ``pairs`` (T, T): the number of these trials; ``even`` (T, T): the sum over them of uniform
+        attention; with spatial attention also ``spatial`` (L, D, D): sum over trials, and
+        ``received`` (L, B, N): what every neuron receives in a trial, as in `AttentionMaps`.
     """
     _, out = step.forward(arch, params, hyper, counts_BTN, has_count_BTN)
     bins_BT = jnp.ones(counts_BTN.shape[:2])
@@ -122,6 +131,7 @@ def _attention_sums(
     sums = {
         "temporal": jnp.einsum("lbts,bts->lts", out["temporal_attention"], pairs_BTT),
         "pairs": pairs_BTT.sum(axis=0),
+        "even": jnp.einsum("bts,b->ts", pairs_BTT, 1 / jnp.maximum(bins_BT.sum(axis=1), 1)),
     }
     if arch.model.spatial:
         a_LBDD = out["spatial_attention"]

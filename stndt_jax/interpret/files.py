@@ -23,7 +23,7 @@ from stndt_jax.types import NDArray
 ARRAYS, TABLE, SUMMARY = "attention.h5", "neurons.csv", "interpret.json"
 COLUMNS = (
     *("neuron", "unit", "kind", "rate_hz", "importance", "importance_sd", "rank"),
-    "gradient_importance",
+    *("gradient_importance", "area"),
 )
 
 
@@ -62,7 +62,7 @@ def read(folder: Path) -> Interpretation:
     try:
         values |= {"labels": list(words["labels"]), "summary": dict(words["summary"])}
         with h5py.File(folder / ARRAYS, "r") as file:
-            values |= {name: item[()] for name, item in file.items() if name in names}
+            values |= {name: _read(item) for name, item in file.items() if name in names}
             for name, value in file.attrs.items():
                 if name in names:
                     values[name] = value.item() if isinstance(value, np.generic) else value
@@ -72,6 +72,12 @@ def read(folder: Path) -> Interpretation:
     if needed:
         raise UserError(f"{folder / ARRAYS} holds no {', '.join(needed)}; {again}")
     return Interpretation(**values)
+
+
+def _read(item: h5py.Dataset) -> NDArray:
+    if h5py.check_string_dtype(item.dtype) is None:
+        return np.asarray(item[()])
+    return np.asarray(item.asstr()[()], "U")
 
 
 def table(found: Interpretation) -> str:
@@ -95,6 +101,7 @@ def table(found: Interpretation) -> str:
         deviation,
         rank,
         _numbers(found.gradient_importance, N),
+        [""] * N if found.areas is None else found.areas.tolist(),
     )
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -110,7 +117,7 @@ def text(found: Interpretation) -> str:
         f"{s['members']} model{'s' * (s['members'] > 1)}, {s['trials']} trials of {s['data']}, "
         f"{s['heldin']} held-in and {s['heldout']} held-out neurons"
     ]
-    lines += [str(s[key]) for key in ("spatial", "read_in", "maps") if key in s]
+    lines += [str(s[key]) for key in ("spatial", "read_in", "silent", "maps") if key in s]
     if "agreement" in s:
         has = "has {} of their importance" if "read_in" in s else "receives {} of their attention"
         lines.append(
@@ -131,7 +138,35 @@ def text(found: Interpretation) -> str:
     shown = [[name, tables.number(value, 3)] for name, value in rows.items() if value is not None]
     if shown:
         lines += ["", tables.table(["correlation over held-in neurons", "Spearman"], shown)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_area_lines(found)])
+
+
+def _area_lines(found: Interpretation) -> list[str]:
+    """Tables of the areas, and sentences on the attention between them."""
+    rows = found.summary.get("areas", [])
+    if not rows:
+        return []
+    heads = ["area", "held-in", "held-out", "spikes/s", "by attention", "by gradients"]
+    body = []
+    for row in rows:
+        numbers = (row["rate_hz"], row["attention"], row["gradients"])
+        counts = (str(row["heldin"]), str(row["heldout"]))
+        body.append([row["area"], *counts, *(tables.number(x, 2) for x in numbers)])
+    lines = ["", tables.table(heads, body)]
+    lines.append(
+        "importance of an area's held-in neurons, mean; 1: the mean of all held-in neurons"
+    )
+    if found.between_areas is not None:
+        names = [row["area"] for row in rows]
+        relative = [
+            [name, *(tables.number(x, 2) for x in values)]
+            for name, values in zip(names, found.between_areas.tolist(), strict=True)
+        ]
+        lines += [
+            "",
+            tables.table(["attention / uniform, of", *(f"to {n}" for n in names)], relative),
+        ]
+    return lines + [str(sentence) for sentence in found.summary.get("between_areas", [])]
 
 
 def _row(name: str, found: dict[str, Any]) -> list[str]:

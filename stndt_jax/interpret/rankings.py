@@ -90,16 +90,33 @@ def ranks_by_group(values: Float[NDArray, " N"], heldin: int) -> Int[NDArray, " 
     return np.concatenate([ranks(values[:heldin]), ranks(values[heldin:])])
 
 
-def lag_profile(temporal: Float[NDArray, "... T T"]) -> Float[NDArray, "... lags"]:
+def lag_profile(
+    temporal: Float[NDArray, "... T T"], pairs: Int[NDArray, "T T"]
+) -> Float[NDArray, "... lags"]:
     """Mean attention by lag from ``-(T - 1)`` to ``T - 1`` bins; above 0, to a later bin.
 
-    The mean is over all bins for which the other bin exists, so that long lags are not smaller
-    only because fewer bins have them.
+    The mean is over all trials and bins for which the other bin exists, so that long lags are not
+    smaller only because fewer bins have them. NaN where there is none.
+
+    Args:
+        temporal: mean attention of bins (rows) to bins over trials.
+        pairs: number of trials that each mean is over.
     """
     T = temporal.shape[-1]
-    lags = range(-(T - 1), T)
-    rows = [np.diagonal(temporal, lag, axis1=-2, axis2=-1).mean(axis=-1) for lag in lags]
+    rows = []
+    for lag in range(-(T - 1), T):
+        number_d = np.diagonal(pairs, lag).astype(float)
+        known_d = np.where(number_d > 0, np.diagonal(temporal, lag, axis1=-2, axis2=-1), 0.0)
+        total = number_d.sum()
+        rows.append(known_d @ number_d / (total if total else np.nan))
     return np.stack(rows, axis=-1)
+
+
+def mean_known(x: Float[NDArray, "..."], axis: int | tuple[int, ...]) -> Float[NDArray, "..."]:
+    """Mean over an axis of what is not NaN; NaN where all of it is."""
+    known = np.isfinite(x)
+    number = known.sum(axis=axis)
+    return np.where(known, x, 0.0).sum(axis=axis) / np.where(number > 0, number, np.nan)
 
 
 def _unit_ranks(rows_SN: NDArray, given: NDArray | None) -> NDArray:

@@ -21,14 +21,15 @@ from typing import Any, Literal
 import numpy as np
 
 from stndt_jax.console import progress
+from stndt_jax.data.labels import areas as areas_of
 from stndt_jax.data.summary import mean_rates_hz
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.errors import UserError
-from stndt_jax.interpret import attention, integrated_gradients, rankings
+from stndt_jax.interpret import areas, attention, integrated_gradients, rankings
 from stndt_jax.interpret.attention import AttentionMaps
 from stndt_jax.interpret.integrated_gradients import Attributions
 from stndt_jax.training.restore import SelectedBy, TrainedModel
-from stndt_jax.types import Float, Int, NDArray
+from stndt_jax.types import Float, Int, NDArray, Shaped
 
 Split = Literal["eval", "train"]
 NO_SPATIAL = (
@@ -39,6 +40,11 @@ NO_SPATIAL = (
 BY_READ_IN = (
     "importance by attention is what the factors receive, brought to the held-in neurons by the "
     "weights of the read-in; held-out neurons are not read in and have 0"
+)
+
+UNTRAINED = (
+    "weights of the read-in without input are not trained, so that importance by attention says "
+    "nothing there"
 )
 
 # Labels of what rankings are compared across, by their keys in the summary.
@@ -73,12 +79,19 @@ class Interpretation:
         labels: a short name of every member, (K,).
         weights: weight of every member in the mean, adding up to 1.
         rate_hz: mean rate of every neuron in the training trials, spikes/s.
-        temporal_by_layer: attention of bins (rows) to bins, mean over trials.
+        temporal_by_layer: attention of bins (rows) to bins, mean over the trials that have both;
+            NaN where none has, as in the padding of trials of unequal length.
         lags_ms: lag of every column of `by_lag`, ms; above 0, attention to a later bin.
         by_lag: temporal attention by lag, mean over members (by weight) and layers.
         by_lag_and_layer: the same of every member and layer.
+        pairs: number of trials that have both of two bins. None in files that were written before
+            it was kept.
+        even: uniform temporal attention, 1 / the bins of a trial, mean over these trials.
         summary: the numbers of the printed text, for JSON.
         units: identifier of every neuron in the recording, if it has one.
+        areas: brain area of every neuron, a text; None if unknown.
+        between_areas: attention of areas (rows) to areas (columns), sorted by name, relative to
+            uniform attention; None without areas, or where some member has factors.
         conditions: the conditions of the rows of `importance_by_condition`.
         factors: of every member, its number of factors; 0 where neurons attend to neurons, or
             without spatial attention. None in files that were written before there were factors.
@@ -113,7 +126,11 @@ class Interpretation:
     by_lag: Float[NDArray, " lags"]
     by_lag_and_layer: Float[NDArray, "K L lags"]
     summary: dict[str, Any]
+    pairs: Int[NDArray, "T T"] | None = None
+    even: Float[NDArray, "T T"] | None = None
     units: Int[NDArray, " N"] | None = None
+    areas: Shaped[NDArray, " N"] | None = None
+    between_areas: Float[NDArray, "A A"] | None = None
     conditions: Int[NDArray, " C"] | None = None
     factors: Int[NDArray, " K"] | None = None
     shown_member: int | None = None
@@ -150,6 +167,13 @@ class Interpretation:
         members = slice(None) if k is None else slice(k, k + 1)
         maps_KLDD = self.spatial_by_layer[members, :, :D, :D]
         return np.nanmean(maps_KLDD[:, np.isfinite(maps_KLDD).any(axis=(0, 2, 3))], axis=0)
+
+    @property
+    def condition_labels(self) -> list[str]:
+        """The names of `conditions`, or their numbers."""
+        names = self.summary.get("condition_names", {})
+        numbers = [] if self.conditions is None else self.conditions.tolist()
+        return [names.get(str(c), str(c)) for c in numbers]
 
     @property
     def uniform(self) -> float:
@@ -192,6 +216,7 @@ def of_models(
     fields = _temporal_fields(maps, weights_K, data)
     if spatial_K.any():
         fields |= _spatial_fields(models, maps, spatial_weights_K)
+        fields |= _between_areas(data, fields)
         fields |= {
             "importance_by_trial": importance_RN,
             "importance_by_condition": _by_condition(importance_RN, trials, conditions),
@@ -213,12 +238,16 @@ def of_models(
         weights=weights_K,
         rate_hz=mean_rates_hz(data),
         units=data.units,
+        areas=None if (known := areas_of(data)) is None else np.array(known),
         conditions=conditions,
         summary={},
         **fields,
     )
     error = max((one.error for one in attributions), default=None)
-    return dataclasses.replace(found, summary=summarise(found, error))
+    words = summarise(found, error)
+    if conditions is not None and data.condition_names:
+        words["condition_names"] = {str(c): data.condition_name(c) for c in conditions.tolist()}
+    return dataclasses.replace(found, summary=words)
 
 
 def _attention(
@@ -249,12 +278,15 @@ def _temporal_fields(
 ) -> dict[str, Any]:
     """The fields of an `Interpretation` about attention over bins."""
     temporal_KLTT = _stacked([found.temporal for found in maps])
-    by_lag_KLG = rankings.lag_profile(temporal_KLTT)
+    by_lag_KLG = rankings.lag_profile(temporal_KLTT, maps[0].pairs)
+    by_member_KG = rankings.mean_known(by_lag_KLG, axis=1)
     return {
         "temporal_by_layer": temporal_KLTT,
         "lags_ms": np.arange(1 - data.bins, data.bins) * float(data.bin_ms),
-        "by_lag": np.einsum("k,kg->g", weights_K, np.nanmean(by_lag_KLG, axis=1)),
+        "by_lag": np.einsum("k,kg->g", weights_K, by_member_KG),
         "by_lag_and_layer": by_lag_KLG,
+        "pairs": maps[0].pairs,
+        "even": maps[0].even,
     }
 
 
@@ -283,6 +315,14 @@ def _spatial_fields(
         "importance_by_member": by_member_KN,
         "importance_by_layer": _stacked(received, layers),
     }
+
+
+def _between_areas(data: SpikeData, fields: dict[str, Any]) -> dict[str, Any]:
+    """Attention between areas, if there are areas and all maps are among neurons."""
+    known = areas_of(data)
+    if known is None or fields["shown_member"] is not None:
+        return {}
+    return {"between_areas": areas.between(known, fields["spatial"])}
 
 
 def _by_condition(
@@ -325,6 +365,21 @@ def summarise(found: Interpretation, gradient_error: float | None = None) -> dic
         summary |= _factor_sentences(found)
     if found.gradient_importance is not None:
         summary["gradients"] = _gradient_summary(found, gradient_error)
+    if found.areas is not None:
+        summary |= _area_summary(found)
+    return summary
+
+
+def _area_summary(found: Interpretation) -> dict[str, Any]:
+    """Importance by area, and attention between areas or why it is not given, in sentences."""
+    assert found.areas is not None
+    known = found.areas.tolist()
+    measures = {"attention": found.importance, "gradients": found.gradient_importance}
+    summary: dict[str, Any] = {"areas": areas.rows(known, found.heldin, found.rate_hz, measures)}
+    if found.between_areas is not None:
+        summary["between_areas"] = areas.sentences(known, found.between_areas)
+    elif found.has_factors:
+        summary["between_areas"] = [areas.NO_PAIRS]
     return summary
 
 
@@ -336,6 +391,14 @@ def _factor_sentences(found: Interpretation) -> dict[str, str]:
     sentences = {"read_in": BY_READ_IN}
     if not found.factors[has_K].all():
         sentences["read_in"] += " in these members"
+    silent = int(np.sum(found.rate_hz[: found.heldin] == 0))
+    if silent:
+        some = (
+            "1 held-in neuron never spikes"
+            if silent == 1
+            else f"{silent} held-in neurons never spike"
+        )
+        sentences["silent"] = f"{some} in the training trials: {UNTRAINED}"
     if has_K.sum() > 1:
         widths = [str(width or "neurons") for width in dict.fromkeys(found.factors[has_K])]
         number = f", nor as many ({', '.join(widths)})" if len(widths) > 1 else ""

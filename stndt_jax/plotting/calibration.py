@@ -60,14 +60,15 @@ def calibration_of(
 
 
 @styled
-def calibration(found: Mapping[str, Calibration], *, bin_ms: float) -> Figure:
+def calibration(found: Mapping[str, Calibration], *, bin_ms: float, narrow: bool = False) -> Figure:
     """Observed against predicted rate by deciles of the prediction; they agree on the diagonal.
 
     Args:
         found: by the neurons that they are of; the first is drawn black, the second orange.
         bin_ms: bin width, ms.
+        narrow: for a phone, which is as wide.
     """
-    fig = Figure(figsize=(3.1, 2.9), layout="constrained")
+    fig = Figure(figsize=(style.NARROW, 3.1), layout="constrained")
     ax = fig.subplots()
     means = [one.predicted for one in found.values()] + [one.observed for one in found.values()]
     values = style.hz(np.concatenate(means) if means else np.zeros(0), bin_ms)
@@ -84,10 +85,12 @@ def calibration(found: Mapping[str, Calibration], *, bin_ms: float) -> Figure:
             predicted, observed, yerr=np.maximum(errors, 0), color=color, label=name, **look
         )
     ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
+    # Over more than two decades, numbers at 2 and 5 would lie on one another.
+    decades = np.log10(ends[1] / ends[0])
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1,)))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.set(xlabel="predicted rate (spikes/s)", ylabel="observed rate (spikes/s)")
-    ax.legend(loc="upper left")
+    style.legend_above(fig, ax, 2)
     return fig

@@ -33,7 +33,11 @@ def correlation(x_RTN: Float[NDArray, "R T N"]) -> Float[NDArray, "N N"]:
 
 @styled
 def correlations(
-    matrices: Mapping[str, Float[NDArray, "N N"]], *, order_by: str, compare_with: str | None = None
+    matrices: Mapping[str, Float[NDArray, "N N"]],
+    *,
+    order_by: str,
+    compare_with: str | None = None,
+    narrow: bool = False,
 ) -> Figure:
     """Correlation matrices side by side, with one order of the neurons and one colour scale.
 
@@ -42,26 +46,35 @@ def correlations(
         order_by: which of them orders the neurons, so that similar ones are neighbours.
         compare_with: the true one; the titles of the others give their correlation with it, over
             pairs of neurons.
+        narrow: for a phone, two in a row.
     """
     order_N = _by_similarity(matrices[order_by])
     pairs = np.triu_indices(len(order_N), 1)
     reference = matrices.get(compare_with) if compare_with else None
-    fig = Figure(figsize=(2.1 * len(matrices) + 0.7, 2.5), layout="constrained")
-    axes = fig.subplots(1, len(matrices), sharex=True, sharey=True, squeeze=False)[0]
+    columns = 2 if narrow else len(matrices)
+    rows = -(-len(matrices) // columns)
+    size = (style.NARROW, 2.0 * rows + 0.5) if narrow else (2.1 * columns + 0.7, 2.5)
+    fig = Figure(figsize=size, layout="constrained")
+    axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     image: Any = None
-    for ax, (name, matrix) in zip(axes, matrices.items(), strict=True):
+    for ax in axes.flat[len(matrices) :]:
+        ax.set_axis_off()
+    for ax, (name, matrix) in zip(axes.flat, matrices.items(), strict=False):
         shown = matrix[np.ix_(order_N, order_N)]
         image = ax.imshow(shown, cmap=DIVERGING, vmin=-1, vmax=1, interpolation="nearest")
         title = name
         if reference is not None and name != compare_with and len(order_N) > 2:
             r = np.corrcoef(matrix[pairs], reference[pairs])[0, 1]
-            title += f"\nr with true rates {style.signed(r, 2)}"
+            title += f"\nr with {'true' if narrow else 'true rates'} {style.signed(r, 2)}"
         ax.set_title(title)
-        ax.set_xlabel("neuron, by similarity")
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
-    axes[0].set_ylabel("neuron, by similarity")
-    fig.colorbar(image, ax=axes, label="correlation", shrink=0.8, pad=0.02)
+        if not narrow:
+            ax.set_xlabel("neuron, by similarity")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("neuron, by similarity")
+    look: dict[str, Any] = {"location": "bottom"} if narrow else {"shrink": 0.8, "pad": 0.02}
+    fig.colorbar(image, ax=axes, label="correlation", **look)
     return fig
 
 

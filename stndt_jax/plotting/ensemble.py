@@ -54,7 +54,7 @@ def ensemble_curve(
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("number of models")
     ax.set_ylabel(axis_label("validation_co_bps"))
-    ax.legend(loc="lower right")
+    style.legend_above(fig, ax, 3)
     return fig
 
 

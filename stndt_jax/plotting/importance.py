@@ -19,7 +19,7 @@ from stndt_jax.interpret import ablation
 from stndt_jax.plotting import style
 from stndt_jax.plotting.style import BEST, HELDIN, HELDOUT, OTHERS, SEQUENTIAL, TRUE, styled
 from stndt_jax.runs.score_names import axis_label, typeset
-from stndt_jax.types import Bool, Float, Int, NDArray
+from stndt_jax.types import Bool, Float, NDArray
 
 RECEIVED = "attention received / uniform"
 BROUGHT = "importance / uniform"
@@ -62,6 +62,7 @@ def importances(
     heldin: int,
     scale: Scale,
     correlations: Mapping[str, float],
+    narrow: bool = False,
 ) -> Figure:
     """Importance of the neurons: sorted, against their mean rate, against integrated gradients.
 
@@ -74,13 +75,14 @@ def importances(
         scale: of the importance by attention.
         correlations: Spearman's, over held-in neurons, for the titles: "attention and rate",
             "gradients and rate", "attention and gradients".
+        narrow: for a phone, one below another.
     """
     N = len(rate_hz_N)
     rate = _Measure("mean rate (spikes/s)", rate_hz_N)
     received = None
     if importance_N is not None:
         received = _Measure(scale.label, importance_N / scale.uniform)
-    gradient = None if gradient_N is None else _Measure("integrated gradients (nats)", gradient_N)
+    gradient = None if gradient_N is None else _Measure("gradients (nats)", gradient_N)
     pairs = {
         "attention and rate": (rate, received),
         "gradients and rate": (rate, gradient),
@@ -89,8 +91,14 @@ def importances(
     known = {name: (x, y) for name, (x, y) in pairs.items() if x is not None and y is not None}
     heldin_N = np.arange(N) < heldin
     count = len(known) + (received is not None)
-    fig = Figure(figsize=(2.15 * count + 0.5, 2.4), layout="constrained")
-    axes = fig.subplots(1, count, squeeze=False)[0]
+    columns = 1 if narrow else count
+    rows = -(-count // columns)
+    size = (style.NARROW, 2.0 * rows + 0.3) if narrow else (2.15 * count + 0.5, 2.6)
+    fig = Figure(figsize=size, layout="constrained")
+    grid = fig.subplots(rows, columns, squeeze=False)
+    axes = grid.flat[:count]
+    for ax in grid.flat[count:]:
+        ax.set_axis_off()
     if received is not None:
         assert by_member_KN is not None
         _sorted(axes[0], received, by_member_KN / scale.uniform, heldin_N)
@@ -99,6 +107,7 @@ def importances(
         r = correlations.get(name, float("nan"))
         if np.isfinite(r):
             ax.set_title(f"Spearman {style.signed(r, 2)}")
+    style.legend_above(fig, axes[0], 3)
     return fig
 
 
@@ -122,12 +131,11 @@ def _sorted(
     ax.axhline(1, color=OTHERS, linewidth=0.7, linestyle=":", zorder=0)
     ax.set(xlabel="neuron, by importance", ylabel=received.label)
     ax.set_ylim(0, None)
-    ax.legend(handletextpad=0.1)
 
 
 def _scatter(ax: Axes, x: _Measure, y: _Measure, heldin_N: Bool[NDArray, " N"]) -> None:
-    for chosen_N, color in ((heldin_N, HELDIN), (~heldin_N, HELDOUT)):
-        look: dict[str, Any] = {"color": color, "markersize": 2.5, "alpha": 0.8}
+    for chosen_N, color, name in ((heldin_N, HELDIN, "held-in"), (~heldin_N, HELDOUT, "held-out")):
+        look: dict[str, Any] = {"color": color, "markersize": 2.5, "alpha": 0.8, "label": name}
         ax.plot(x.values[chosen_N], y.values[chosen_N], "o", **look)
     ax.set(xlabel=x.label, ylabel=y.label)
     ax.set_ylim(0, None)
@@ -136,28 +144,34 @@ def _scatter(ax: Axes, x: _Measure, y: _Measure, heldin_N: Bool[NDArray, " N"]) 
 @styled
 def condition_importances(
     importance_CN: Float[NDArray, "C N"],
-    conditions: Int[NDArray, " C"],
+    conditions: Sequence[str],
     *,
     scale: Scale,
     most: int = 30,
+    narrow: bool = False,
 ) -> Figure:
     """Importance of the most important neurons, by attention, in every condition.
 
     Args:
         importance_CN: importance in every condition, adding up to 1 over neurons.
-        conditions: the conditions.
+        conditions: names of the conditions.
         scale: of the importance.
         most: how many neurons to show, by their mean over conditions.
+        narrow: for a phone, with half as many neurons.
     """
     C = len(importance_CN)
+    most = most // 2 if narrow else most
     order = np.argsort(-importance_CN.mean(axis=0), kind="stable")[:most]
-    size = (0.14 * len(order) + 1.6, min(0.16 * C + 0.9, 6.0))
+    width = style.NARROW if narrow else 0.14 * len(order) + 1.8
+    size = (width, min(0.16 * C + 0.9, 6.0))
     fig = Figure(figsize=size, layout="constrained")
     ax = fig.subplots()
     shown = importance_CN[:, order] / scale.uniform
     image = ax.imshow(shown, aspect="auto", cmap=SEQUENTIAL, vmin=0, interpolation="nearest")
     step = max(1, C // 12)
-    ax.set_yticks(range(0, C, step), [str(c) for c in conditions[::step]])
+    ax.set_yticks(
+        range(0, C, step), [c if len(c) < 20 else c[:18] + "…" for c in conditions[::step]]
+    )
     ax.set_xticks(range(len(order)), [str(n) for n in order], rotation=90, fontsize=5)
     ax.set(xlabel="neuron, by importance", ylabel="condition")
     fig.colorbar(image, ax=ax, label=scale.label, pad=0.02)
@@ -165,16 +179,58 @@ def condition_importances(
 
 
 @styled
-def agreements(rows: Mapping[str, Mapping[str, float | None]]) -> Figure:
+def area_importances(
+    areas: Sequence[str],
+    measures: Mapping[str, Float[NDArray, " N_in"]],
+    *,
+    narrow: bool = False,
+) -> Figure:
+    """Importance of held-in neurons by area: a dot per neuron, a line at the mean of an area.
+
+    Args:
+        areas: area of every held-in neuron.
+        measures: importance of every held-in neuron by the name of its measure; drawn relative to
+            its mean.
+        narrow: for a phone.
+    """
+    names = sorted(set(areas))
+    across = np.array([names.index(area) for area in areas])
+    # Neurons of an area are spread, so that they do not hide each other.
+    jitter = np.random.default_rng(0).uniform(-0.28, 0.28, len(across))
+    count = len(measures)
+    height = 0.34 * len(names) + 0.9
+    size = (style.NARROW, height * count) if narrow else (3.1 * count + 0.6, height)
+    fig = Figure(figsize=size, layout="constrained")
+    shape = (count, 1) if narrow else (1, count)
+    axes = fig.subplots(*shape, sharey=True, squeeze=False)
+    for ax, (name, values) in zip(axes.flat, measures.items(), strict=True):
+        relative = np.asarray(values) / np.mean(values)
+        ax.plot(relative, across + jitter, "o", color=OTHERS, markersize=2, alpha=0.8)
+        means = [relative[across == a].mean() for a in range(len(names))]
+        ax.plot(means, range(len(names)), "|", color=BEST, markersize=14, markeredgewidth=2)
+        ax.axvline(1, color=TRUE, linewidth=0.7, linestyle=":", zorder=0)
+        ax.set(xlabel=f"{name}, relative to the mean")
+        ax.set_xlim(-0.03 * max(relative.max(), 1), None)
+        ax.set_yticks(range(len(names)), names)
+        ax.set_ylim(len(names) - 0.5, -0.5)
+        ax.tick_params(axis="y", length=0)
+    return fig
+
+
+@styled
+def agreements(rows: Mapping[str, Mapping[str, float | None]], *, narrow: bool = False) -> Figure:
     """How far rankings of neurons agree: rank correlation, and the top tenth they share.
 
     Args:
         rows: by what the rankings differ in: "spearman", "overlap", "chance", as of
             `rankings.Agreement`. Rows whose correlation is not known are left out.
+        narrow: for a phone.
     """
     known = {name: row for name, row in rows.items() if _is_finite(row["spearman"])}
-    fig = Figure(figsize=(5.6, 0.26 * len(known) + 0.8), layout="constrained")
-    left, right = fig.subplots(1, 2, sharey=True)
+    height = 0.26 * len(known) + 0.8
+    size = (style.NARROW, 2 * height) if narrow else (5.6, height)
+    fig = Figure(figsize=size, layout="constrained")
+    left, right = fig.subplots(2, 1, sharey=True) if narrow else fig.subplots(1, 2, sharey=True)
     at = range(len(known))
     spearman, overlap, chance = (
         np.array([row[name] for row in known.values()], float)
@@ -202,7 +258,9 @@ def _is_finite(value: float | None) -> bool:
 
 
 @styled
-def dropping_curves(found: Mapping[str, Any], *, scores: Sequence[str] | None = None) -> Figure:
+def dropping_curves(
+    found: Mapping[str, Any], *, scores: Sequence[str] | None = None, narrow: bool = False
+) -> Figure:
     """Scores, and their relative change, against the fraction of held-in neurons silenced.
 
     Solid lines are the first run, dashed ones the second. Around random orders, the band is their
@@ -211,14 +269,18 @@ def dropping_curves(found: Mapping[str, Any], *, scores: Sequence[str] | None = 
     Args:
         found: result of `ablation.drop`.
         scores: which to draw; all by default.
+        narrow: for a phone, one below another.
     """
     runs = found["models"]
     orders = next(iter(runs.values()))
     shown = list(scores or orders[ablation.MOST_FIRST])
-    fig = Figure(figsize=(2.4 * len(shown) + 0.5, 4.1), layout="constrained")
-    axes = fig.subplots(2, len(shown), sharex=True, squeeze=False)
+    size = (style.NARROW, 3.4 * len(shown) + 0.7) if narrow else (2.4 * len(shown) + 0.5, 4.1)
+    fig = Figure(figsize=size, layout="constrained")
+    shape = (2 * len(shown), 1) if narrow else (2, len(shown))
+    axes = fig.subplots(*shape, sharex=True, squeeze=False)
     fractions = np.array(found["fractions"], float)
-    for (above, below), score in zip(axes.T, shown, strict=True):
+    pairs = axes.reshape(-1, 2) if narrow else axes.T
+    for (above, below), score in zip(pairs, shown, strict=True):
         for label, look, rows in _curves(runs, score):
             _curve(above, fractions, rows, label, look)
             _curve(below, fractions, ablation.relative_change(rows.tolist()), label, look)
@@ -228,9 +290,17 @@ def dropping_curves(found: Mapping[str, Any], *, scores: Sequence[str] | None = 
         below.yaxis.set_major_formatter(PercentFormatter(1.0))
         for ax in (above, below):
             ax.axhline(0, color=OTHERS, linewidth=0.7, zorder=0)
-    axes[1, 0].xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes[-1, 0].xaxis.set_major_formatter(PercentFormatter(1.0))
     fig.supxlabel("held-in neurons silenced", fontsize=8)
     fig.align_ylabels(axes)
+    key = _key(runs, orders)
+    columns = 1 if narrow else len(shown) if len(shown) < 3 else 4 if len(key) == 4 else 3
+    fig.legend(handles=key, loc="outside upper center", ncols=columns)
+    return fig
+
+
+def _key(runs: Mapping[str, Any], orders: Mapping[str, Any]) -> list[Line2D]:
+    """What the colours, markers and lines of dropping curves mean."""
     key = [
         Line2D([], [], color=color, marker=marker, markersize=3.5, label=ablation.ORDERS[order])
         for (order, color), marker in zip(ORDER_COLORS.items(), ORDER_MARKERS.values(), strict=True)
@@ -239,9 +309,7 @@ def dropping_curves(found: Mapping[str, Any], *, scores: Sequence[str] | None = 
     if len(runs) > 1:
         lines = zip(runs, MODEL_LINES, strict=False)
         key += [Line2D([], [], color=TRUE, linestyle=line, label=name) for name, line in lines]
-    columns = len(shown) if len(shown) < 3 else 4 if len(key) == 4 else 3
-    fig.legend(handles=key, loc="outside upper center", ncols=columns)
-    return fig
+    return key
 
 
 def _curves(

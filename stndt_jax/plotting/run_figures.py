@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def draw_all(
     targets_path: str = "",
     interpretation: Interpretation | None = None,
     dropped: dict[str, Any] | None = None,
+    narrow: bool = False,
 ) -> list[SavedFigure]:
     """Draws all figures of a run directory or an ensemble.
 
@@ -38,6 +40,7 @@ def draw_all(
         interpretation: result of `summary.of_models`; computed without gradients if None.
         dropped: result of `ablation.drop`; read from ``path/interpret`` if None, and its figure
             left out if it is not there.
+        narrow: whether to draw every figure for phones as well.
 
     Raises:
         UserError: as `restore.models`, or a file cannot be written.
@@ -47,9 +50,10 @@ def draw_all(
         interpretation = summary.of_models(models, with_gradients=False)
     if dropped is None:
         dropped = ablation.read(path / "interpret")
-    saved = figures.save(of_rates(models), out)
+    saved = figures.save(of_rates(models), out, narrow=narrow)
     saved += figures.save(of_training(path), out)
-    return saved + draw_interpretation(interpretation, out, dropped)
+    drawn = of_interpretation(interpretation, dropped)
+    return saved + figures.save(drawn, out, narrow=narrow)
 
 
 def draw_interpretation(
@@ -70,5 +74,5 @@ def of_training(path: Path, references: Mapping[str, float] | None = None) -> It
             "Loss (left) and co-bps on the validation trials (right) by epoch. A line is a member "
             "of the population; the best one is orange, and its dot marks the weights that are "
             "used.",
-            training_curves(rows, references=references),
+            partial(training_curves, rows, references=references),
         )

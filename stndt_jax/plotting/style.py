@@ -8,15 +8,16 @@ Okabe and Ito, and viridis, which readers with any colour vision can tell apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, ParamSpec
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from stndt_jax import files
 from stndt_jax.types import Int, NDArray, Shaped
@@ -27,6 +28,9 @@ HELDIN, HELDOUT = TRUE, BEST
 FORWARD = "#EEEEEE"  # shade of forward bins
 SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
 MINUS = "\N{MINUS SIGN}"  # as on the axes
+# White lines on pictures, which stay white where the report turns colours for the dark scheme.
+ON_IMAGE = "#FFFFFE"
+NARROW = 3.1  # inches: the width of a figure that is as wide as a phone
 
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -51,6 +55,7 @@ STYLE: dict[Any, Any] = {
 }
 
 P = ParamSpec("P")
+Item = TypeVar("Item")
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -84,15 +89,31 @@ def save(
     Raises:
         UserError: a file cannot be written.
     """
-    written = []
+    kinds = ("png", *["pdf"] * pdf, *["svg"] * svg)
+    return [_write(fig, Path(path).with_suffix(f".{kind}"), dpi) for kind in kinds]
+
+
+def save_svg(fig: Figure, path: Path, dpi: int = 200) -> Path:
+    """Writes a figure as SVG only.
+
+    Args:
+        fig: the figure.
+        path: the file.
+        dpi: resolution of the pictures in it.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    return _write(fig, path, dpi)
+
+
+def _write(fig: Figure, path: Path, dpi: int) -> Path:
     # Without a date, so that the same arrays give the same file.
     undated: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-    for kind in ("png", *["pdf"] * pdf, *["svg"] * svg):
-        target = Path(path).with_suffix(f".{kind}")
-        with files.replacing(target) as partial, matplotlib.rc_context(STYLE):
-            fig.savefig(partial, format=kind, dpi=dpi, metadata=undated.get(kind, {}))
-        written.append(target)
-    return written
+    kind = path.suffix[1:]
+    with files.replacing(path) as partial, matplotlib.rc_context(STYLE):
+        fig.savefig(partial, format=kind, dpi=dpi, metadata=undated.get(kind, {}))
+    return path
 
 
 def hz(counts: NDArray, bin_ms: float) -> NDArray:
@@ -122,6 +143,69 @@ def color_of_condition(conditions: Int[NDArray, " R"]) -> dict[int, tuple[float,
     return dict(zip(groups, condition_colors(len(groups)), strict=True))
 
 
+def parts_of(items: Sequence[Item], most: int | None) -> list[Sequence[Item]]:
+    """Items in groups of ``most``, the last one smaller; one group if that is None."""
+    size = most or max(len(items), 1)
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def stacked(
+    width: float, heights: Sequence[float], extra: float = 0.0
+) -> tuple[Figure, list[Figure | SubFigure]]:
+    """A figure with parts below one another, each like a figure of its own.
+
+    Args:
+        width: of the figure, inches.
+        heights: of the parts, inches.
+        extra: height for what is outside of all parts, such as a legend.
+    """
+    fig = Figure(figsize=(width, sum(heights) + extra), layout="constrained")
+    if len(heights) == 1:
+        return fig, [fig]
+    parts = fig.subfigures(len(heights), 1, height_ratios=heights)
+    return fig, list(np.ravel(np.asarray(parts, object)))
+
+
+def share_y(groups: Sequence[Sequence[Axes]]) -> None:
+    """Gives the panels of several parts of a figure, which share y among themselves, one range."""
+    ends = [axes[0].get_ylim() for axes in groups]
+    for axes in groups:
+        axes[0].set_ylim(min(low for low, _ in ends), max(high for _, high in ends))
+
+
+def legend_above(fig: Figure, ax: Axes, columns: int) -> None:
+    """The legend of a panel above all panels of its figure, so that it covers no marks."""
+    handles, labels = ax.get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside upper center", ncols=columns)
+
+
+def area_ticks(
+    ax: Axes, names: Sequence[str], *, across: bool = False, color: str = OTHERS
+) -> None:
+    """Names of areas beside the rows of a picture whose neurons are ordered by area.
+
+    Args:
+        ax: whose rows, at 0, 1, 2, ..., are neurons.
+        names: the area of every row.
+        across: whether the columns are neurons too.
+        color: of the lines between areas.
+    """
+    at = [i for i in range(1, len(names)) if names[i] != names[i - 1]]
+    edges = [0, *at, len(names)]
+    middles = [(low + high - 1) / 2 for low, high in pairwise(edges)]
+    shown = [names[edge] for edge in edges[:-1]]
+    ax.set_yticks(middles, shown)
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(len(names) - 0.5, -0.5)  # the first one on top
+    if across:
+        ax.set_xticks(middles, shown, rotation=90)
+        ax.tick_params(axis="x", length=0)
+    for edge in at:
+        ax.axhline(edge - 0.5, color=color, linewidth=0.6)
+        if across:
+            ax.axvline(edge - 0.5, color=color, linewidth=0.6)
+
+
 def panels(
     rows: int, columns: int, *, width: float, height: float, share: Literal["col", "row", "none"]
 ) -> tuple[Figure, NDArray]:
@@ -131,10 +215,11 @@ def panels(
     return fig, fig.subplots(rows, columns, sharex=sharex, sharey=share, squeeze=False)
 
 
-def start_at_zero(axes: NDArray, *, headroom: float) -> None:
-    """Sets the y limits of panels that share y: from 0 to ``headroom`` times the highest line."""
+def start_at_zero(axes: Sequence[Axes], *, headroom: float) -> None:
+    """Sets the y limits of panels to the same: from 0 to ``headroom`` times the highest line."""
     highest = max(ax.dataLim.y1 for ax in axes)
-    axes[0].set_ylim(0, headroom * highest if highest > 0 else 1)
+    for ax in axes:
+        ax.set_ylim(0, headroom * highest if 0 < highest < np.inf else 1)
 
 
 def raster(

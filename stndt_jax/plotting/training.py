@@ -54,7 +54,7 @@ def training_curves(
         _members(axes[0, 0], *curves[key], best=best, label=name, linestyle=look)
     axes[0, 0].set_ylabel("masked loss (nats per masked count)")
     if axes[0, 0].lines:
-        axes[0, 0].legend()
+        axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=2)
     ax = axes[0, 1]
     _members(ax, *curves[score], best=best, label="validation", linestyle="-")
     ax.set_ylabel(axis_label("validation_co_bps"))

@@ -66,7 +66,7 @@ def settings(run: Run) -> list[Child]:
         ]
         caption = f"Settings that differ from the shipped configuration {name}"
         heads = ("Key", "Shipped", "This run", "Meaning")
-        parts.append(tables.table(heads, rows, caption=caption, sortable=False))
+        parts.append(tables.table(heads, rows, caption=caption, sortable=False, stacks=True))
     else:
         parts.append(tag("p", f"All settings are those of the shipped configuration {name}."))
     every = [
@@ -74,7 +74,7 @@ def settings(run: Run) -> list[Child]:
         for key, value in schema.flat(run.config).items()
     ]
     columns = ("Key", "Value", "Meaning")
-    table = tables.table(columns, every, caption="All settings", sortable=False)
+    table = tables.table(columns, every, caption="All settings", sortable=False, stacks=True)
     return [*parts, details(f"All {len(every)} settings", table)]
 
 
@@ -100,7 +100,7 @@ def sessions(run: Run) -> list[Child]:
     facts += [("commit", tag("code", last["commit"]))] if last.get("commit") else []
     return [
         tag("h3", "Sessions"),
-        tables.table(heads, rows, caption="Every process that trained this run"),
+        tables.table(heads, rows, caption="Every process that trained this run", stacks=True),
         details("Versions", _facts(facts)),
     ]
 

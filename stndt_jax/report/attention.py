@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ def section(run: Run, drawn: RunFigures) -> list[Child]:
             *_dropping_sentences(drawn.dropped),
         ]
     )
-    parts: list[Child] = [tag("p", text)]
+    parts: list[Child] = [tag("p", text), *_areas(found)]
     if not run.was_interpreted:
         command = tag("code", f"stndt interpret {run.path}")
         rest = (
@@ -49,8 +50,9 @@ def _importance_sentences(found: Interpretation) -> list[str]:
     summary = found.summary
     sentences = []
     if "spatial" in summary:
-        reason = str(summary["spatial"])
-        sentences.append(f"{reason[:1].upper()}{reason[1:]}.")
+        sentences.append(_sentence(summary["spatial"]))
+    if "silent" in summary:
+        sentences.append(_sentence(summary["silent"]))
     if "top_share" in summary:
         share = summary["top_share"]
         even = rankings.top_count(found.heldin) / found.heldin
@@ -72,16 +74,55 @@ def _importance_sentences(found: Interpretation) -> list[str]:
 
 
 def _dropping_sentences(dropped: Mapping[str, Any] | None) -> list[str]:
-    sentences = []
-    for name in [] if dropped is None else dropped["models"]:
-        assert dropped is not None
-        cost = ablation.separation(dropped, name)
-        if math.isfinite(cost):
-            sentences.append(
-                f"Silencing the most important neurons first costs {name} {cost:.1%} more of its "
-                "co-bps than silencing random ones, on average."
-            )
-    return sentences
+    if dropped is None:
+        return []
+    return [
+        _sentence(text) for name in dropped["models"] for text in ablation.sentences(dropped, name)
+    ]
+
+
+def _sentence(text: object) -> str:
+    """Text with a capital letter and a final point, with minus signs for numbers below 0."""
+    words = re.sub(r"(?<![\w.])-(?=\d)", tables.MINUS, str(text))
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def _areas(found: Interpretation) -> list[Child]:
+    """Tables of the areas, and sentences on the attention between them."""
+    rows = found.summary.get("areas", [])
+    if not rows:
+        return []
+    measures = {"attention": "by attention", "gradients": "by gradients"}
+    shown = {key: name for key, name in measures.items() if rows[0].get(key) is not None}
+    heads = ["Area", "held-in", "held-out", "mean rate (spikes/s)", *shown.values()]
+    body: list[list[Child | tables.Cell]] = [
+        [
+            str(row["area"]),
+            *(tables.number_cell(row[key], 0) for key in ("heldin", "heldout")),
+            tables.number_cell(row["rate_hz"], 2),
+            *(tables.number_cell(row[key], 2) for key in shown),
+        ]
+        for row in rows
+    ]
+    caption = (
+        "Areas: neurons, and importance of the held-in ones, relative to the mean of all held-in "
+        "neurons"
+    )
+    parts: list[Child] = [
+        tag("h3", "Areas"),
+        tables.table(heads, body, caption=caption, stacks=True),
+    ]
+    if found.between_areas is not None:
+        names = [str(row["area"]) for row in rows]
+        pairs: list[list[Child | tables.Cell]] = [
+            [name, *(tables.number_cell(x, 2) for x in values)]
+            for name, values in zip(names, found.between_areas.tolist(), strict=True)
+        ]
+        caption = "Attention of areas (rows) to areas (columns), relative to uniform attention"
+        heads = ["Of", *(f"to {name}" for name in names)]
+        parts.append(tables.table(heads, pairs, caption=caption, stacks=True))
+    said = [_sentence(text) for text in found.summary.get("between_areas", [])]
+    return [*parts, tag("p", " ".join(said)) if said else None]
 
 
 def _neurons(found: Interpretation) -> Html:
@@ -105,8 +146,10 @@ def _neurons(found: Interpretation) -> Html:
         unit = [] if found.units is None else [tables.number_cell(float(found.units[i]), 0)]
         kind = "held-in" if i < n else "held-out"
         numbers = [tables.number_cell(values[i], digits) for _, digits, values in columns]
-        rows.append([f"neuron {i}", *unit, kind, *numbers])
-    unit_head = [] if found.units is None else ["unit"]
-    heads = ["Neuron", *unit_head, "kind", *(name for name, _, _ in columns)]
+        area = [] if found.areas is None else [str(found.areas[i])]
+        rows.append([f"neuron {i}", *unit, *area, kind, *numbers])
+    known = {"unit": found.units, "area": found.areas}
+    extra = [name for name, values in known.items() if values is not None]
+    heads = ["Neuron", *extra, "kind", *(name for name, _, _ in columns)]
     caption = "Neurons; ranks are among the held-in or among the held-out ones"
     return tables.table(heads, rows, caption=caption)

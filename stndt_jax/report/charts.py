@@ -16,8 +16,8 @@ from stndt_jax.data.trials import evenly_spaced
 from stndt_jax.report.markup import Html, tag
 from stndt_jax.types import NDArray
 
-WIDTH, HEIGHT = 460, 280
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 40
+WIDTH, HEIGHT = 460, 300
+LEFT, RIGHT, TOP, BOTTOM = 64, 14, 14, 40
 MOST_POINTS = 250  # of a line; more would not be visible
 STRIP = (96, 12)
 

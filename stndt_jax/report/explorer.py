@@ -12,18 +12,25 @@ from typing import Any
 
 import numpy as np
 
+from stndt_jax.data import labels
 from stndt_jax.data.trials import evenly_spaced
+from stndt_jax.evaluation.baselines import SHOWN_SD_MS
+from stndt_jax.interpret.rankings import mean_known
 from stndt_jax.report.markup import Html, data_script, tag
 from stndt_jax.run import Run
-from stndt_jax.types import Float, NDArray, Shaped, UInt
+from stndt_jax.types import Bool, Float, NDArray, Shaped, UInt
 
 # Values of one array in a page; of larger recordings, only some trials are included.
 MOST_VALUES = 3_000_000
 UNKNOWN = 255  # in place of a count
-SMOOTHING_MS = 40  # standard deviation of the Gaussian in page.js
 
 # Values and labels of the menu that sorts the neurons; page.js knows the values.
-_ORDERS = {"index": "as recorded", "rate": "by mean rate", "peak": "by time of peak"}
+_ORDERS = {
+    "area": "by area",
+    "index": "as recorded",
+    "rate": "by mean rate",
+    "peak": "by time of peak",
+}
 
 
 def shown_trials(trials: int, bins: int, neurons: int) -> NDArray:
@@ -48,13 +55,20 @@ def quantised(
 
 
 def payload(run: Run) -> dict[str, Any]:
-    """The data of the evaluated trials that the page's script draws."""
+    """The data of the evaluated trials that the page's script draws.
+
+    Nothing of the bins that a short trial does not have is part of a mean, a highest rate or a
+    peak, or is drawn; ``spans`` has the first bin of a trial and the one after its last.
+    """
     data, trials = run.data, run.trials("eval")
-    rates_RTN = run.rates("eval")
+    in_trial_RT = trials.in_trial(data.bins)
+    rates_RTN = np.where(in_trial_RT[..., None], run.rates("eval"), np.nan)
     R, T, N = rates_RTN.shape
     rows = shown_trials(R, T, N)
     inferred_RTN, counts_RTN = rates_RTN[rows], run.counts("eval")[rows, :T]
-    true_RTN = None if trials.rates is None else trials.rates[rows, :T]
+    true_RTN = None
+    if trials.rates is not None:
+        true_RTN = np.where(in_trial_RT[rows][..., None], trials.rates[rows, :T], np.nan)
     highest = [np.nan_to_num(x).max(axis=(0, 1)) for x in (inferred_RTN, true_RTN) if x is not None]
     highest_N = np.max(highest, axis=0)
     arrays = {
@@ -64,20 +78,29 @@ def payload(run: Run) -> dict[str, Any]:
     if true_RTN is not None:
         arrays["truth"] = packed(quantised(true_RTN, highest_N))
     hz = 1000.0 / data.bin_ms
-    mean_N = rates_RTN.mean(axis=(0, 1)) * hz
+    mean_TN = mean_known(rates_RTN, axis=0)
+    mean_N = mean_known(rates_RTN, axis=(0, 1)) * hz
     return {
         "bin_ms": data.bin_ms,
         "bins": T,
         "observed": data.bins_observed,
         "heldin": data.heldin,
-        "trials": rows.tolist(),
-        "conditions": None if trials.conditions is None else trials.conditions[rows].tolist(),
-        "units": (np.arange(N) if data.units is None else data.units).tolist(),
+        "trials": [labels.trial(data, "eval", r).text for r in rows.tolist()],
+        "spans": _spans(in_trial_RT[rows]),
+        "neurons": [labels.neuron(data, n) for n in range(N)],
+        "areas": labels.areas(data),
+        "smoothing_ms": SHOWN_SD_MS,
         "highest": [round(float(x), 4) for x in highest_N * hz],
         "means": [round(float(x), 3) for x in mean_N],
-        "peaks": rates_RTN.mean(axis=0).argmax(axis=0).tolist(),
+        "peaks": np.nan_to_num(mean_TN).argmax(axis=0).tolist(),
         "arrays": arrays,
     }
+
+
+def _spans(in_trial_RT: Bool[NDArray, "R T"]) -> list[list[int]]:
+    """The first bin of every trial, and the one after its last."""
+    first_R = in_trial_RT.argmax(axis=1)
+    return np.stack([first_R, first_R + in_trial_RT.sum(axis=1)], axis=1).tolist()
 
 
 def section(found: dict[str, Any], trials: int) -> list[Html]:
@@ -90,28 +113,34 @@ def section(found: dict[str, Any], trials: int) -> list[Html]:
     some = len(found["trials"])
     which = f"{some} of the {trials}" if some < trials else f"all {trials}"
     has_truth = "truth" in found["arrays"]
+    has_forward = found["observed"] < found["bins"]
+    unseen = "held-out neurons"
+    if has_forward:
+        unseen += " or the shaded forward bins"
     text = (
         f"Choose a trial and a neuron; {which} evaluated trials are included. The model's input is "
-        "the spikes of held-in neurons in observed bins. It never sees the held-out neurons or the "
-        "shaded forward bins, whose rates it predicts."
+        f"the spikes of held-in neurons in observed bins. It never sees the {unseen}, whose rates "
+        "it predicts."
     )
+    if any(last - first < found["bins"] for first, last in found["spans"]):
+        text += " Trials differ in length: nothing is drawn where a trial has no bins."
+    rows = "Each row is a neuron; click on it to choose it."
+    if found["areas"]:
+        rows += " By area, lines separate the areas, and held-in neurons come first in each."
+    rows += " In the order as recorded, held-out neurons are below the line."
+    if has_forward:
+        rows += " The dashed line is the beginning of the forward bins."
     needs = "This part needs JavaScript and a browser of 2023 or later."
     return [
         tag("p", text),
         tag(
             "div",
-            _controls(has_truth),
-            _legend(has_truth),
+            _controls(has_truth, bool(found["areas"])),
+            _legend(has_truth, found["smoothing_ms"]),
             tag("div", class_="panel", id="rate-panel"),
             _populations(),
             tag("p", id="summary", class_="summary", aria_live="polite"),
-            tag(
-                "p",
-                "Each row is a neuron; click on it to choose it. In the order as recorded, "
-                "held-out neurons are below the line. The dashed line is the beginning of the "
-                "forward bins.",
-                class_="note",
-            ),
+            tag("p", rows, class_="note"),
             class_="explorer",
             id="explorer",
             hidden=True,
@@ -121,9 +150,10 @@ def section(found: dict[str, Any], trials: int) -> list[Html]:
     ]
 
 
-def _controls(has_truth: bool) -> Html:
+def _controls(has_truth: bool, has_areas: bool) -> Html:
     """Menus for the trial, the neuron and the order of neurons, and switches for the curves."""
-    options = [tag("option", label, value=key) for key, label in _ORDERS.items()]
+    orders = {key: label for key, label in _ORDERS.items() if key != "area" or has_areas}
+    options = [tag("option", label, value=key) for key, label in orders.items()]
     order = tag("select", *options, id="order")
     return tag(
         "div",
@@ -141,9 +171,9 @@ def _controls(has_truth: bool) -> Html:
     )
 
 
-def _legend(has_truth: bool) -> Html:
+def _legend(has_truth: bool, smoothing_ms: float) -> Html:
     """The curves' colours."""
-    smoothed = f"spikes smoothed, {SMOOTHING_MS} ms"
+    smoothed = f"spikes smoothed by a Gaussian of {smoothing_ms:g} ms"
     keys = [
         tag("span", "inferred rate", class_="key main"),
         tag("span", "true rate", class_="key truth", id="key-show-truth") if has_truth else None,

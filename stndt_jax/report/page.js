@@ -3,7 +3,6 @@
   const $ = (id) => document.getElementById(id);
   const SVG = 'http://www.w3.org/2000/svg';
   const UNKNOWN = 255;
-  const SMOOTH_MS = 40;
 
   // ---------------------------------------------------------------- tables
 
@@ -88,27 +87,33 @@
 
   function explorer(data, arrays) {
     const T = data.bins;
-    const N = data.units.length;
+    const N = data.neurons.length;
     const R = data.trials.length;
     const hz = 1000 / data.bin_ms;
     const state = { trial: 0, neuron: Math.min(data.heldin, N - 1) };
-    let order = [...Array(N).keys()];
+    let order = [];
 
     const row = (array, trial, neuron) => {
       const start = (trial * N + neuron) * T;
       return array.subarray(start, start + T);
     };
-    const inHz = (bytes, neuron) => Array.from(bytes, (byte) => (byte / 255) * data.highest[neuron]);
+    // Whether a trial has a bin; short trials do not have all.
+    const has = (trial, t) => t >= data.spans[trial][0] && t < data.spans[trial][1];
+    // NaN in bins that the trial does not have.
+    const inHz = (array, trial, neuron) => Array.from(
+      row(array, trial, neuron),
+      (byte, t) => (has(trial, t) ? (byte / 255) * data.highest[neuron] : Number.NaN),
+    );
 
-    // Counts smoothed by a Gaussian over observed bins only, normalised at the ends of the trial.
+    // Known counts smoothed by a Gaussian, normalised where bins near it have none.
     function smoothed(counts) {
-      const sd = SMOOTH_MS / data.bin_ms;
+      const sd = data.smoothing_ms / data.bin_ms;
       const reach = Math.ceil(4 * sd);
       return Array.from({ length: T }, (_, t) => {
-        if (t >= data.observed) return Number.NaN;
+        if (counts[t] === UNKNOWN) return Number.NaN;
         let sum = 0;
         let mass = 0;
-        for (let u = Math.max(0, t - reach); u <= Math.min(data.observed - 1, t + reach); u++) {
+        for (let u = Math.max(0, t - reach); u <= Math.min(T - 1, t + reach); u++) {
           if (counts[u] === UNKNOWN) continue;
           const weight = Math.exp(-0.5 * ((u - t) / sd) ** 2);
           sum += weight * counts[u];
@@ -124,9 +129,9 @@
       const found = [];
       if ($('show-smooth').checked) found.push(['smooth', smoothed(counts)]);
       if (arrays.truth && $('show-truth').checked) {
-        found.push(['truth', inHz(row(arrays.truth, trial, neuron), neuron)]);
+        found.push(['truth', inHz(arrays.truth, trial, neuron)]);
       }
-      found.push(['main', inHz(row(arrays.rates, trial, neuron), neuron)]);
+      found.push(['main', inHz(arrays.rates, trial, neuron)]);
       return { counts, found };
     }
 
@@ -184,6 +189,14 @@
       panel.replaceChildren(svg);
     }
 
+    // Where the rows of another area begin, with the name of the area above each border.
+    function areas() {
+      if ($('order').value !== 'area') return [];
+      const names = order.map((neuron) => data.areas[neuron]);
+      const starts = names.map((_, y) => y).filter((y) => y === 0 || names[y] !== names[y - 1]);
+      return starts.map((y, i) => ({ name: names[y], from: y, to: starts[i + 1] ?? N }));
+    }
+
     // One byte per pixel, then enlarged without blurring; marks left and right show the chosen neuron.
     function drawRows(canvas, alphaOf, name) {
       const scale = window.devicePixelRatio || 1;
@@ -205,19 +218,30 @@
       const context = canvas.getContext('2d');
       context.scale(scale, scale);
       context.imageSmoothingEnabled = false;
-      const margin = 8;
-      context.drawImage(small, margin, 0, width - 2 * margin, height);
+      context.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+      const groups = areas();
+      const words = Math.max(0, ...groups.map((area) => context.measureText(area.name).width));
+      const right = 8;
+      const left = right + (groups.length ? Math.min(words, width / 4) + 6 : 0);
+      const across = width - left - right;
+      context.drawImage(small, left, 0, across, height);
       const tall = height / N;
       context.fillStyle = colour('--ink');
       const y = order.indexOf(state.neuron) * tall;
-      context.fillRect(0, y, margin - 2, Math.max(2, tall));
-      context.fillRect(width - margin + 2, y, margin - 2, Math.max(2, tall));
+      context.fillRect(left - right, y, right - 2, Math.max(2, tall));
+      context.fillRect(width - right + 2, y, right - 2, Math.max(2, tall));
       context.fillStyle = colour('--muted');
+      context.textBaseline = 'middle';
+      for (const area of groups) {
+        if (area.from > 0) context.fillRect(0, area.from * tall - 0.5, width, 1);
+        const middle = ((area.from + area.to) / 2) * tall;
+        if ((area.to - area.from) * tall >= 10) context.fillText(area.name, 0, middle, width / 4);
+      }
       if ($('order').value === 'index' && data.heldin < N) {
-        context.fillRect(margin, data.heldin * tall - 0.5, width - 2 * margin, 1);
+        context.fillRect(left, data.heldin * tall - 0.5, across, 1);
       }
       if (data.observed < T) {
-        const x = margin + (data.observed / T) * (width - 2 * margin);
+        const x = left + (data.observed / T) * across;
         for (let at = 0; at < height; at += 6) context.fillRect(x, at, 1, 3);
       }
     }
@@ -235,38 +259,38 @@
       const count = cached(counts);
       drawRows($('raster'), (n, t) => {
         const c = count(n, t);
+        if (!has(trial, t)) return 0;
         return c === UNKNOWN ? 28 : c === 0 ? 0 : Math.min(255, 95 + 65 * c);
       }, '--ink');
       at = -1;
-      drawRows($('heat'), cached(rates), '--accent');
+      const rate = cached(rates);
+      drawRows($('heat'), (n, t) => (has(trial, t) ? rate(n, t) : 0), '--accent');
       drawRates();
       describe();
     }
 
-    const trialName = (i) => {
-      const condition = data.conditions ? data.conditions[i] : -1;
-      return `trial ${data.trials[i]}${condition >= 0 ? `, condition ${condition}` : ''}`;
-    };
-    const neuronName = (n) => {
-      const unit = data.units[n] === n ? '' : `, unit ${data.units[n]}`;
-      return `neuron ${n}${unit}, ${n < data.heldin ? 'held-in' : 'held-out'}`;
-    };
+    const trialName = (i) => data.trials[i];
+    const neuronName = (n) => data.neurons[n];
 
     function describe() {
       const { trial, neuron } = state;
       const { counts } = curves();
       const known = Array.from(counts).filter((count) => count !== UNKNOWN);
       const spikes = known.reduce((sum, count) => sum + count, 0);
-      const mean = (y) => y.reduce((sum, rate) => sum + rate, 0) / y.length;
-      const inferred = inHz(row(arrays.rates, trial, neuron), neuron);
-      const peak = inferred.indexOf(Math.max(...inferred));
+      const inTrial = (y) => y.filter(Number.isFinite);
+      const mean = (y) => inTrial(y).reduce((sum, rate) => sum + rate, 0) / inTrial(y).length;
+      const inferred = inHz(arrays.rates, trial, neuron);
+      const peak = inferred.indexOf(Math.max(...inTrial(inferred)));
+      const many = `${spikes} spike${spikes === 1 ? '' : 's'}`;
+      const length = `${Math.round(known.length * data.bin_ms)} ms`;
       const sentences = [
-        `${trialName(trial)}; ${neuronName(neuron)}: ${spikes} spikes in ${Math.round(known.length * data.bin_ms)} ms.`,
+        `${trialName(trial)}; ${neuronName(neuron)}: ${known.length ? `${many} in ${length}` : 'spikes not known'}.`,
         `Inferred rate: mean ${format(mean(inferred))}, highest ${format(inferred[peak])} spikes/s at ${Math.round((peak + 0.5) * data.bin_ms)} ms.`,
       ];
       if (arrays.truth) {
-        const truth = inHz(row(arrays.truth, trial, neuron), neuron);
-        sentences.push(`True rate: mean ${format(mean(truth))}, highest ${format(Math.max(...truth))} spikes/s.`);
+        const truth = inHz(arrays.truth, trial, neuron);
+        const highest = Math.max(...inTrial(truth));
+        sentences.push(`True rate: mean ${format(mean(truth))}, highest ${format(highest)} spikes/s.`);
       }
       const text = sentences.join(' ');
       $('summary').textContent = text[0].toUpperCase() + text.slice(1);
@@ -274,12 +298,15 @@
       $('heat').setAttribute('aria-label', `Inferred rates of all ${N} neurons in ${trialName(trial)}, a row a neuron`);
     }
 
-    function reorder() {
+    function sort() {
       const by = $('order').value;
       order = [...Array(N).keys()];
+      if (by === 'area') {
+        const names = [...new Set(data.areas)].sort();
+        order.sort((a, b) => names.indexOf(data.areas[a]) - names.indexOf(data.areas[b]));
+      }
       if (by === 'rate') order.sort((a, b) => data.means[b] - data.means[a]);
       if (by === 'peak') order.sort((a, b) => data.peaks[a] - data.peaks[b]);
-      drawAll();
     }
 
     function choose(name, index, count) {
@@ -307,7 +334,10 @@
         choose('neuron', order[Math.max(0, Math.min(N - 1, y))], N);
       });
     }
-    $('order').addEventListener('change', reorder);
+    $('order').addEventListener('change', () => {
+      sort();
+      drawAll();
+    });
     for (const id of ['show-truth', 'show-smooth']) {
       if (!$(id)) continue;
       const toggled = () => {
@@ -319,6 +349,7 @@
     }
     $('explorer').hidden = false;
     $('no-explorer').hidden = true;
+    sort();
     drawAll();
     let width = 0;
     new ResizeObserver(() => {

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stndt_jax import files
+from stndt_jax.data import labels
 from stndt_jax.evaluation import evaluate
 from stndt_jax.report import about, attention, explorer, figures, layout, scores, training
 from stndt_jax.report.figures import RunFigures, draw
@@ -69,7 +70,10 @@ def build(run: Run, drawn: RunFigures) -> Html:
         f"{name}: stndt report",
         kicker=["stndt report of ", tag("code", str(run.path))],
         heading=name,
-        lead=[tag("p", _lead(run), class_="lead"), scores.cards(methods)],
+        lead=[
+            tag("p", _lead(run), class_="lead"),
+            *scores.cards(methods, labels.behavior(run.data)),
+        ],
         sections=[
             Section("scores", "Scores", scores.section(run, methods)),
             Section("look", "Single trials and neurons", explored),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from stndt_jax.data import hdf5
+from stndt_jax.data import hdf5, labels
+from stndt_jax.data.labels import Behavior, listed
 from stndt_jax.data.trials import SpikeData
-from stndt_jax.evaluation import baselines, method_scores, scoring
+from stndt_jax.evaluation import baselines, comparison, method_scores, scoring
 from stndt_jax.report import about, published, tables
 from stndt_jax.report.layout import details
-from stndt_jax.report.markup import Child, Html, tag
+from stndt_jax.report.markup import Child, Html, join, tag
 from stndt_jax.run import Run
 from stndt_jax.runs.score_names import INTERVAL, typeset
 from stndt_jax.types import NDArray
@@ -19,6 +20,10 @@ from stndt_jax.types import NDArray
 PSTH, TRUTH = "psth (knows the condition)", "true rates"
 # Scores of the cards at the top, those of them that are known.
 _CARDS = ("co_bps", "fp_bps", "vel_r2", "tp_corr", "psth_r2")
+# Scores of behaviour, whose cards name it.
+_OF_BEHAVIOR = ("vel_r2", "tp_corr")
+# Methods without a network, which a model should exceed.
+_BASELINES = ("smoothing", "lds")
 
 Methods = Mapping[str, method_scores.Scores]
 
@@ -53,14 +58,49 @@ def methods_of(run: Run) -> dict[str, method_scores.Scores]:
     return {name: methods[name] for name in [*(n for n in methods if n not in last), *last]}
 
 
-def cards(methods: Methods) -> Html | None:
-    """A card for each of the run's main scores; None if it was not scored."""
+def cards(methods: Methods, called: Behavior | None) -> list[Child]:
+    """A card for each of the run's main scores, and a sentence where a baseline is better.
+
+    Args:
+        methods: result of `methods_of`.
+        called: what the behaviour of the recording is called.
+
+    Returns:
+        Parts of the page's head; none if the run was not scored.
+    """
     own = _own_name(methods)
     if own is None:
-        return None
+        return []
     values = {name: tables.finite(methods[own].get(name)) for name in _CARDS}
-    shown = [_card(methods, own, name, x) for name, x in values.items() if x is not None]
-    return tag("ul", *shown, class_="cards", aria_label="Main scores")
+    shown = [_card(methods, own, name, x, called) for name, x in values.items() if x is not None]
+    worse = verdict(methods)
+    return [
+        tag("p", worse, class_="warn") if worse else None,
+        tag("ul", *shown, class_="cards", aria_label="Main scores"),
+    ]
+
+
+def verdict(methods: Methods) -> str:
+    """Sentences on the baselines that are better than the run, and what to change; else empty."""
+    own = _own_name(methods)
+    if own is None:
+        return ""
+    found = []
+    for baseline in _BASELINES:
+        better = []
+        for name in _CARDS:
+            mine, other = (tables.finite(methods.get(m, {}).get(name)) for m in (own, baseline))
+            if mine is None or other is None:
+                continue
+            # The correlation with produced intervals is better the closer it is to -1.
+            if (other < mine) if name == "tp_corr" else (other > mine):
+                shown = f"{tables.decimal(mine)} against {tables.decimal(other)}"
+                better.append(f"{typeset(name)} ({shown})")
+        if better:
+            found.append(f"below {baseline} in {listed(better)}")
+    if not found:
+        return ""
+    return f"This run is {listed(found)}. What to change: {comparison.TRY}."
 
 
 def section(run: Run, methods: Methods) -> list[Child]:
@@ -82,11 +122,33 @@ def section(run: Run, methods: Methods) -> list[Child]:
     return [
         tag("p", intro),
         tables.scores_table(methods, ours=[own], caption=caption),
-        tag("p", _selection(run), class_="note"),
+        tag("p", " ".join([_selection(run), *_notes(run, methods, own)]), class_="note"),
         _ndt_hint(run) if run.config.model.spatial and "ndt" not in methods else None,
         *_published(run, {own: methods[own]}),
-        details("What the scores mean", tables.meanings(tables.shown_scores(methods))),
+        details("What the scores mean", tables.meanings(tables.shown_scores(methods), _names(run))),
     ]
+
+
+def _names(run: Run) -> tuple[str, ...]:
+    """Names of the dimensions of behaviour; empty if there is none."""
+    called = labels.behavior(run.data)
+    return () if called is None else called.names
+
+
+def _notes(run: Run, methods: Methods, own: str) -> list[str]:
+    """How smoothing is scored and drawn, and why a score is missing, in sentences."""
+    found = []
+    if "smoothing" in methods:
+        widths = ", ".join(f"{sd:g}" for sd in baselines.SDS_MS)
+        found.append(
+            f"The Gaussian of the method smoothing is one of {widths} ms (standard deviation), "
+            f"chosen on the training trials; smoothed spikes are drawn with "
+            f"{baselines.SHOWN_SD_MS:g} ms everywhere on this page."
+        )
+    if "psth_r2" not in methods[own]:
+        missing = scoring.missing(run.data, {})
+        found += [f"{sentence.replace('R2', 'R²')}." for sentence in missing]
+    return found
 
 
 def _own_name(methods: Mapping[str, Any]) -> str | None:
@@ -94,21 +156,25 @@ def _own_name(methods: Mapping[str, Any]) -> str | None:
     return next((name for name in ("ensemble", "this run") if name in methods), None)
 
 
-def _card(methods: Methods, own: str, name: str, value: float) -> Html:
+def _card(methods: Methods, own: str, name: str, value: float, called: Behavior | None) -> Html:
     interval = tables.interval_of(methods[own], name)
     others = {
         method: x
-        for method in ("smoothing", TRUTH)
+        for method in (*_BASELINES, TRUTH)
         if (x := tables.finite(methods.get(method, {}).get(name))) is not None
     }
     beside = [tag("span", f"{method} {tables.decimal(x)}") for method, x in others.items()]
     small = tag("small", tables.interval_text(interval)) if interval else None
+    of = ""
+    if called is not None and name in _OF_BEHAVIOR:
+        shown = called.names if name == "vel_r2" else called.names[-1:]
+        of = f" of {', '.join(shown[:4])}{' …' if len(shown) > 4 else ''}"
     return tag(
         "li",
-        tag("h2", typeset(name)),
-        tag("p", tables.decimal(value), small, class_="big"),
+        tag("h2", f"{typeset(name)}{of}"),
+        tag("p", tables.decimal(value), " ", small, class_="big"),
         _bar(value, list(others.values())) if value >= 0 else None,
-        tag("p", *beside, class_="beside") if beside else None,
+        tag("p", join(beside, " "), class_="beside") if beside else None,
         class_="card",
     )
 

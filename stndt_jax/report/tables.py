@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from stndt_jax.report.charts import strip
 from stndt_jax.report.markup import Child, Html, join, tag
-from stndt_jax.runs.score_names import INTERVAL, SCORES, typeset
+from stndt_jax.runs.score_names import INTERVAL, meaning, typeset
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -45,6 +45,7 @@ def table(
     caption: str,
     sortable: bool = True,
     ours: Sequence[int] = (),
+    stacks: bool = False,
 ) -> Html:
     """A table whose first column names its rows, in a box that scrolls if it is too wide.
 
@@ -54,6 +55,7 @@ def table(
         caption: what it shows, drawn above the box so that it does not scroll with the table.
         sortable: whether a click on a heading sorts by its column.
         ours: indices of highlighted rows.
+        stacks: whether a phone shows the cells of a row below one another, each with its heading.
     """
     sortable = sortable and len(rows) > 1
     head = []
@@ -65,11 +67,13 @@ def table(
     for r, (name, *cells) in enumerate(rows):
         first = tag("th", name, scope="row")
         look = "ours" if r in ours else None
-        body.append(tag("tr", first, *map(_cell, cells), class_=look))
+        named = zip(cells, heads[1:] if stacks else [None] * len(cells), strict=True)
+        body.append(tag("tr", first, *(_cell(cell, head) for cell, head in named), class_=look))
     content = [tag("thead", tag("tr", *head)), tag("tbody", *body)]
+    looks = ["sortable"] * sortable + ["stacks"] * stacks
     box = tag(
         "div",
-        tag("table", *content, class_="sortable" if sortable else None, aria_label=caption),
+        tag("table", *content, class_=" ".join(looks) or None, aria_label=caption),
         class_="scroll",
         tabindex=0,
         role="region",
@@ -78,12 +82,12 @@ def table(
     return join([tag("p", caption, class_="caption"), box])
 
 
-def _cell(content: Child | Cell) -> Html:
+def _cell(content: Child | Cell, head: str | None) -> Html:
     if isinstance(content, Cell):
         value = "none" if finite(content.value) is None else repr(content.value)
-        return tag("td", content.content, class_="number", data_value=value)
+        return tag("td", content.content, class_="number", data_value=value, data_head=head)
     is_long = isinstance(content, str) and len(content) > 40
-    return tag("td", content, class_="long" if is_long else "words")
+    return tag("td", content, class_="long" if is_long else "words", data_head=head)
 
 
 def shown_scores(methods: Mapping[str, Scores]) -> list[str]:
@@ -111,12 +115,17 @@ def scores_table(
     ]
     at = [r for r, method in enumerate(methods) if method in ours]
     heads = [first, *(typeset(name) for name in columns)]
-    return table(heads, rows, caption=caption, ours=at)
+    return table(heads, rows, caption=caption, ours=at, stacks=True)
 
 
-def meanings(names: Sequence[str]) -> Html:
-    """What the scores mean, as a list."""
-    items = [(tag("dt", typeset(name)), tag("dd", SCORES[name].meaning)) for name in names]
+def meanings(names: Sequence[str], behavior: Sequence[str] = ()) -> Html:
+    """What the scores mean, as a list.
+
+    Args:
+        names: of the scores.
+        behavior: names of the dimensions of behaviour; empty if they are unknown.
+    """
+    items = [(tag("dt", typeset(name)), tag("dd", meaning(name, behavior))) for name in names]
     return tag("dl", items, class_="meanings")
 
 
@@ -155,6 +164,7 @@ def _score(scores: Scores, name: str, scale: tuple[float, float], ours: bool) ->
         return Cell("–", None)
     content = [
         tag("span", decimal(value), class_="value"),
+        " ",
         tag("span", interval_text(interval), class_="interval") if interval else None,
         strip(value, *scale, interval, ours=ours),
     ]

@@ -123,4 +123,4 @@ def _members(run: Run) -> Html | None:
         body.append([f"member {k}" + (f", {row['part']}" if "part" in row else ""), *cells])
     heads = ["Member", *map(typeset, columns), *(["best epoch"] if epochs else []), *varied]
     ours = [r for r, row in enumerate(rows) if row.get("member") == best_member(run)]
-    return tables.table(heads, body, caption="Members of the population", ours=ours)
+    return tables.table(heads, body, caption="Members of the population", ours=ours, stacks=True)

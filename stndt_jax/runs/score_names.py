@@ -5,6 +5,7 @@ Everything that prints or draws a score takes its label from here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 # Ends the key of a score's confidence interval, ``[low, high]``.
@@ -42,14 +43,15 @@ SCORES = {
     "vel_r2": ScoreName(
         "vel R2",
         "",
-        "Fraction of the variance of hand velocity that a linear decoder explains from the rates; "
-        "at most 1.",
+        "Fraction of the variance of behaviour in every bin (in the benchmark, hand velocity) that "
+        "a linear decoder explains from the rates; at most 1.",
     ),
     "tp_corr": ScoreName(
         "tp-corr",
         "",
-        "Correlation between the speed of the population state and the interval that the animal "
-        "produced; the closer to −1, the better.",
+        "Correlation between the speed of the population state and the last value of each trial's "
+        "behaviour (in the benchmark, the interval that the animal produced); the closer to −1, "
+        "the better.",
     ),
     "psth_r2": ScoreName(
         "PSTH R2",
@@ -85,6 +87,18 @@ SCORES = {
 def label(key: str) -> str:
     """The label of a score; of any other key, the key with spaces."""
     return SCORES[key].label if key in SCORES else key.replace("_", " ")
+
+
+def meaning(key: str, behavior: Sequence[str] = ()) -> str:
+    """The meaning of a score, of one of behaviour with the recording's own names of it.
+
+    Args:
+        key: of the score.
+        behavior: names of the dimensions of behaviour; empty if they are unknown.
+    """
+    text = SCORES[key].meaning
+    of = {"vel_r2": ", ".join(behavior), "tp_corr": behavior[-1] if behavior else ""}.get(key)
+    return f"{text} Behaviour here is {of}." if of else text
 
 
 def typeset(key: str) -> str:

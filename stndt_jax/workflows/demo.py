@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ def demo(out: Path, *, seed: int = 0, settings: Sequence[str] = ()) -> dict[str,
 
 def _draw(folder: Path, scores: Mapping[str, Mapping[str, Any]], run: Run) -> list[Path]:
     """Figures of the rates and the training, and the scores of all methods."""
-    bars = score_bars(
+    bars = partial(
+        score_bars,
         scores,
         metrics=("co_bps", "fp_bps", "vel_r2", "psth_r2"),
         highlight=next(name for name in scores if name.startswith("ensemble")),

@@ -49,7 +49,7 @@ def benchmark(
         say(f"nlb_tools: {note}")
     # The files are read again, so that what is shown is what training will see.
     data = hdf5.read(inputs, targets if tensors.targets is not None else None)
-    return _describe(data, inputs, velocity=True, say=say)
+    return _describe(data, inputs, say=say)
 
 
 def custom(
@@ -72,7 +72,7 @@ def custom(
     """
     files.make_parent(out / "recording")
     data = nwb_trials.prepare(nwb, cut, **options)  # type: ignore[arg-type]
-    return _write(data, out, velocity="vel" in cut.behavior, say=say)
+    return _write(data, out, say=say)
 
 
 def from_arrays(path: Path, out: Path, *, say: Say = print, **options: object) -> list[Path]:
@@ -92,7 +92,7 @@ def from_arrays(path: Path, out: Path, *, say: Say = print, **options: object) -
     """
     files.make_parent(out / "recording")
     data = arrays.from_file(path, **options)  # type: ignore[arg-type]
-    return _write(data, out, velocity=False, say=say)
+    return _write(data, out, say=say)
 
 
 def simulated(kind: str, path: Path, *, seed: int = 0, say: Say = print) -> SpikeData:
@@ -143,15 +143,15 @@ def _paths(out: Path, stem: str) -> tuple[Path, Path]:
     return out / f"{stem}.h5", out / f"{stem}_target.h5"
 
 
-def _write(data: SpikeData, out: Path, *, velocity: bool, say: Say) -> list[Path]:
+def _write(data: SpikeData, out: Path, *, say: Say) -> list[Path]:
     inputs, targets = _paths(out, data.name)
     _refuse_strays(inputs, targets, inputs.with_suffix(".txt"), inputs.with_suffix(".png"))
     hdf5.write(data, inputs, keep_other=True)
     hdf5.write_targets(data, targets, keep_other=True)
-    return _describe(data, inputs, velocity=velocity, say=say)
+    return _describe(data, inputs, say=say)
 
 
-def _describe(data: SpikeData, inputs: Path, *, velocity: bool, say: Say) -> list[Path]:
+def _describe(data: SpikeData, inputs: Path, *, say: Say) -> list[Path]:
     """Writes the summary and the picture beside the input file.
 
     Returns:
@@ -168,17 +168,5 @@ def _describe(data: SpikeData, inputs: Path, *, velocity: bool, say: Say) -> lis
     except ModuleNotFoundError:
         say("no picture: matplotlib is missing; run: pip install 'stndt_jax[plots]'")
         return written
-    sizes = (data.bins_forward, data.heldout)
-    figure = recording.recording(
-        data.train.counts(*sizes),
-        has_count_RTN=data.train.has_count(*sizes),
-        heldin=data.heldin,
-        bins_observed=data.bins_observed,
-        bin_ms=data.bin_ms,
-        behavior=data.train.behavior,
-        velocity=velocity,
-        conditions=data.train.conditions,
-        trials=range(min(3, len(data.train))),
-        name=f"{data.name}: training trials",
-    )
+    figure = recording.recording(data, range(min(3, len(data.train))))
     return written + style.save(figure, inputs.with_suffix(".png"))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,12 @@ METHOD = '"><img src=x onerror=alert(1)>'
 R, T_OBS, T_FWD, N = 12, 20, 5, 9
 
 
-def recording(name: str = "small") -> SpikeData:
-    """Simulated spikes of four conditions with true rates and a velocity."""
+def recording(name: str = "small", *, unequal: bool = False) -> SpikeData:
+    """Simulated spikes of four conditions with true rates and a velocity.
+
+    Trials that are ``unequal`` lack their first ``r % 5`` bins, so that their padding comes first;
+    these recordings also have areas, identifiers, and times and names of trials.
+    """
     rng = np.random.default_rng(0)
     T = T_OBS + T_FWD
     conditions = np.arange(R) % 4
@@ -31,8 +33,26 @@ def recording(name: str = "small") -> SpikeData:
     wave_RTN = np.sin(np.arange(T)[:, None] / 4 + phase_RN[:, None])
     rates = np.exp(wave_RTN - 0.5)
     velocity = np.stack([np.cos(wave_RTN[..., 0]), wave_RTN[..., 1]], axis=-1)
+    counts = rng.poisson(rates).astype(np.uint8)
+    if unequal:
+        short = [slice(r % 5, None) for r in range(R)]
+        return SpikeData.from_arrays(
+            [x[rows] for x, rows in zip(counts, short, strict=True)],
+            bin_ms=20,
+            name=name,
+            heldout=[2, 5, 8],
+            evaluated=[1, 4, 6, 11],
+            bins_forward=T_FWD,
+            behavior=[x[rows] for x, rows in zip(velocity, short, strict=True)],
+            behavior_names=("force x", "force y"),
+            behavior_unit="N",
+            conditions=[("left", "right", "up", "down")[c] for c in conditions],
+            starts=10.0 + np.arange(R),
+            units=100 + np.arange(N),
+            unit_table={"area": ["V1", "V2", "V1"] * 3},
+        )
     return SpikeData.from_arrays(
-        rng.poisson(rates).astype(np.uint8),
+        counts,
         bin_ms=20,
         name=name,
         heldout=[2, 5, 8],
@@ -45,11 +65,20 @@ def recording(name: str = "small") -> SpikeData:
 
 
 def run(
-    folder: Path, name: str = "run", *, members: int = 3, scored: bool = True, **settings: Any
+    folder: Path,
+    name: str = "run",
+    *,
+    members: int = 3,
+    scored: bool = True,
+    unequal: bool = False,
+    **settings: Any,
 ) -> Path:
-    """A run that looks finished; its rates are the true ones, a little off."""
+    """A run that looks finished; its rates are the true ones, a little off.
+
+    Of a recording of ``unequal`` trials they are 1 count per bin, and 9 in the padding.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    data = recording()
+    data = recording(unequal=unequal)
     inputs, targets = folder / "small.h5", folder / "small_target.h5"
     hdf5.write(data, inputs)
     hdf5.write_targets(data, targets)
@@ -79,7 +108,8 @@ def run(
         }
     ]
     (path / "run.json").write_text(json.dumps(record))
-    rates = {key: x * 1.1 + 0.01 for key, x in _truth(data).items()}
+    rates = _padded(data) if unequal else _truth(data)
+    rates = {key: x * 1.1 + 0.01 for key, x in rates.items()}
     submission.write(path / "submission.h5", data.name, rates, bin_ms=data.bin_ms)
     rows = [
         {
@@ -130,17 +160,26 @@ def _truth(data: SpikeData) -> dict[str, np.ndarray]:
     return found
 
 
-def png(path: Path, width: int) -> Path:
-    """A white picture, ten pixels high."""
+def _padded(data: SpikeData) -> dict[str, np.ndarray]:
+    """Rates that are 1, and 9 where a short trial has no bins."""
+    found = {}
+    for split, trials in (("train", data.train), ("eval", data.eval)):
+        rates_RTN = np.where(trials.in_trial(data.bins)[..., None], 1.0, 9.0)
+        rates_RTN = np.repeat(rates_RTN, N, axis=2)
+        for name, x in zip(("heldin", "heldout"), np.split(rates_RTN, [6], axis=2), strict=True):
+            found[f"{split}_rates_{name}"] = x[:, :T_OBS]
+            found[f"{split}_rates_{name}_forward"] = x[:, T_OBS:]
+    return found
 
-    def block(name: bytes, data: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(name + data))
-        return struct.pack(">I", len(data)) + name + data + check
 
-    head = struct.pack(">IIBBBBB", width, 10, 8, 0, 0, 0, 0)
-    rows = zlib.compress((b"\0" + b"\xff" * width) * 10)
-    parts = (block(b"IHDR", head), block(b"IDAT", rows), block(b"IEND", b""))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+def svg(path: Path, width: int) -> Path:
+    """A figure as matplotlib writes it, with black text on white paper; the path without suffix."""
+    path.with_suffix(".svg").write_text(
+        f'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg" width="{width}pt" '
+        f'height="10pt" viewBox="0 0 {width} 10"><defs></defs>'
+        f'<path d="M 0 0 L {width} 0 L {width} 10 L 0 10 z" style="fill: #ffffff"/>'
+        f'<text style="font: 8px sans-serif" x="1" y="8.123456">a</text></svg>'
+    )
     return path
 
 
