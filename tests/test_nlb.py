@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from stndt_jax.data import hdf5, nlb
+from stndt_jax.data.nwb import open_nwb
 from stndt_jax.errors import UserError
 
 pytest.importorskip("pynwb", reason="needs pynwb")
@@ -105,8 +106,12 @@ def test_tensors_are_those_of_nlb_tools(name, bin_ms, phase, folders, tmp_path, 
     theirs = oracle(name, folders[name], bin_ms, phase, tmp_path, monkeypatch)
     with h5py.File(inputs) as file:
         wanted = {key for key in theirs if key.startswith("train_spikes")}
-        assert set(file) == wanted | {"train_behavior", "eval_spikes_heldin"}
-        for key in file:
+        wanted |= {"train_behavior", "eval_spikes_heldin"}
+        added = {"unit_ids", "behavior_names", "train_starts_s", "eval_starts_s"}
+        added |= {"train_trials_source_trial", "eval_trials_source_trial"}
+        added -= {"eval_starts_s"} if phase == "test" else set()
+        assert set(file) == wanted | added
+        for key in wanted:
             assert same(file[key][()], theirs[key]), key
     assert targets.exists() == (phase == "val")
     if phase == "test":
@@ -115,12 +120,55 @@ def test_tensors_are_those_of_nlb_tools(name, bin_ms, phase, folders, tmp_path, 
         [group] = file.values()
         seen = set(group)
         assert seen >= {"eval_spikes_heldout", "eval_spikes_heldin_forward", "eval_behavior"}
-        assert seen == set(theirs) - wanted - {"eval_spikes_heldin"}
+        assert seen == (set(theirs) - wanted) | {"train_behavior"}
         for key in group:
             if key.endswith("cond_idx"):
                 assert [list(row) for row in group[key]] == [list(row) for row in theirs[key]]
             else:
                 assert same(group[key][()], theirs[key]), key
+
+
+@pytest.mark.parametrize("phase", nlb.PHASES)
+@pytest.mark.parametrize(("name", "bin_ms"), [("mc_maze", 5), ("mc_rtt", 20), ("dmfc_rsg", 5),
+                                              ("area2_bump", 20)])  # fmt: skip
+def test_every_trial_and_unit_is_that_of_the_file(name, bin_ms, phase, folders, tmp_path):
+    """Counts of the first bins, from the spike times of the stated unit at the stated time."""
+    inputs = tmp_path / "in.h5"
+    nlb.prepare(name, folders[name], bin_ms=bin_ms, phase=phase, seed=3).write(
+        inputs, tmp_path / "out.h5"
+    )
+    data = hdf5.read(inputs)
+    names = ("is_eye", "theta", "is_short", "ts", "tp") if name == "dmfc_rsg" else ("x", "y")
+    assert data.behavior_names == names
+    assert data.behavior_unit == ("" if name == "dmfc_rsg" else "mm/s")
+    [path] = folders[name].glob("*desc-train*.nwb")
+    [test] = folders[name].glob("*desc-test*.nwb")
+    assert list(data.units) == [0, 2, 4, 6, 7, 1, 3, 5]
+    for split, trials in (("train", data.train), ("eval", data.eval)):
+        held_back = split == "eval" and phase == "test"
+        with open_nwb(test if held_back else path) as file:
+            splits, ids = file.trials.column("split"), list(file.units.ids)
+            spikes = {n: np.concatenate([*file.units.spikes(row)]) for row, n in enumerate(ids)}
+            onset = file.trials.times(
+                {"mc_rtt": "start_time", "dmfc_rsg": "go_time"}.get(name, "move_onset_time")
+            )
+        source = trials.columns["source_trial"]
+        kinds = {"train": {"train"} | ({"val"} if phase == "test" else set()), "eval": {phase}}
+        assert len(source) == len(trials) == sum(x in kinds[split] for x in splits)
+        assert {splits[r] for r in source} == kinds[split] and np.all(np.diff(source) > 0)
+        assert (trials.starts is None) == held_back
+        low = {"mc_rtt": 0.0, "dmfc_rsg": -1.5, "area2_bump": -0.1}.get(name, -0.25)
+        for row, r in enumerate(source):
+            start = onset[r] + low if held_back else trials.starts[row]
+            if held_back:
+                start = np.ceil(round(start * 1e3 / bin_ms, 6)) * bin_ms / 1e3
+            jitter = 0.3 if name == "dmfc_rsg" else 0.0
+            assert -1e-6 <= start - (onset[r] + low) <= jitter + bin_ms / 1e3
+            edges = np.round(start * 1e3) + bin_ms * np.arange(trials.heldin.shape[1] + 1)
+            for n, unit in enumerate(data.units[: data.heldin]):
+                at = np.floor(np.round(spikes[unit] * 1e3, 6))  # spikes of a millisecond
+                counts = np.diff(np.searchsorted(at, edges))
+                np.testing.assert_array_equal(trials.heldin[row, :, n], counts)
 
 
 def test_dmfc_targets_are_known_between_set_and_go_only(folders, tmp_path):

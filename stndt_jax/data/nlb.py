@@ -1,8 +1,10 @@
 """The seven data sets of the Neural Latents Benchmark, made from NWB files by nlb_tools.
 
 Windows, alignment, lags, jitter, decode masks and PSTHs are those of nlb_tools: its arrays are
-written unchanged, in the types in which it stores them. The files are checked first, because
-nlb_tools does not explain what is wrong with a file.
+written unchanged, in the types in which it stores them. Added is what nlb_tools leaves out: row and
+time of every trial, identifier and area of every unit, names and unit of behaviour, as far as the
+NWB files state them. The files are checked first, because nlb_tools does not explain what is wrong
+with a file.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stndt_jax.data.hdf5 import group_name
-from stndt_jax.data.nwb import NWB, open_nwb
-from stndt_jax.data.validation import ragged, write_group
+from stndt_jax.data.nwb import NWB, Series, open_nwb
+from stndt_jax.data.tables import SOURCE
+from stndt_jax.data.validation import MAX_COUNT, ragged, write_group
 from stndt_jax.errors import UserError
 from stndt_jax.types import NDArray
 
@@ -59,6 +62,8 @@ class Tensors:
       inputs: training counts and behaviour, and held-in counts of the evaluated trials.
       targets: what the evaluated trials are scored against; None in the test phase.
       notes: messages of nlb_tools.
+      tables: what is known of trials, units and behaviour, under the keys of input files.
+      behavior_unit: unit of behaviour; empty if the file states none.
     """
 
     name: str
@@ -66,6 +71,8 @@ class Tensors:
     inputs: Mapping[str, NDArray]
     targets: Mapping[str, NDArray] | None
     notes: tuple[str, ...]
+    tables: Mapping[str, NDArray]
+    behavior_unit: str
 
     def write(self, inputs: Path, targets: Path, *, keep_other: bool = False) -> None:
         """Writes the input file and, if there are targets, the target file.
@@ -79,7 +86,9 @@ class Tensors:
           UserError: a file cannot be written.
         """
         attributes: dict[str, str | float] = {"name": self.name, "bin_ms": float(self.bin_ms)}
-        write_group(inputs, None, _stored(self.inputs), attributes, keep_other=keep_other)
+        unit = {"behavior_unit": self.behavior_unit} if self.behavior_unit else {}
+        arrays = {**_stored(self.inputs), **self.tables}
+        write_group(inputs, None, arrays, attributes | unit, keep_other=keep_other)
         if self.targets is not None:
             group = group_name(self.name, self.bin_ms)
             stored = _stored(self.targets)
@@ -139,7 +148,88 @@ def prepare(
             inputs, targets = _arrays(tools, data, name, bin_ms, phase, seed)
         except (ValueError, AssertionError) as error:
             raise UserError(_why_uneven(data, params, paths[0], error)) from error
-    return Tensors(name, bin_ms, inputs, targets, tuple(dict.fromkeys(notes)))
+        known = _of_trials(tools, data, params, phase, seed, paths) | _of_units(data, paths[0])
+    sizes = {split: len(inputs[f"{split}_spikes_heldin"]) for split in ("train", "eval")}
+    names, unit = _of_behavior(paths[0], params)
+    if len(names) == np.shape(inputs["train_behavior"])[-1]:
+        known["behavior_names"] = np.array(names, "U")
+    return Tensors(
+        name=name,
+        bin_ms=bin_ms,
+        inputs=inputs,
+        targets=targets,
+        notes=tuple(dict.fromkeys(notes)),
+        tables={
+            # Of trials that nlb_tools drops, it does not say which they are.
+            key: column
+            for key, column in known.items()
+            if len(column) == sizes.get(key.partition("_")[0], len(column))
+        },
+        behavior_unit=unit,
+    )
+
+
+def _of_trials(
+    tools: Any, data: Any, params: Mapping[str, Any], phase: str, seed: int, paths: list[Path]
+) -> dict[str, NDArray]:
+    """Row of every trial in its file's table, and the time of its first bin, s.
+
+    The trials of a test file have no times, because that file has a clock of its own.
+    """
+    field, low = _alignment(params)
+    tables = {}
+    for path in sorted(paths):  # the order in which nlb_tools reads and numbers them
+        with open_nwb(path) as file:
+            tables[path] = (file.trials.times(field), file.trials.times("start_time"))
+    splits = {"train": "train" if phase == "val" else ["train", "val"], "eval": phase}
+    found = {}
+    for split, wanted in splits.items():
+        mask = np.asarray(tools._prep_mask(data, wanted))
+        path = paths[-1] if split == "eval" else paths[0]
+        before = sum(len(times) for other, (times, _) in tables.items() if other < path)
+        rows = np.flatnonzero(mask) - before
+        event_s, start_s = (times[rows] for times in tables[path])
+        if "jitter" in params:
+            np.random.seed(seed)  # noqa: NPY002, as nlb_tools does
+            event_s = event_s + tools._prep_jitter(data, mask, params["jitter"]) / 1e3
+        has_event = np.isfinite(event_s) & np.isfinite(start_s)
+        found[f"{split}_trials_{SOURCE}"] = rows[has_event].astype(np.int64)
+        if path == paths[0]:
+            # The first bin is the one that begins in the window, on a grid from time 0.
+            begin_ms = np.round(event_s[has_event] * 1e3 + low, 6)
+            found[f"{split}_starts_s"] = np.ceil(begin_ms / data.bin_width) * data.bin_width / 1e3
+    return found
+
+
+def _alignment(params: Mapping[str, Any]) -> tuple[str, float]:
+    """The column with the event of every trial, and the begin of the window from it, ms."""
+    made = params["make_params"]
+    return made["align_field"], float(made["align_range"][0])
+
+
+def _of_units(data: Any, path: Path) -> dict[str, NDArray]:
+    """Identifier and area of every unit, held-in then held-out, in nlb_tools' order."""
+    columns = [list(data.data[field].columns) for field in ("spikes", "heldout_spikes")]
+    ids = np.array([int(unit) for unit in (*columns[0], *columns[1])])
+    if not np.all((ids >= -1) & (ids < MAX_COUNT)) or len(set(ids)) < len(ids):
+        return {}
+    with open_nwb(path) as file:
+        units, areas = list(file.units.ids), file.units.areas
+    found = {"unit_ids": ids}
+    if areas is not None:
+        found["units_area"] = areas[[units.index(unit) for unit in ids]]
+    return found
+
+
+def _of_behavior(path: Path, params: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
+    """Names of the dimensions of behaviour, and its unit, where the file states them."""
+    field = params["behavior_field"]
+    if params["behavior_source"] != "data":
+        return tuple(field), ""
+    with open_nwb(path) as file:
+        series = _behavior_series(file, field)
+        # nlb_tools takes the values as they are stored.
+        return series.value_names, series.unit if series.is_stored_in_unit else ""
 
 
 def _arrays(
@@ -298,7 +388,7 @@ def _few(values: list[int]) -> str:
 
 def _check_behavior(file: NWB, field: str) -> None:
     """Raises UserError if a time series is NaN in all trials."""
-    series = next(s for s in file.series.values() if s.name.replace("/", "_").endswith(field))
+    series = _behavior_series(file, field)
     trials = file.trials
     low = float(np.nanmin(trials.times("start_time")))
     high = float(np.nanmax(trials.times("stop_time")))
@@ -308,6 +398,10 @@ def _check_behavior(file: NWB, field: str) -> None:
             f"{file.path}: {series.name} is NaN in all trials, {low:g} to {high:g} s; there is no "
             "behaviour to decode"
         )
+
+
+def _behavior_series(file: NWB, field: str) -> Series:
+    return next(s for s in file.series.values() if s.name.replace("/", "_").endswith(field))
 
 
 def _why_uneven(data: Any, params: Mapping[str, Any], path: Path, error: Exception) -> str:

@@ -60,6 +60,12 @@ class Series:
         return "" if unit.lower() in _NOTHING else unit
 
     @property
+    def is_stored_in_unit(self) -> bool:
+        """Whether the values are stored in this unit, without a scale or an offset."""
+        attributes = self._group["data"].attrs
+        return bool(attributes.get("conversion", 1) == 1 and attributes.get("offset", 0) == 0)
+
+    @property
     def value_names(self) -> tuple[str, ...]:
         """Names of its values in a sample; empty if the file states none.
 
