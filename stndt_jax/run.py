@@ -198,7 +198,9 @@ class Run:
         path = self.path / "submission.h5"
         if not path.exists():
             raise UserError(f"{path} does not exist; run: stndt evaluate {self.path}")
-        return submission.read(path, group_name(self.data.name, self.data.bin_ms))
+        group = group_name(self.data.name, self.data.bin_ms)
+        # Earlier versions may have named it as the configuration does.
+        return submission.read(path, group, strict=False)
 
     def trials(self, split: Split = "eval") -> Trials:
         """The trials of a split."""

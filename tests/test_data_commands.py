@@ -359,7 +359,8 @@ def test_exported_rates_join_the_arrays_that_they_came_from(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     own_recording(tmp_path)
     argv = ["prepare", "arrays", "--spikes=x.npz", "--bin-ms=20", "--out=data",
-            "--trial-table=trials.csv", "--area=areas.txt", "--heldout=1,3"]  # fmt: skip
+            "--trial-table=trials.csv", "--conditions=trials.csv:target", "--area=areas.txt",
+            "--heldout=1,3"]  # fmt: skip
     assert not stndt(*argv)
     # A configuration with a name and settings of its own, made for another recording.
     files = ["--config.data.path=data/x.h5", "--config.data.targets=data/x_target.h5"]
@@ -368,7 +369,7 @@ def test_exported_rates_join_the_arrays_that_they_came_from(tmp_path, monkeypatc
     assert not stndt("train", "--config=mc_maze_large", *files, *small, "--workdir=run")
     assert not stndt("evaluate", "run")
     assert not stndt("check-submission", "run/submission.h5", "--data=data/x.h5")
-    assert not stndt("export", "run/submission.h5", "--data=data/x.h5", "--out=new/rates.nc")
+    assert not stndt("export", "run/submission.h5", "--out=new/rates.nc")
     run = load_run("run")
     assert run.data.name == "x" and run.record["data"] == "x"
     original = list(np.load("x.npz").values())
@@ -382,6 +383,7 @@ def test_exported_rates_join_the_arrays_that_they_came_from(tmp_path, monkeypatc
                 assert np.isnan(rates[len(counts) :]).all()
                 np.testing.assert_allclose(rates[: len(counts)], wanted[:, column], rtol=1e-4)
             assert found.sel(trial=r).reward == r / 4 and found.sel(trial=r).start_s == 2.5 * r
+            assert found.sel(trial=r).condition == ("left", "right", "")[r % 3]
         assert [str(found.area.sel(unit=n).values) for n in range(5)] == AREAS
     held_back = run.dataset("eval")
     np.testing.assert_array_equal(held_back.trial, run.data.eval.columns["source_trial"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 from typing import Any
@@ -55,6 +56,19 @@ def test_rates_keep_their_trial_bin_and_neuron():
     np.testing.assert_array_equal(found.rates[[0, 2]], rates["train"][[0, 2]])
     assert np.isnan(found.rates[1, :2]).all()  # padding, before the trial
     np.testing.assert_array_equal(found.rates[1, 2:], rates["train"][1, 2:])
+
+
+def test_conditions_that_are_withheld_are_empty():
+    rates, data = trials()
+    for labels, wanted in ((data.train.conditions, ["left", "", "left", ""]), (None, None)):
+        train = dataclasses.replace(data.train, conditions=labels)
+        held_back = dataclasses.replace(data.eval, conditions=None)
+        less = dataclasses.replace(data, train=train, eval=held_back)
+        found = export.collect(submission(data, rates), less, {}).trials
+        assert (list(found["condition"]) == wanted) if wanted else "condition" not in found
+    numbered = dataclasses.replace(less, train=data.train, condition_names=())
+    found = export.collect(submission(data, rates), numbered, {}).trials
+    assert list(found["condition"]) == [1, -1, 1, -1]
 
 
 def test_hdf5(tmp_path):

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from stndt_jax.data import nwb_trials, summary
+from stndt_jax.data import nwb, nwb_trials, summary
 from stndt_jax.data.nwb import open_nwb
 from stndt_jax.data.nwb_trials import Cut
 from stndt_jax.errors import UserError
@@ -349,6 +349,23 @@ def test_areas_names_and_unit_are_those_that_the_file_states(tmp_path, groups):
     speed = Cut(align="cue_time", window_ms=(-100.0, 200.0), bin_ms=10.0, behavior="speed")
     data = prepare(tmp_path / "a.nwb", speed)
     assert data.behavior_names == ("speed",) and data.behavior_unit == ""
+
+
+@pytest.mark.parametrize(
+    ("location", "area"),
+    [
+        ("M1", "M1"),
+        (" primary motor cortex ", "primary motor cortex"),
+        ("brain_region: Thalamus; brain_subregion: N/A; hemisphere: left", "Thalamus"),
+        ('{"AP": 2.5, "brain_regions": "left ALM", "DV": 0}', "left ALM"),
+        ("unknown", ""),
+        ("N/A", ""),
+        ("", ""),
+        ("a probe in the left hemisphere, somewhere below the surface", ""),
+    ],
+)
+def test_an_area_is_a_name(location, area):
+    assert nwb._area_of(location) == area
 
 
 def test_units_of_an_area_are_held_out(tmp_path):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stndt_jax import files
 from stndt_jax.cli import flags as shared
 from stndt_jax.cli.flags import Flags, Values
 from stndt_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from stndt_jax.data.trials import SpikeData
 
 
 def import_(argv: list[str]) -> int:
@@ -44,20 +48,23 @@ def export(argv: list[str]) -> int:
     """Writes a trained model, or inferred rates, for other programs.
 
     usage: stndt export DIR --out=DIR [--weights=baked|beside] [--select=cobps|...]
-       or: stndt export SUBMISSION --data=FILE --out=FILE [--name=DATASET]
+       or: stndt export SUBMISSION --out=FILE [--data=FILE] [--targets=FILE]
+                        [--name=DATASET]
 
     Of a run or ensemble directory it writes a directory with the program (StableHLO;
     any number of trials; cpu, cuda, tpu), a manifest and load.py, which needs jax and
-    numpy only. Of a submission file it writes the rates; the ending of --out is the
-    format: .nwb, .nc (xarray, NetCDF) or .h5. Windows of a continuous recording are
-    merged. To an existing NWB file the rates are added.
+    numpy only. Of a submission file it writes the rates, with all that is known of the
+    trials and units; the ending of --out is the format: .nwb, .nc (xarray, NetCDF) or
+    .h5. Windows of a continuous recording are merged. To an existing NWB file the rates
+    are added. The recording is that of the run, unless --data names it.
 
     example: stndt export runs/maze --out=model
-    example: stndt export runs/maze/submission.h5 --data=mc_maze.h5 --out=rates.nwb
+    example: stndt export runs/maze/submission.h5 --out=rates.nc
     """
     flags = Flags(export)
     shared.out(flags, "DIR|FILE", "directory or file to write", required="model")
-    flags.text("data", "FILE", "HDF5 file of the recording; of a run, if it has moved")
+    flags.text("data", "FILE", "HDF5 file of the recording, if it is not that of the run")
+    flags.text("targets", "FILE", "HDF5 file of the targets, which know all conditions")
     flags.text("name", "DATASET", "data set of a submission, if the recording has another name")
     flags.choice(
         "weights",
@@ -70,7 +77,7 @@ def export(argv: list[str]) -> int:
     if Path(path).is_file():
         flag.refuse("weights", "select", when="on a submission file")
         return _export_rates(Path(path), flag)
-    flag.refuse("name", when="on a run directory: it names the data set of a submission file")
+    flag.refuse("name", "targets", when="on a run directory, but only on a submission file")
     files.check_output(Path(flag["out"]), "a directory", [path])
     from stndt_jax.interop import stablehlo
     from stndt_jax.training import restore
@@ -89,8 +96,6 @@ def export(argv: list[str]) -> int:
 
 
 def _export_rates(path: Path, flag: Values) -> int:
-    if not flag["data"]:
-        raise UserError("--data is missing; name the recording, for example --data=mc_maze.h5")
     nwb = flag["out"].endswith(".nwb")
     kind: files.Output = "an NWB file" if nwb else "a file of exported rates"
     files.check_output(Path(flag["out"]), kind, [path, flag["data"]])
@@ -98,8 +103,9 @@ def _export_rates(path: Path, flag: Values) -> int:
     from stndt_jax.data import hdf5
     from stndt_jax.evaluation import submission
 
-    data = hdf5.read(flag["data"], name=flag["name"] or None)
-    rates = submission.read(path, hdf5.group_name(data.name, data.bin_ms))
+    data = _recording_of(path, flag)
+    group = hdf5.group_name(data.name, data.bin_ms)
+    rates = submission.read(path, group, strict=bool(flag["name"]))
     submission.check(rates, data)
     about = {"submission": str(path), "fingerprint": data.fingerprint()}
     found = rates_file.collect(rates, data, about)
@@ -107,6 +113,26 @@ def _export_rates(path: Path, flag: Values) -> int:
     R, T, N = found.rates.shape
     print(f"wrote {flag['out']}: {R} x {T} bins of {data.bin_ms:g} ms, {N} neurons, counts per bin")
     return 0
+
+
+def _recording_of(submission: Path, flag: Values) -> SpikeData:
+    """The recording of a submission: the one that was named, or that of the run it lies in.
+
+    Raises:
+      UserError: none is named, or a file cannot be read.
+    """
+    from stndt_jax.data import hdf5
+    from stndt_jax.runs import ensemble_directory
+
+    run, data, targets, expected = submission.parent, flag["data"], flag["targets"], ""
+    if ensemble_directory.is_run(run) or ensemble_directory.is_ensemble(run):
+        config = ensemble_directory.read_config(run)
+        expected, data = config.data.name, data or config.data.path
+        if not targets and Path(config.data.targets).is_file():
+            targets = config.data.targets
+    if not data:
+        raise UserError("--data is missing; name the recording, for example --data=mc_maze.h5")
+    return hdf5.read(data, targets or None, name=flag["name"] or None, expected=expected or None)
 
 
 def infer(argv: list[str]) -> int:

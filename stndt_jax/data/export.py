@@ -74,8 +74,6 @@ def collect(
     rates = [_split_rates(submission, split, trials, data) for split, trials in splits.items()]
     bins = max(rates_RTN.shape[1] for rates_RTN in rates)
     starts = [trials.starts for trials in splits.values() if trials.starts is not None]
-    train, evaluated = (data.trial_table(split) for split in splits)
-    known = [name for name in train if name in evaluated and name != "start_s"]
     found = Rates(
         rates=np.concatenate([_extended(rates_RTN, bins) for rates_RTN in rates]),
         starts=np.concatenate(starts) if len(starts) == len(splits) else None,
@@ -84,10 +82,30 @@ def collect(
         heldout=np.arange(data.neurons) >= data.heldin,
         bin_ms=data.bin_ms,
         provenance={"software": f"stndt_jax {__version__}", "recording": data.name, **provenance},
-        trials={name: np.concatenate([train[name], evaluated[name]]) for name in known},
+        trials=_both(data),
         unit_columns=data.unit_columns,
     )
     return merged(found) if _is_continuous(found) else found
+
+
+def _both(data: SpikeData) -> dict[str, NDArray]:
+    """The tables of training and evaluated trials in one, but for their starts.
+
+    A column that one of them lacks, such as conditions that are withheld, is empty there: an empty
+    text, NaN or -1.
+    """
+    train, evaluated = data.trial_table("train"), data.trial_table("eval")
+    empty = {"U": "", "f": np.nan}
+    found = {}
+    for name in dict.fromkeys([*train, *evaluated]):
+        if name != "start_s":
+            kind = (train if name in train else evaluated)[name].dtype.kind
+            parts = [
+                table[name] if name in table else np.full(len(trials), empty.get(kind, -1))
+                for table, trials in ((train, data.train), (evaluated, data.eval))
+            ]
+            found[name] = np.concatenate(parts)
+    return found
 
 
 def merged(rates: Rates) -> Rates:
@@ -260,7 +278,8 @@ def _write_nwb(rates: Rates, path: Path) -> None:
     if rates.starts is None:
         raise UserError(
             f"{path}: an NWB file needs the times of the trials, which the recording does not "
-            "contain; write .nc or .h5, or prepare it from an NWB file or a continuous recording"
+            "contain; write .nc or .h5, or prepare it with their times (s) in the column start_s "
+            "of --trial-table, or from an NWB file or a continuous recording"
         )
     provenance = json.dumps(dict(rates.provenance))
     exists = path.exists()

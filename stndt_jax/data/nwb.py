@@ -24,6 +24,7 @@ from stndt_jax.types import Float, Int, NDArray
 
 SPIKES_PER_BLOCK = 1 << 20  # spike times read at once
 INDEX_STRIDE = 1 << 14  # samples of a series between two timestamps that are kept in memory
+_LONGEST_AREA = 40  # characters; a longer location is a description
 # What a field of NWB that must not be missing says if nothing is known.
 _NOTHING = {"", "n/a", "na", "none", "null", "unknown", "unspecified", "no location"}
 
@@ -246,7 +247,7 @@ class Units(Table):
         if "electrode_group" in self._group:
             group = self._group.file[self._group["electrode_group"][row]]
             places.append(_text(group.attrs.get("location", "")))
-        return next((place for place in places if place.strip().lower() not in _NOTHING), "")
+        return next((area for area in map(_area_of, places) if area), "")
 
     def count(self, row: int) -> int:
         """The number of spikes of a unit."""
@@ -369,6 +370,15 @@ def open_nwb(path: str | Path) -> Iterator[NWB]:
             kind = f"NWB {version}, but NWB 2 is needed" if version else "HDF5, but not NWB"
             raise UserError(f"{path} is {kind}; list its contents with: stndt inspect {path}")
         yield NWB(path, file)
+
+
+def _area_of(location: str) -> str:
+    """The area that the text of a location states; empty if none, or if it is no short name."""
+    # Some files write several facts into the text, the area among them.
+    named = re.search(r"brain_(?:area|regions?)\W+([^;,'\"}\]]+)", location)
+    area = (named[1] if named else location).strip()
+    is_name = len(area) <= _LONGEST_AREA and area.lower() not in _NOTHING
+    return area if is_name else ""
 
 
 def _text(value: Any) -> str:

@@ -44,7 +44,7 @@ def facts(data: SpikeData) -> list[tuple[str, str]]:
         (
             "bins",
             f"{observed} observed + {forward} forward, of {width:g} ms "
-            f"({observed * width:g} + {forward * width:g} ms)",
+            f"({observed * width:g} + {forward * width:g} ms){_lengths(data)}",
         ),
         ("neurons", f"{data.heldin} held-in + {data.heldout} held-out"),
         *([] if data.areas is None else [("areas", _areas(data))]),
@@ -97,13 +97,25 @@ def mean_rates_hz(data: SpikeData) -> Float[NDArray, " N"]:
     return spikes_N / bins_N * (1000.0 / data.bin_ms)
 
 
+def _lengths(data: SpikeData) -> str:
+    """How long trials are, if they are not all equal, to follow the number of bins."""
+    splits = (data.train, data.eval)
+    bins_R = np.concatenate([trials.in_trial(data.bins).sum(axis=1) for trials in splits])
+    low, high = int(bins_R.min()), int(bins_R.max())
+    return "" if low == high else f"; trials of {low} to {high} bins"
+
+
 def _recorded(data: SpikeData) -> str:
     if data.train.recorded is None and data.eval.recorded is None:
         return "every bin of every trial"
     fractions = {
-        split: 1.0 if trials.recorded is None else float(trials.recorded.mean())
+        split: float(trials.recorded[trials.in_trial(data.bins)].mean())
+        if trials.recorded is not None
+        else 1.0
         for split, trials in (("training", data.train), ("evaluated", data.eval))
     }
+    if set(fractions.values()) == {1.0}:
+        return "every bin of every trial"
     return ", ".join(
         f"{fraction:.1%} of the {split} trials' counts" for split, fraction in fractions.items()
     )

@@ -180,12 +180,13 @@ def write(
     files.write_bytes(Path(path), image.getbuffer())
 
 
-def read(path: str | Path, name: str | None = None) -> dict[str, NDArray]:
+def read(path: str | Path, name: str | None = None, *, strict: bool = True) -> dict[str, NDArray]:
     """Reads the rates of a submission file.
 
     Args:
         path: HDF5 file.
         name: its group, `_20` included; None takes the file's only group.
+        strict: whether the only group must have this name.
 
     Raises:
         UserError: no such file or group, several groups and no name, or an unknown key.
@@ -197,7 +198,7 @@ def read(path: str | Path, name: str | None = None) -> dict[str, NDArray]:
                 for key, item in file.items()
                 if isinstance(item, h5py.Group) and not key.startswith(TABLES)
             )
-            if name is None and len(groups) == 1:
+            if len(groups) == 1 and (name is None or not strict):
                 name = groups[0]
             if name is None or name not in groups:
                 wanted = "no single group" if name is None else f"no group {name}"
