@@ -109,7 +109,8 @@ class Run:
             self.__dict__.pop(name, None)
         if "ensemble" in found.scores:
             try:
-                comparison.beside(self.path, self.data)
+                targets = evaluate.targets_for(self.models[0].trained, self.targets_path)
+                comparison.beside(self.path, self.data, targets)
             except UserError as error:
                 raise evaluate.NotWritten(error, found.scores) from error
         return found.scores

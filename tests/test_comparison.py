@@ -107,6 +107,22 @@ def test_they_stand_beside_the_scores_of_a_run(tmp_path: Path, known: SpikeData)
     assert method_scores.read(tmp_path)["smoothing"] == comparison.scores(known).scores["smoothing"]
 
 
+def test_they_are_scored_against_what_the_run_is(tmp_path: Path, known: SpikeData) -> None:
+    """Decode masks of a target file change vel R2, of the baselines too."""
+    targets = hdf5.targets_of(known)
+    for key, trials in (("train_decode_mask", known.train), ("eval_decode_mask", known.eval)):
+        targets[key] = (np.arange(len(trials)) % 2 == 0)[:, None]
+    comparison.beside(tmp_path, known)
+    plain = method_scores.read(tmp_path)["smoothing"]
+    comparison.beside(tmp_path, known, hdf5.targets_of(known))
+    assert method_scores.read(tmp_path)["smoothing"] == plain
+    comparison.beside(tmp_path, known, targets)
+    masked = method_scores.read(tmp_path)["smoothing"]
+    rates = baselines.smoothing(known)
+    assert masked == scoring.score(rates, targets, kind="velocity")
+    assert masked["vel_r2"] != plain["vel_r2"] and masked["co_bps"] == plain["co_bps"]
+
+
 def test_too_small_a_recording_has_fewer_baselines() -> None:
     counts = np.random.default_rng(0).poisson(1.0, (3, 4, 2))
     data = stndt.SpikeData.from_arrays(counts, bin_ms=20, heldout=[1], evaluated=[2])

@@ -11,7 +11,7 @@ from stndt_jax.interpret import ablation
 from stndt_jax.plotting import importance
 
 RNG = np.random.default_rng(0)
-EIGHTH = importance.Scale("received", 1 / 8)
+EIGHTH = importance.Scale(importance.RECEIVED, 1 / 8)
 
 
 def softmax(*shape: int) -> np.ndarray:
@@ -43,7 +43,7 @@ def test_importances_are_sorted_and_drawn_against_rate():
     assert against.get_title() == "Spearman \N{MINUS SIGN}0.25"
     assert len(fig.axes) == 4
     texts_apart(fig)
-    assert ordered.get_ylabel() == against.get_ylabel() == "received"
+    assert ordered.get_ylabel() == against.get_ylabel() == importance.RECEIVED
     ndt = importance.importances(
         None, None, gradient, rate, heldin=5, scale=EIGHTH, correlations={}
     )

@@ -408,9 +408,11 @@ def test_the_command(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert str(out) in capsys.readouterr().out
     assert main.main(["report", str(tmp_path), "--nofigures"]) == 2
     assert "no run directory" in capsys.readouterr().err
-    assert (
-        main.main(["report", str(path), f"--out={tmp_path / 'none' / 'r.html'}", "--nofigures"])
-        == 2
-    )
-    assert "--out" in capsys.readouterr().err
+    # A directory that is missing is made; a file is none.
+    made = tmp_path / "new" / "r.html"
+    assert main.main(["report", str(path), f"--out={made}", "--nofigures"]) == 0
+    assert made.read_bytes() == out.read_bytes()
+    capsys.readouterr()
+    assert main.main(["report", str(path), f"--out={out / 'r.html'}", "--nofigures"]) == 2
+    assert "r.html" in capsys.readouterr().err
     assert not list(tmp_path.glob(".*.partial"))

@@ -23,9 +23,12 @@ from stndt_jax.evaluation import baselines, latent_baselines, method_scores, sco
 from stndt_jax.runs import records
 from stndt_jax.runs.score_names import label
 from stndt_jax.training import batches
+from stndt_jax.types import NDArray
 
 _FILE = "baselines.json"
 _LATENTS = 12
+# What a target file may hold besides the recording, and scores depend on.
+_MORE = {*hdf5.DECODE_MASKS, "train_jitter", "eval_jitter"}
 TRY = (
     "try --config=auto, a search on the training trials (stndt tune), or more epochs; a recording "
     "of few spikes may hold no more than the baseline finds"
@@ -49,13 +52,14 @@ def names() -> list[str]:
     return ["smoothing", *["lds"] * (importlib.util.find_spec("dynamax") is not None)]
 
 
-def scores(data: SpikeData) -> Compared:
+def scores(data: SpikeData, targets: Mapping[str, NDArray] | None = None) -> Compared:
     """Scores the baselines.
 
     Args:
       data: the recording, with the held-out counts of its evaluated trials.
+      targets: what to score against; by default what the recording itself holds.
     """
-    targets = hdf5.targets_of(data)
+    targets = hdf5.targets_of(data) if targets is None else targets
     kind = scoring.kind_of(targets)
     found, left_out = {}, {}
     for name in names():
@@ -131,16 +135,21 @@ def below(cobps: float, others: Mapping[str, float]) -> str:
     return f"the model is below {' and '.join(better)} here: {TRY}" if better else ""
 
 
-def beside(path: Path, data: SpikeData) -> None:
+def beside(path: Path, data: SpikeData, targets: Mapping[str, NDArray] | None = None) -> None:
     """Scores the baselines on a run's evaluated trials and keeps them beside its scores.
 
     Args:
       path: the run or ensemble directory.
       data: the recording; without held-out counts of its evaluated trials nothing is done.
+      targets: what the run was scored against, if a target file holds more than the recording:
+        decode masks or jitter, which change the scores.
     """
-    if data.eval.heldout is not None:
-        for name, found in _kept(path, data).scores.items():
-            method_scores.add(path, name, found)
+    if data.eval.heldout is None:
+        return
+    if targets is not None and not _MORE & targets.keys():
+        targets = None
+    for name, found in _kept(path, data, targets).scores.items():
+        method_scores.add(path, name, found)
 
 
 def verdict(path: Path, found: Mapping[str, Any]) -> str:
@@ -156,7 +165,7 @@ def verdict(path: Path, found: Mapping[str, Any]) -> str:
     return "" if own is None else below(own, cobps)
 
 
-def _kept(path: Path, data: SpikeData) -> Compared:
+def _kept(path: Path, data: SpikeData, targets: Mapping[str, NDArray] | None = None) -> Compared:
     """The baselines: those kept in the directory, otherwise scored now and kept.
 
     Warns:
@@ -164,6 +173,7 @@ def _kept(path: Path, data: SpikeData) -> Compared:
         them again.
     """
     key = f"{data.fingerprint()} {' '.join(names())}"
+    key += "" if targets is None else f" {', '.join(sorted(_MORE & targets.keys()))}"
     file = path / _FILE
     kept: dict[str, Any] = {}
     try:
@@ -172,7 +182,7 @@ def _kept(path: Path, data: SpikeData) -> Compared:
         warnings.warn(str(error), stacklevel=2)
     scored, left_out = dict(kept.get("scores", {})), dict(kept.get("left_out", {}))
     if key not in scored:
-        scored[key], left_out[key] = scores(data)
+        scored[key], left_out[key] = scores(data, targets)
         try:
             records.write(file, {"scores": scored, "left_out": left_out})
         except UserError as error:

@@ -95,6 +95,8 @@ def attention_maps(
                 ax.set_axis_off()
             for ax, layer in zip(row, shown, strict=False):
                 image = _map(ax, kind, layer)
+                short = narrow and kind.areas is not None
+                ax.set_xlabel(f"attended {kind.what}{'' if short else kind.unit}")
             if image is not None:
                 row[0].set_ylabel(f"attending {kind.what}{kind.unit}")
                 look: dict[str, Any] = {"shrink": 0.85, "pad": 0.02}
@@ -133,7 +135,6 @@ def _map(ax: Axes, kind: _Maps, layer: int) -> Any:
         style.area_ticks(ax, kind.areas, across=True, color=ON_IMAGE)
     if kind.few is not None:
         _hatch(ax, kind.few, kind.extent)
-    ax.set_xlabel(f"attended {kind.what}{kind.unit}")
     return image
 
 

@@ -93,7 +93,7 @@ def importances(
     count = len(known) + (received is not None)
     columns = 1 if narrow else count
     rows = -(-count // columns)
-    size = (style.NARROW, 2.0 * rows + 0.3) if narrow else (2.15 * count + 0.5, 2.6)
+    size = (style.NARROW, 2.3 * rows + 0.3) if narrow else (2.15 * count + 0.5, 2.6)
     fig = Figure(figsize=size, layout="constrained")
     grid = fig.subplots(rows, columns, squeeze=False)
     axes = grid.flat[:count]
@@ -245,7 +245,8 @@ def agreements(rows: Mapping[str, Mapping[str, float | None]], *, narrow: bool =
     right.plot(overlap, at, "o", color=BEST, markersize=5)
     right.plot(chance, at, "|", color=TRUE, markersize=9, label="chance")
     right.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
-    right.set(xlabel="fraction of the top tenth shared", xlim=(-0.05, 1.05))
+    shared = "top tenth shared" if narrow else "fraction of the top tenth shared"
+    right.set(xlabel=shared, xlim=(-0.05, 1.05))
     for ax in (left, right):
         ax.grid(axis="y", color="#E5E5E5", linewidth=0.6)
         ax.set_axisbelow(True)

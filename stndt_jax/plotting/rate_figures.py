@@ -117,14 +117,14 @@ def _shown_neurons(data: SpikeData, rates_RTN: NDArray) -> list[int]:
 
 
 def _single_trials(inferred: _Inferred) -> Drawing:
-    true = "" if inferred.true is None else "; black is its true rate"
+    true = "" if inferred.true is None else ", and its true rate"
     neurons = inferred.neurons[:3]
     return Drawing(
         "single_trials",
         "Single trials",
-        "Spikes of one neuron in one trial (ticks) and its rate: orange is inferred, blue its own "
-        f"spikes smoothed by a Gaussian of {baselines.SHOWN_SD_MS:g} ms (its standard "
-        f"deviation){true}. Held-out neurons are inferred from other neurons alone."
+        "Spikes of one neuron in one trial (ticks) and its rate: inferred (orange), its own "
+        f"spikes smoothed by a Gaussian of {baselines.SHOWN_SD_MS:g} ms, its standard "
+        f"deviation (blue){true}. Held-out neurons are inferred from other neurons alone."
         f"{_forward(inferred, 'shaded')}",
         partial(
             rates.single_trials,
@@ -231,8 +231,8 @@ def _behavior(inferred: _Inferred) -> Drawing | None:
     decoded_RTD = scoring.decode(fitted_RTN, fitted.behavior, rates_RTN)
     names = labels.listed(called.names[: behavior.MOST_DIMENSIONS])
     text = (
-        f"Behaviour in single trials, {names}: black is recorded, orange what a linear decoder "
-        f"predicts from the inferred rates."
+        f"Behaviour in single trials, {names}: as recorded (true), and what a linear decoder "
+        f"predicts from the inferred rates (orange)."
     )
     if called.is_velocity and len(called.names) > 1:
         colour = "" if trials.conditions is None else ", coloured by condition"

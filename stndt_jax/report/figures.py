@@ -154,6 +154,7 @@ def turned(color: str) -> str:
         return _TURNED[color]
     red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
     hue, lightness, saturation = colorsys.rgb_to_hls(red, green, blue)
-    lightness = _LIGHTEST - (_LIGHTEST - _DARKEST) * lightness
+    # The power keeps greys and colours of middle lightness apart from the dark page.
+    lightness = _LIGHTEST - (_LIGHTEST - _DARKEST) * lightness**1.4
     channels = colorsys.hls_to_rgb(hue, lightness, saturation)
     return "#" + "".join(f"{round(255 * x):02x}" for x in channels)

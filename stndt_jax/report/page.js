@@ -139,7 +139,7 @@
       const panel = $('rate-panel');
       const width = Math.max(280, panel.clientWidth);
       const height = 280;
-      const [left, right, top, bottom] = [46, 12, 42, 36];
+      const [left, right, top, bottom] = [56, 12, 42, 36];
       const { counts, found } = curves();
       const highest = Math.max(1, ...found.flatMap(([, y]) => y.filter(Number.isFinite))) * 1.06;
       const end = T * data.bin_ms;
