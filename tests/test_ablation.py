@@ -164,6 +164,14 @@ def test_importance_that_is_inverted_or_not_confirmed_is_said(first: list, said:
         ", which stndt interpret computes without --nogradients"
     )
     assert sentences[2] == "by gradients, the neurons ranked highest matter more than random ones"
+    # Where gradients are not confirmed either, nobody is sent to them.
+    orders[ablation.BY_GRADIENTS] = {"co_bps": [[0.4, 0.3, 0.2]]}
+    assert "integrated gradients" not in ablation.sentences(found, "a")[1]
+    # A model without any score to lose.
+    orders[ablation.MOST_FIRST] = {"co_bps": [[-0.1, *first[1:]]]}
+    assert ablation.sentences(found, "a")[1:] == [
+        "co-bps is not above 0, so that silencing says nothing of importance"
+    ]
 
 
 def test_why_scores_differ_from_those_of_an_evaluation_is_said(

@@ -292,19 +292,23 @@ def sentences(found: Mapping[str, Any], name: str) -> list[str]:
         f"with held-in neurons silenced, co-bps of {name}, which is {first.full:.3f} with all of "
         f"them, is on average over the fractions {listed(values)}"
     ]
-    return said + [_judgement(measure, one, "gradients" in known) for measure, one in known.items()]
+    if first.full <= 0:
+        return [*said, "co-bps is not above 0, so that silencing says nothing of importance"]
+    return said + [_judgement(measure, known) for measure in known]
 
 
-def _judgement(measure: str, found: Effect, has_gradients: bool) -> str:
+def _judgement(measure: str, known: Mapping[str, Effect]) -> str:
     """Whether the neurons that a measure ranks highest matter, in one sentence."""
+    found = known[measure]
     if found.matters:
         return f"by {measure}, the neurons ranked highest matter more than random ones"
     authority = ""
-    if measure == "attention":
-        authority = "; go by integrated gradients"
-        authority += (
-            "" if has_gradients else ", which stndt interpret computes without --nogradients"
+    if measure == "attention" and "gradients" not in known:
+        authority = (
+            "; go by integrated gradients, which stndt interpret computes without --nogradients"
         )
+    elif measure == "attention" and known["gradients"].matters:
+        authority = "; go by integrated gradients"
     if found.is_inverted:
         return (
             f"importance by {measure} is inverted here: the neurons that it ranks highest matter "
