@@ -31,7 +31,9 @@ PARTIAL = ".partial"
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.partial(\..*)?")
 
 _SPACE = "free some space or choose another directory, then start the same command again"
-RESTORE = "restore it from a backup, or train with --fresh, which sets the run aside"
+RESTORE = (
+    "restore it from a backup, or train anew with --fresh (fresh=True), which sets the run aside"
+)
 
 # What an output can be, as the messages name it.
 Output = Literal[

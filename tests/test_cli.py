@@ -430,7 +430,7 @@ def test_of_a_key_given_twice_the_last_counts_and_is_said(
 
 def test_a_missing_argument_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["check-submission", "--data=x.h5"]) == 2
-    assert "1 argument(s) expected (FILE) but got nothing" in capsys.readouterr().err
+    assert "FILE is missing; usage: stndt" in capsys.readouterr().err
 
 
 def test_another_recording_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

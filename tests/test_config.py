@@ -360,7 +360,7 @@ def test_heads_must_divide_the_neurons_and_the_bins():
     schema.check_dims(checked(model__heads=6), dims)
     with pytest.raises(
         UserError,
-        match=r"heads is 4, .* the 18 neurons .* one of 1, 2, 3, 6, or set config.model.width",
+        match=r"heads is 4, .* the 18 neurons .* be 1, 2, 3 or 6, or set config.model.width",
     ):
         schema.check_dims(checked(model__heads=4), dims)
     with pytest.raises(UserError, match="does not divide the 24 bins"):

@@ -333,7 +333,7 @@ MISTAKES = {
         "--split is '75/25'; give two fractions that add up to 1",
     ),
     "bin width": (["prepare", "mc_rtt", "--nwb=.", "--out=x", "--bin-ms=10"], "bin_ms is 10"),
-    "no name": (["download", "--out=x"], "1 argument(s) expected"),
+    "no name": (["download", "--out=x"], "NAME is missing"),
 }
 
 

@@ -167,7 +167,7 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         "--name is missing": argv,
         "--data is missing": [*argv[:2], "--name=x"],
         "no targets are known": [*argv[:3], "--name=x"],
-        "argument(s) expected": ["evaluate"],
+        "DIR is missing": ["evaluate"],
     }
     for expected_words, wrong in mistakes.items():
         assert main.main(wrong) == 2

@@ -90,7 +90,7 @@ def test_frozen_parts_by_name() -> None:
     with pytest.raises(UserError, match="did you mean embedder"):
         finetune.frozen(tree(6, 4, 0.0), ("embeder",))
     # Half a name is no name: layers_1 must not take layers_10 along.
-    with pytest.raises(UserError, match="names no part"):
+    with pytest.raises(UserError, match="which is no part"):
         finetune.frozen(tree(6, 4, 0.0), ("layers",))
     with pytest.raises(UserError, match="every part"):
         finetune.frozen({"a": np.zeros(2)}, ("a",))
@@ -155,7 +155,7 @@ def test_other_neurons_are_read_anew(
     told = json.loads((tmp_path / "other" / "init.json").read_text())
     assert (told["init"], told["neurons"], told["frozen"]) == (str(source), "", [])
     assert train(tmp_path, data, "same", f"--init={source}", "--neurons=same") == 2
-    assert "--neurons=other" in capsys.readouterr().err
+    assert "give neurons=other" in capsys.readouterr().err
 
 
 def test_member_k_begins_as_the_kth_best(source: Path) -> None:
@@ -176,9 +176,9 @@ def test_mistakes_are_one_line(
     data = source.parent / "small.h5"
     cases = [
         ([f"--init={source}", "--config.model.norm=post"], "model.norm: pre -> post"),
-        (["--freeze=embedder"], "give --init=DIR"),
+        (["--freeze=embedder"], "give init, the run that has them"),
         ([f"--init={tmp_path}"], "no run directory"),
-        ([f"--init={source}", "--freeze=encoder"], "names no part"),
+        ([f"--init={source}", "--freeze=encoder"], "which is no part"),
     ]
     for more, words in cases:
         assert train(tmp_path, data, "wrong", *more) == 2, more

@@ -7,6 +7,7 @@ from pathlib import Path
 from stndt_jax import files
 from stndt_jax.cli import flags as shared
 from stndt_jax.cli.flags import Flags
+from stndt_jax.console.lines import counted
 from stndt_jax.errors import UserError
 
 
@@ -90,7 +91,7 @@ def retrain(argv: list[str]) -> int:
     about = retraining.retrain(
         Path(folder), flag["data"], out, old_data=flag["old_data"], say=print
     )
-    print(f"{len(about['members'])} models trained again; wrote {out}")
+    print(f"{counted(len(about['members']), 'model')} trained again; wrote {out}")
     print(f"next: stndt evaluate {out}")
     return 0
 

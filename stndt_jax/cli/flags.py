@@ -182,9 +182,18 @@ class Flags:
         if not positional <= len(rest) <= positional + optional:
             usage = next(line for line in self._help.splitlines() if "usage:" in line).strip()
             names = itertools.takewhile(lambda word: word[0] not in "[-", usage.split()[3:])
-            which = f" ({' '.join(names)})" if positional else ""
-            got = " ".join(rest) or "nothing"
-            raise UserError(f"{positional} argument(s) expected{which} but got {got}; {usage}")
+            words = list(names)
+            if len(rest) < positional <= len(words):
+                missing = words[len(rest) : positional]
+                verb = "is" if len(missing) == 1 else "are"
+                raise UserError(f"{' and '.join(missing)} {verb} missing; {usage}")
+            most = positional + optional
+            number = f"at most {most}" if optional else f"{most or 'no'}"
+            which = f" ({' '.join(words[:most])})" if most else ""
+            raise UserError(
+                f"{number} argument{'s' * (most > 1)} expected{which} but got "
+                f"{' '.join(rest) or 'nothing'}; {usage}"
+            )
         given = {name for name in list(self._values) if self._values[name].present}
         values = Values(self._values.flag_values_dict(), given, settings)
         missing = [name for name in self._required if not values[name]]

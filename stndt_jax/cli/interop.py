@@ -171,6 +171,6 @@ def infer(argv: list[str]) -> int:
     shape = stablehlo.infer(
         Path(folder), Path(flag["spikes"]), Path(flag["out"]), flag["chunk"], units
     )
-    print(f"wrote {flag['out']}: rates of {shape[0]} trials, {shape[1]} bins, {shape[2]} neurons")
+    print(f"wrote {flag['out']}: rates (trials, bins, neurons) of shape {shape}")
     print(f"neurons are held-in, then held-out: {Path(folder) / 'manifest.json'} names them")
     return 0

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from stndt_jax.config import schema
 from stndt_jax.config.schema import DataConfig
 from stndt_jax.console import progress
+from stndt_jax.console.lines import counted
 from stndt_jax.data import hdf5
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
@@ -105,10 +106,10 @@ def filled_for(values: Mapping[str, Any], found: Sizes) -> tuple[dict[str, Any],
     """As :func:`filled`, for the sizes of a recording."""
     made, left = copy.deepcopy(dict(values)), open_keys(values)
     words = [
-        f"settings for {found.trials:,} training trials of {found.bins} bins and {found.neurons} "
-        f"held-in neurons:"
+        f"settings for {found.trials:,} training trials of {found.bins} bins and "
+        f"{counted(found.neurons, 'held-in neuron')}:"
     ]
-    for choice in choose(found):
+    for choice in choose(found, made["model"]["width"]):
         mine = {key: value for key, value in choice.values.items() if key in left}
         for key, value in mine.items():
             section, name = key.split(".")
@@ -124,18 +125,29 @@ SMALL, FEW = 500, 200
 STEPS, EPOCHS, STEPS_LARGE = 1_200, 100, 5_000
 
 
-def choose(found: Sizes) -> list[Choice]:
-    """The rules."""
-    return [_model(found), _noise(found), _context(found), _schedule(found)]
+def choose(found: Sizes, width: int | None = None) -> list[Choice]:
+    """The rules.
+
+    Args:
+      found: sizes of the recording.
+      width: of the model, where the user has set it.
+    """
+    return [_model(found, width), _noise(found), _context(found), _schedule(found)]
 
 
-def _model(found: Sizes) -> Choice:
+def _model(found: Sizes, set_width: int | None) -> Choice:
     """Width, layers and heads; the heads divide the width and the number of bins."""
     small = found.trials < SMALL
-    heads = 2 if found.bins % 2 == 0 else 1
     words = "a small model for few trials" if small else "a wider, deeper model for many trials"
-    words += "" if heads == 2 else ", one head for an odd number of bins"
     width, layers = (32, 2) if small else (64, 4)
+    width = width if set_width is None else set_width
+    heads = 1
+    if found.bins % 2:
+        words += ", one head for an odd number of bins"
+    elif width % 2 or not width:
+        words += ", one head for an odd width" if width else ", one head for any number of neurons"
+    else:
+        heads = 2
     return Choice({"model.width": width, "model.layers": layers, "model.heads": heads}, words)
 
 

@@ -72,7 +72,7 @@ def find(name: str) -> str:
         close = difflib.get_close_matches(stem, shipped(), n=1)
         hint = f"did you mean {close[0]}?" if close else "check it"
         raise UserError(
-            f"--config={name} is neither a shipped configuration ({', '.join(shipped())}) nor "
+            f"{name} is neither a shipped configuration ({', '.join(shipped())}) nor "
             f"the path of a Python file or of a run's config.json; {hint}"
         )
     return str(Path(stem).absolute()) + colon + argument

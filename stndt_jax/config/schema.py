@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stndt_jax.console.lines import counted
 from stndt_jax.errors import UserError
 from stndt_jax.types import Dims
 
@@ -566,11 +567,13 @@ def _check_together(config: Config) -> None:
     layer = config.contrast.layer
     if layer.isdecimal() and int(layer) >= config.model.layers:
         raise UserError(
-            f"config.contrast.layer is {layer} but the model has {config.model.layers} layers, "
-            f"numbered from 0"
+            f"config.contrast.layer is {layer} but the model has "
+            f"{counted(config.model.layers, 'layer')}, numbered from 0"
         )
     if config.seed + config.population > 2**31:
-        raise UserError(f"config.seed is {config.seed}; too large for {config.population} members")
+        raise UserError(
+            f"config.seed is {config.seed}; too large for {counted(config.population, 'member')}"
+        )
     members = hyper(config)
     for start, end in zip(members.mask_ramp_start, members.mask_ramp_end, strict=True):
         if end < start:
@@ -607,9 +610,11 @@ def check_dims(config: Config, dims: Dims) -> None:
             helps = not width and not any(n % heads for n, _ in checks[1:])
             other = _FACTORS if helps else ""
             common = [h for h in range(1, 17) if not any(n % h for n, _ in checks)]
+            *first, last = map(str, common)
+            may = f"{', '.join(first)} or {last}" if first else last
             raise UserError(
                 f"config.model.heads is {config.model.heads}, which does not divide the {size} "
-                f"{what}; it may be one of {', '.join(map(str, common))}{other}"
+                f"{what}; it may be {may}{other}"
             )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from stndt_jax import files
 from stndt_jax.console import tables
+from stndt_jax.console.lines import counted
 from stndt_jax.ensembles import candidates, extract, selection
 from stndt_jax.ensembles.candidates import Candidate, Candidates
 from stndt_jax.ensembles.selection import Pool
@@ -111,7 +112,7 @@ def choose(given: Candidates, select: Rule, most: int, *, seed: int = 0) -> Sele
             raise UserError(
                 f"members cannot be compared: "
                 f"{given.selecting if given.spikes is None else silent}; train with "
-                f"config.data.validation_fraction above 0, or take all members with --select=all"
+                f"config.data.validation_fraction above 0, or take all members: select=all"
             )
         return Selected({m: 1 / len(numbers) for m in numbers}, len(numbers), None, None, None)
     pool = Pool.of(given.spikes, rates)
@@ -163,12 +164,13 @@ def check_free(out: Path, beside: Sequence[str] = ()) -> None:
     """
     if ensemble_directory.is_ensemble(out):
         raise UserError(
-            f"{out} holds an ensemble; give --fresh to move it aside, or choose another --out"
+            f"{out} holds an ensemble; move it aside with --fresh (fresh=True), or choose another "
+            f"directory"
         )
     ours = {"parts", "figures", *beside}
     there = out.iterdir() if out.is_dir() else ()
     if any(path.name not in ours and not files.is_temporary(path) for path in there):
-        raise UserError(f"--out {out} holds something else; choose another directory")
+        raise UserError(f"{out} holds something else; choose another directory")
 
 
 def write(
@@ -255,7 +257,7 @@ def table(content: dict[str, Any]) -> str:
     """The selected members, from the content of ``ensemble.json``, as lines of text."""
     rows = content["members"]
     repeated = f" ({content['size']} with repetitions)" if content["size"] > len(rows) else ""
-    lines = [f"{len(rows)} of {len(content['candidates'])} members selected{repeated}"]
+    lines = [f"{len(rows)} of {counted(len(content['candidates']), 'member')} selected{repeated}"]
     if content["validation_co_bps"] is None:
         return lines[0]
     best = max(row["validation_co_bps"] for row in content["candidates"])

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stndt_jax import files
+from stndt_jax.console.lines import counted
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.ensembles.selection import RatesAtSpikes, Spikes
 from stndt_jax.errors import UserError
@@ -218,7 +219,9 @@ class _Collector:
         never = sorted(set(range(trained.config.population)) - set(trained.usable))
         if source.members is None and never:
             self.left_out.append(f"{source.run}: members {never} were never validated")
-        self._say(f"{source.run}: {len(trained.usable)} members, {len(self.found)} so far")
+        self._say(
+            f"{source.run}: {counted(len(trained.usable), 'member')}, {len(self.found)} so far"
+        )
 
     def _add_member(self, trained: TrainedRun, member: int) -> None:
         """Adds a member, unless its rates are not finite or those of an earlier one."""
@@ -274,7 +277,7 @@ class _Common(NamedTuple):
             raise UserError(
                 f"the recording of {trained.path} is not the one that it was trained on; members "
                 f"are compared on the trials that selected their weights, so give that recording "
-                f"with --data, and targets only if it was trained with them"
+                f"as data (--data), and targets only if it was trained with them"
             )
         _, validation, selecting = batches.split(trained.config, data)
         spikes = None

@@ -50,7 +50,7 @@ def cut(source: Path, members: Sequence[int], out: Path) -> None:
             f"0 to {config.population - 1}"
         )
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"{out} is not empty; choose another --out")
+        raise UserError(f"{out} is not empty; choose another directory")
     directory.make(out)
     kept = jax.tree.map(lambda leaf: leaf[np.asarray(members)], whole)
     Checkpoints(out / "checkpoints").save(at, kept)

@@ -17,6 +17,7 @@ from scipy.special import xlogy
 from sklearn.linear_model import PoissonRegressor
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn needs it
 
+from stndt_jax.console.lines import counted
 from stndt_jax.data.trials import BLOCKS, SpikeData, Trials, block_slices
 from stndt_jax.errors import UserError
 from stndt_jax.types import Bool, Float, NDArray, Shaped
@@ -100,7 +101,8 @@ def choose_kernel(
     trials = len(data.train)
     if trials < 2 or data.heldout == 0:
         raise UserError(
-            f"{data.name} has {trials} training trials and {data.heldout} held-out neurons, too "
+            f"{data.name} has {counted(trials, 'training trial')} and "
+            f"{counted(data.heldout, 'held-out neuron')}, too "
             "few to choose a kernel; give sd_ms and alpha"
         )
     chosen = np.unique(np.linspace(0, trials - 1, min(trials, _TRIALS_TO_CHOOSE)).astype(int))

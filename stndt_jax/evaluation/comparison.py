@@ -16,6 +16,7 @@ import numpy as np
 
 from stndt_jax.config.schema import Config
 from stndt_jax.console import progress
+from stndt_jax.console.lines import counted
 from stndt_jax.data import hdf5
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
@@ -117,7 +118,9 @@ def of_training(
     found = {name: values["co_bps"] for name, values in kept.scores.items() if "co_bps" in values}
     members = f", mean of {config.population} members" if config.population > 1 else ""
     number = len(seen.eval)
-    trials = f"{number} evaluated trials" if seen is data else f"{number} training trials held back"
+    trials = counted(number, "evaluated trial")
+    if seen is not data:
+        trials = f"{counted(number, 'training trial')} held back"
     others = "".join(f"; {label(name)} {value:.4f}" for name, value in found.items())
     say(
         f"co-bps on the {trials}{members}: {last:.4f} with the last "

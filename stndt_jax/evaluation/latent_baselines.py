@@ -21,6 +21,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from stndt_jax.console import progress
+from stndt_jax.console.lines import counted
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import baselines
@@ -148,8 +149,8 @@ def lds(
         z_RTD = np.asarray(jax.lax.map(smoother, x))
     if not np.isfinite(z_RTD).all():
         raise UserError(
-            f"the lds baseline did not converge on {data.name} with {latents} latents; give fewer "
-            f"with --latents"
+            f"the lds baseline did not converge on {data.name} with {counted(latents, 'latent')}; "
+            f"give fewer (--latents)"
         )
     return _read_out(data, z_RTD)
 

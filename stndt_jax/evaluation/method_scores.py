@@ -47,7 +47,7 @@ def add(run: Path, name: str, scores: Scores) -> None:
     if not isinstance(name, str) or not name.strip():
         raise UserError(f"the name of the method is {name!r}; give a text that is not empty")
     if name in _OURS:
-        raise UserError(f"--name {name} is what the run's own scores are called; choose another")
+        raise UserError(f"{name} is what the run's own scores are called; choose another")
     records.write(run / _FILE, {"methods": {**read(run), name: dict(scores)}})
 
 

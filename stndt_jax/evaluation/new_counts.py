@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from stndt_jax.console.lines import counted
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.data.validation import checked_counts
 from stndt_jax.errors import UserError
@@ -64,7 +65,7 @@ def checked(
         also = f", or all {data.bins}" if data.bins_forward else ""
         why = "" if data.gaps else "; only models trained on trials of unequal length take others"
         raise UserError(
-            f"counts have {T_given} bins; give {shorter}{T_obs} observed bins{also}{why}"
+            f"counts have {counted(T_given, 'bin')}; give {shorter}{T_obs} observed bins{also}{why}"
         )
     if not len(given):
         counts_RTN, recorded_RTN = np.zeros(given.shape, np.uint8), np.zeros(given.shape, bool)
@@ -109,7 +110,7 @@ def _columns(
         return slice(None)
     if number != data.neurons:
         raise UserError(
-            f"counts have {number} neurons; give the {data.heldin} held-in ones, or all "
+            f"counts have {counted(number, 'neuron')}; give the {data.heldin} held-in ones, or all "
             f"{data.neurons}"
         )
     if np.any(np.diff(known) < 0):

@@ -152,8 +152,8 @@ class Model:
         if counts.shape[1] not in (observed, bins):
             also = f", or all {bins}" * (bins > observed)
             raise ValueError(
-                f"counts have {counts.shape[1]} bins; give the {observed} observed bins of "
-                f"{self.manifest['bin_ms']:g} ms{also}"
+                f"counts have {_counted(counts.shape[1], 'bin')}; give the {observed} observed "
+                f"bins of {self.manifest['bin_ms']:g} ms{also}"
             )
         return slice(observed), self._columns(counts.shape[2], units)
 
@@ -171,8 +171,8 @@ class Model:
         if number != neurons or self.units is None:
             also = f", or all {neurons}" * (neurons > heldin and self.units is not None)
             raise ValueError(
-                f"counts have {number} neurons; give the {heldin} held-in ones{also}, or any that "
-                f"contain them with their identifiers as units"
+                f"counts have {_counted(number, 'neuron')}; give the {heldin} held-in "
+                f"ones{also}, or any that contain them with their identifiers as units"
             )
         if np.any(np.diff(self.units) < 0):
             raise ValueError(
@@ -209,6 +209,10 @@ class Model:
             )
         place = {int(unit): n for n, unit in enumerate(units)}
         return np.array([place[int(unit)] for unit in wanted])
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)
 
 
 def _array(counts: Any) -> np.ndarray:

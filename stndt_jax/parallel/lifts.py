@@ -77,7 +77,7 @@ def mesh(members: int, data: int = 1, devices: int = 0) -> Mesh | None:
     """
     found = jax.devices()
     if max(devices, data) > len(found):
-        raise ValueError(f"{max(devices, data)} devices are asked for and {len(found)} are here")
+        raise ValueError(f"devices asked for: {max(devices, data)}, here: {len(found)}")
     sides = (devices or len(found)) // data
     side = max(n for n in range(1, sides + 1) if members % n == 0) if sides else 1
     if side * data == 1:

@@ -73,7 +73,7 @@ class Checkpoints:
             self._clear()
             if folder.exists() and not folder.is_dir():
                 raise UserError(
-                    f"{folder} is not a directory; move it away, or choose another --workdir"
+                    f"{folder} is not a directory; move it away, or choose another directory"
                 )
 
     def _numbers(self) -> list[int]:
@@ -181,7 +181,7 @@ class Checkpoints:
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"checkpoint {number} in {self._folder} is intact, but of another model or another "
-                f"version ({_reason(error)}); train into another --workdir"
+                f"version ({_reason(error)}); train into another directory"
             ) from error
 
 

@@ -47,7 +47,7 @@ def make(path: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(
-            f"--workdir {path} cannot be written ({error.strerror}); choose another"
+            f"{path} cannot be written ({error.strerror}); choose another directory"
         ) from error
 
 
@@ -117,7 +117,8 @@ def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = Fals
         if any((path / "checkpoints").glob("[0-9]*")) or (path / "metrics.jsonl").exists():
             raise UserError(
                 f"{path} holds a run without config.json; restore that file (run.json has a copy "
-                f"under config), or give --fresh to set the run aside and start a new one"
+                f"under config), or start a new run with --fresh (fresh=True), which sets this one "
+                f"aside"
             )
         trials = {"train_trials": len(data.train), "eval_trials": len(data.eval)}
         sizes = trials | {name: getattr(data, name) for name in _SIZES}
@@ -136,16 +137,16 @@ def open_run(path: Path, config: Config, data: SpikeData, *, extend: bool = Fals
     if extend and longer and config.train.epochs > old.train.epochs:
         changed = [d for d in changed if d not in longer]
     if changed:
-        hint = ", give --extend to train longer," if longer and changed == longer else ""
+        hint = ", extend it with --extend (extend=True)," if longer and changed == longer else ""
         raise UserError(
             f"{path} holds a run with another configuration ({'; '.join(changed)}); repeat the old "
-            f"settings to continue it{hint} or choose another --workdir"
+            f"settings to continue it{hint} or choose another directory"
         )
     if not data.matches(run["data_fingerprint"], old.data.name):
         raise UserError(
             f"{path} was trained on another recording than {config.data.path} (fingerprints "
             f"{run['data_fingerprint'][:12]} and {data.fingerprint()[:12]}); give the same "
-            f"recording or choose another --workdir"
+            f"recording or choose another directory"
         )
     run["sessions"] = [*run["sessions"], session()]
     records.write(path / "run.json", run)

@@ -64,7 +64,7 @@ class Lock:
     def _unwritable(self, error: OSError) -> UserError:
         return UserError(
             f"{self._path} cannot be written ({error.strerror}); free some space or choose another "
-            f"--workdir"
+            f"directory"
         )
 
     def _beat(self) -> None:
@@ -84,7 +84,7 @@ class Lock:
             return
         raise UserError(
             f"{found.holder} is using {self._path.parent} (its lock is "
-            f"{max(found.age_s, 0):.0f} s old); wait for it, stop it, or choose another --workdir"
+            f"{max(found.age_s, 0):.0f} s old); wait for it, stop it, or choose another directory"
         )
 
 
@@ -154,8 +154,8 @@ def turn(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
             raise UserError(
-                f"{path} cannot be locked ({error.strerror}); put --workdir on a file system with "
-                f"locks"
+                f"{path} cannot be locked ({error.strerror}); choose a directory on a file system "
+                f"with locks"
             ) from error
         yield
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 
+from stndt_jax.console.lines import counted
 from stndt_jax.errors import UserError
 from stndt_jax.search import executor
 from stndt_jax.search.worker import Plan
@@ -89,8 +90,8 @@ def pool(address: str, workers: int) -> Iterator[RayPool]:
         workers = workers or gpus or 1
         if workers > (gpus or cpus):
             raise UserError(
-                f"--workers={workers}, but the cluster has {gpus} GPUs and {cpus} "
-                f"processors; give fewer"
+                f"--workers={workers}, but the cluster has {counted(gpus, 'GPU')} and "
+                f"{counted(cpus, 'processor')}; give fewer"
             )
         yield RayPool(workers, 1.0 if gpus else 0.0)
     finally:

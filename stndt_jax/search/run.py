@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from stndt_jax.console.lines import counted
 from stndt_jax.errors import UserError
 from stndt_jax.search import plan as plans
 from stndt_jax.search import results, study, worker
@@ -48,8 +49,8 @@ def search(
         plan, data = plans.make(folder, settings, trials=trials, population=population, **options)
         opened = Search(plan, data)
         say(
-            f"{opened.finished()} of {plan.trials} trials ended; populations of {plan.size}; "
-            f"searching {', '.join([*plan.space.shared, *plan.space.own])}"
+            f"{opened.finished()} of {counted(plan.trials, 'trial')} ended; populations of "
+            f"{plan.size}; searching {', '.join([*plan.space.shared, *plan.space.own])}"
         )
         if executor == "ray":
             from stndt_jax.search import executor as executors

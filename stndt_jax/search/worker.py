@@ -27,6 +27,7 @@ from typing import Any
 from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
 from stndt_jax.console import progress
+from stndt_jax.console.lines import counted
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import Diverged, UserError
 from stndt_jax.runs import directory, log, recording, records
@@ -88,7 +89,7 @@ def base(config: Config) -> Config:
         )
     data = dataclasses.replace(
         config.data,
-        path=str(Path(config.data.path).absolute()),
+        path=str(Path(config.data.path).absolute()) if config.data.path else "",
         targets=str(Path(config.data.targets).absolute()) if config.data.targets else "",
     )
     return dataclasses.replace(config, data=data, population=1)
@@ -260,7 +261,7 @@ def _check_same(begun: dict[str, Any], plan: Plan, data: SpikeData) -> None:
     if changed:
         raise UserError(
             f"the study {plan.name} in {plan.storage or plan.folder} is another search "
-            f"({'; '.join(changed)}); repeat its settings to join it, or choose another --workdir"
+            f"({'; '.join(changed)}); repeat its settings to join it, or choose another directory"
             f"{' or --study' if plan.storage else ''}"
         )
 
@@ -354,11 +355,11 @@ def describe(search: Search, claim: Claim) -> str:
     """A claimed population, in words."""
     numbers, config = read_population(claim.folder)
     shared = ", ".join(f"{key} {_value(config, key)}" for key in search.plan.space.shared)
+    which = f"trial {numbers[0]}"
+    if len(numbers) > 1:
+        which = f"trials {numbers[0]} to {numbers[-1]}"
     verb = "resuming" if (claim.folder / "config.json").exists() else "training"
-    return (
-        f"{verb} trials {numbers[0]} to {numbers[-1]} in {claim.folder}"
-        f"{f' ({shared})' if shared else ''}"
-    )
+    return f"{verb} {which} in {claim.folder}{f' ({shared})' if shared else ''}"
 
 
 def _value(config: Config, key: str) -> Any:
@@ -372,4 +373,5 @@ def outcome(search: Search, trials: list[Trial]) -> str:
     so_far = f"best co-bps {best.value:.4f} (trial {best.number})" if best else "no score yet"
     states = [t.state for t in trials]
     parts = [f"{states.count(s)} {s}" for s in ("complete", "pruned", "failed") if s in states]
-    return f"{', '.join(parts)}; {search.finished()} of {search.plan.trials} trials ended, {so_far}"
+    ended = f"{search.finished()} of {counted(search.plan.trials, 'trial')} ended"
+    return f"{', '.join(parts)}; {ended}, {so_far}"

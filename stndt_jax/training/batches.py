@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stndt_jax.config.schema import Config
+from stndt_jax.console.lines import counted
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.errors import UserError
 from stndt_jax.models.stndt import Statistics
@@ -31,14 +32,16 @@ def split(config: Config, data: SpikeData) -> tuple[Batch, Batch | None, str]:
     dims = data.dims
     train = batch_of(data.train, dims)
     if data.eval.heldout is not None:
-        how = f"the {len(data.eval)} evaluated trials, whose held-out counts are known, select"
+        select = "selects" if len(data.eval) == 1 else "select"
+        trials = counted(len(data.eval), "evaluated trial")
+        how = f"the {trials}, whose held-out counts are known, {select}"
         return train, batch_of(data.eval, dims), how
     found = chosen(config, data)
     if found is None:
         return train, None, "no trial selects: the last weights are kept"
     rest, held = found
     pick = lambda trials: jax.tree.map(lambda leaf: leaf[trials], train)  # noqa: E731
-    how = f"{len(held)} of the {len(data.train)} training trials select"
+    how = f"{len(held)} of the {len(data.train)} training trials select{'s' * (len(held) == 1)}"
     return pick(rest), pick(held), how
 
 

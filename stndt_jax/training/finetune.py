@@ -87,10 +87,10 @@ def frozen(params: Params, parts: tuple[str, ...]) -> Params:
     for part in parts:
         if not any(_within(name, part) for name in known):
             tops = sorted({name.partition(".")[0] for name in known})
-            raise UserError(f"--freeze {part} names no part; {configs.suggest(part, tops)}")
+            raise UserError(f"freeze names {part}, which is no part; {configs.suggest(part, tops)}")
     chosen = [any(_within(name, part) for part in parts) for name in known]
     if all(chosen):
-        raise UserError("--freeze names every part, so that nothing would train; leave some out")
+        raise UserError("freeze names every part, so that nothing would train; leave some out")
     return jax.tree.unflatten(jax.tree.structure(params), chosen)
 
 
@@ -156,11 +156,13 @@ def initialisation(
         if init and record != before:
             raise UserError(
                 f"{path} was initialised otherwise ({before or 'newly'}); choose "
-                f"another --workdir, or repeat its --init, --neurons and --freeze to continue"
+                f"another directory, or repeat its init, neurons and freeze to continue"
             )
         record = before
     if not record["init"]:
-        raise UserError("--freeze and --neurons need weights to begin with; give --init=DIR")
+        raise UserError(
+            "freeze and neurons need weights to begin with; give init, the run that has them"
+        )
     fresh, _ = population.abstract(config, step.arch(config, dims, 1))
     still = frozen(fresh.state.params, tuple(record["frozen"]))
     if begun:
@@ -175,9 +177,7 @@ def initialisation(
     one = jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:], leaf.dtype), fresh.state.params)
     _, kept = transplant(found.params[0], one, anew)
     if not kept:
-        raise UserError(
-            f"nothing of {found.path} fits these neurons and bins; train without --init"
-        )
+        raise UserError(f"nothing of {found.path} fits these neurons and bins; train without init")
     if multihost.first():
         directory.make(path)
         records.write(path / _FILE, record)
@@ -216,8 +216,8 @@ def _anew(found: Source, neurons: str, config: Config, dims: Dims) -> tuple[str,
     as_many = (dims.heldin, dims.heldout) == (found.dims.heldin, found.dims.heldout)
     if neurons == "same" and not as_many:
         raise UserError(
-            f"--neurons=same, but {found.path} has {found.dims.heldin} + {found.dims.heldout} "
-            f"neurons and this recording {dims.heldin} + {dims.heldout}; give --neurons=other"
+            f"neurons is same, but {found.path} has {found.dims.heldin} + {found.dims.heldout} "
+            f"neurons and this recording {dims.heldin} + {dims.heldout}; give neurons=other"
         )
     return () if as_many and neurons != "other" else of_neurons(config.model)
 

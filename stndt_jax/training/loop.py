@@ -26,6 +26,7 @@ import numpy as np
 
 from stndt_jax.config.schema import Config
 from stndt_jax.console import progress
+from stndt_jax.console.lines import counted
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import Diverged, Interrupted, UserError
 from stndt_jax.parallel import lifts, multihost
@@ -178,7 +179,8 @@ class _Run:
             log.say(sentence)
         log.say(
             f"{config.population} x {'STNDT' if config.model.spatial else 'NDT'} on {self.name}: "
-            f"{self.setup.train.counts.shape[0]} training trials in batches of {self.setup.batch}, "
+            f"{counted(self.setup.train.counts.shape[0], 'training trial')} in batches of "
+            f"{self.setup.batch}, "
             f"{dims.bins_observed} + {dims.bins_forward} bins, {dims.heldin} + {dims.heldout} "
             f"neurons{factors}; {self.setup.selection}"
         )
@@ -209,8 +211,12 @@ class _Run:
             return chunk.lower(*given)
 
         def smaller(size: int, *given: Any) -> Any:
-            log.say(f"{size} of {config.population} members continue in a program of their own")
-            return lowered(size, *given).compile()
+            those = (
+                "continues in a program of its" if size == 1 else "continue in a program of their"
+            )
+            log.say(f"{size} of {config.population} members {those} own")
+            with progress.task("compiling"):
+                return lowered(size, *given).compile()
 
         scalars = (np.int32(0), np.int32(0), np.bool_(False))
         whole = lowered(config.population, members, self.hyper, *self.trials, *scalars)
@@ -248,8 +254,8 @@ def _grid(config: Config, batch: int) -> Any:
     data, members = config.parallel.data, config.population
     if batch % data:
         raise UserError(
-            f"config.parallel.data is {data}, which does not divide the {batch} trials of a batch; "
-            f"choose a divisor, or change config.train.batch"
+            f"config.parallel.data is {data}, which does not divide the "
+            f"{counted(batch, 'trial')} of a batch; choose a divisor, or change config.train.batch"
         )
     try:
         if config.parallel.engine == "pmap" and data > 1:
@@ -346,7 +352,12 @@ class _Loop:
         out = [int(k) for k in np.flatnonzero(~keep & metrics["active"].astype(bool))]
         if out:
             self.announced |= {(k, -1) for k in out}
-            self.log.say(f"member(s) {', '.join(map(str, out))} end after epoch {epoch}: pruned")
+            who = (
+                f"member {out[0]} ends"
+                if len(out) == 1
+                else f"members {', '.join(map(str, out))} end"
+            )
+            self.log.say(f"{who} after epoch {epoch}: pruned")
         return keep
 
     def _agreed(self, size: int, due: bool) -> tuple[int, bool]:
@@ -412,5 +423,5 @@ def _advice(what: str) -> str:
     return (
         f"{what}: the loss, its gradient or a weight was not finite; lower "
         f"config.optimizer.learning_rate, lengthen config.optimizer.warmup_epochs, or set "
-        f"config.train.on_divergence=restart, in another --workdir"
+        f"config.train.on_divergence=restart, in another directory"
     )

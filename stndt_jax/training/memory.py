@@ -45,7 +45,7 @@ def members(
     """
     if config.members:
         raise UserError(
-            f"--population=auto chooses how many members there are, but config.members."
+            f"population auto chooses how many members there are, but config.members."
             f"{next(iter(config.members))} lists them; give a number, or no such lists"
         )
     free = int(USED * available()) if free is None else free
@@ -111,7 +111,7 @@ def available() -> int:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         raise UserError(
-            "this system does not report how much memory is free; give --population a number"
+            "this system does not report how much memory is free; give population a number"
         ) from None
     free = next(line for line in lines if line.startswith("MemAvailable:"))
     # The devices that a CPU is divided into share it.

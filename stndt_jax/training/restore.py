@@ -144,7 +144,7 @@ def load(
             raise UserError(
                 f"{data_path or config.data.path} is another recording than that of {path}: it has "
                 f"{name} {getattr(dims, name)}, but the run was trained with {sizes[name]}; give "
-                f"the same recording with --data"
+                f"the same recording as data (--data)"
             )
     arch = setup.prepare(config, data).arch
     at, hyper, members = _newest(path, config, arch)

@@ -11,6 +11,7 @@ import numpy as np
 from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
 from stndt_jax.console import tables
+from stndt_jax.console.lines import counted
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import bootstrap
@@ -104,7 +105,7 @@ def summary(seeds: list[int], cobps: list[float | None]) -> dict[str, Any]:
 def table(found: dict[str, Any]) -> str:
     """The summary as text, one value per line."""
     scores = found["validation_co_bps"]
-    lines = [f"validation co-bps of {scores['n']} seeds"]
+    lines = [f"validation co-bps of {counted(scores['n'], 'seed')}"]
     rows = [
         [name, tables.number(scores[name])]
         for name in ("mean", "sd", "lowest", "median", "highest")

@@ -12,6 +12,7 @@ import numpy as np
 from stndt_jax import api, files
 from stndt_jax.config import loading, schema
 from stndt_jax.config.schema import HYPER_FIELDS, Config
+from stndt_jax.console.lines import counted
 from stndt_jax.data import hdf5
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
@@ -77,8 +78,8 @@ def tune(
     files.write_json(out / CONFIG, schema.to_mapping(config))
     kept = "the best setting of the search" if better else "the setting of the rules, kept"
     say(
-        f"co-bps {value:.4f} with the best of {trials} settings, on {len(part.eval)} training "
-        f"trials held back: {out / CONFIG} has {kept}"
+        f"co-bps {value:.4f} with the best of {counted(trials, 'setting')}, on "
+        f"{counted(len(part.eval), 'training trial')} held back: {out / CONFIG} has {kept}"
     )
     return out / CONFIG
 
@@ -96,7 +97,9 @@ def training_part(data: SpikeData, seed: int) -> SpikeData:
             f"prepare it with held-out neurons, or train with --config=auto"
         )
     if R < 4:
-        raise UserError(f"{data.name} has {R} training trials, too few to hold some back")
+        raise UserError(
+            f"{data.name} has {counted(R, 'training trial')}, too few to hold some back"
+        )
     order = np.random.default_rng(seed).permutation(R)
     held, rest = np.sort(order[: R // 4]), np.sort(order[R // 4 :])
     return dataclasses.replace(
