@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from stndt_jax.cli import main
 from stndt_jax.cli.flags import Flags
 from stndt_jax.config import loading, schema
 from stndt_jax.data import hdf5, synthetic
+from stndt_jax.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -480,3 +482,23 @@ def test_an_output_is_checked_before_work_begins(
     error = capsys.readouterr().err
     assert "cannot be made a directory" in error and "file/new" in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_warning_is_shown_once_a_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def import_module(_: str) -> object:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            for text in ("9 of 155 neurons never spike", "something else") * 3:
+                warnings.warn(text, UserWarning, stacklevel=1)
+        raise UserError("the end")
+
+    monkeypatch.setattr(main.importlib, "import_module", import_module)
+    for _ in range(2):
+        assert main.main(["search"]) == 2
+        assert capsys.readouterr().err.splitlines() == [
+            "stndt: warning: 9 of 155 neurons never spike",
+            "stndt: warning: something else",
+            "stndt: error: the end",
+        ]

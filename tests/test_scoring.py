@@ -260,6 +260,27 @@ def test_decoded_velocity_has_the_benchmarks_score():
     assert found == pytest.approx(expected, abs=1e-12)
 
 
+def of_rank_two(scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Float32 rates of 40 neurons, and two values per bin that determine them."""
+    rng = np.random.default_rng(0)
+    state = rng.normal(size=(30, 8, 2))
+    return (scale * np.exp(state @ rng.normal(size=(2, 40)) / 4)).astype(np.float32), state
+
+
+def test_rates_of_few_factors_are_decoded_without_a_warning():
+    rates, state = of_rank_two(2.0)  # a warning would be an error
+    decoded = scoring.decode(rates, state.astype(np.float32), rates)
+    assert r2_score(state.reshape(-1, 2), decoded.reshape(-1, 2)) > 0.9
+
+
+def test_badly_determined_decoders_are_one_warning():
+    rates, state = of_rank_two(1e8)
+    with pytest.warns(UserWarning) as caught:
+        scoring.decode(rates, state, rates)
+    [message] = [str(one.message) for one in caught]
+    assert message.startswith("the decoder of behaviour is badly determined (ill-conditioned")
+
+
 def test_a_decoder_recovers_a_linear_map():
     rng = np.random.default_rng(8)
     train, evaluated = rng.normal(size=(40, 30, 3)), rng.normal(size=(2, 5, 3))

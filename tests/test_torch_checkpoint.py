@@ -194,6 +194,19 @@ def test_without_targets_a_checkpoint_says_its_own_score(tmp_path: Path) -> None
     assert loaded.epoch == 140
 
 
+@pytest.mark.parametrize("trials", [1, 2, 3])
+def test_importing_needs_no_trials_for_validation(tmp_path: Path, trials: int) -> None:
+    data = record(tmp_path / "few.h5", SIZES, trials=trials)
+    file, out = one(tmp_path / "a.pth"), tmp_path / "run"
+    assert main.main(["import", str(file), f"--data={data}", f"--out={out}"]) == 0
+    assert main.main(["evaluate", str(out)]) == 0
+    with h5py.File(out / "submission.h5") as rates:
+        assert len(rates["few/train_rates_heldout"]) == trials
+        assert len(rates["few/eval_rates_heldout"]) == 6
+    fraction = directory.read_config(out).data.validation_fraction
+    assert fraction == (0.0 if trials < 3 else 0.2)
+
+
 def test_one_population_has_one_architecture(tmp_path: Path) -> None:
     paths = [one(tmp_path / "a.pth"), one(tmp_path / "b.pth", PRE_NORM=False)]
     with pytest.raises(UserError, match=r"model\.norm: pre -> post"):

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from stndt_jax.cli.flags import HelpShown
@@ -99,8 +100,17 @@ def usage() -> str:
     )
 
 
-def _show_warning(message: Any, *_: Any, **__: Any) -> None:
-    print(f"stndt: warning: {one_line(str(message), _LONGEST)}", file=sys.stderr)
+def _shower() -> Callable[..., None]:
+    """Shows a warning as one line, and the same one only once."""
+    shown: set[str] = set()
+
+    def show(message: Any, *_: Any, **__: Any) -> None:
+        line = one_line(str(message), _LONGEST)
+        if line not in shown:
+            shown.add(line)
+            print(f"stndt: warning: {line}", file=sys.stderr)
+
+    return show
 
 
 def _mistake(sentence: str, exit_code: int = 2) -> int:
@@ -113,7 +123,7 @@ def main(argv: list[str]) -> int:
 
     0; 2 for a user's mistake; 3 if training diverged; 130 or 143 when interrupted or terminated.
     """
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _shower()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names need not be valid in the encoding of the terminal.

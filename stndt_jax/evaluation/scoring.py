@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Literal
 
 import numpy as np
+from scipy.linalg import LinAlgWarning
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 
@@ -139,15 +140,40 @@ def decode(
 
     Returns:
         The predicted behaviour, in the unit of `train_behavior`.
+
+    Warns:
+        UserWarning: once, if the rates determine the decoder badly.
     """
-    y_SD = train_behavior.reshape(-1, train_behavior.shape[-1])
-    x_SN = train_rates.reshape(-1, train_rates.shape[-1])
+    # As for scores in float64: float32 is not enough for the smallest penalties.
+    y_SD = _float(train_behavior).reshape(-1, train_behavior.shape[-1])
+    x_SN = _float(train_rates).reshape(-1, train_rates.shape[-1])
     known = ~np.isnan(y_SD).any(axis=1)
     if not known.any():
         raise UserError("no bin of the training trials has behaviour to fit a decoder to")
-    decoder = GridSearchCV(Ridge(), {"alpha": RIDGE_ALPHAS}).fit(x_SN[known], y_SD[known])
-    predicted = decoder.predict(eval_rates.reshape(-1, eval_rates.shape[-1]))
+    with _one_warning():
+        decoder = GridSearchCV(Ridge(), {"alpha": RIDGE_ALPHAS}).fit(x_SN[known], y_SD[known])
+    predicted = decoder.predict(_float(eval_rates).reshape(-1, eval_rates.shape[-1]))
     return predicted.reshape(*eval_rates.shape[:2], -1)
+
+
+@contextlib.contextmanager
+def _one_warning() -> Iterator[None]:
+    """Turns the warnings of all fits of a decoder about ill-conditioned matrices into one."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LinAlgWarning)
+        yield
+    bad = [one for one in caught if issubclass(one.category, LinAlgWarning)]
+    for one in caught:
+        if one not in bad:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    if bad:
+        warnings.warn(
+            f"the decoder of behaviour is badly determined (ill-conditioned matrix in {len(bad)} "
+            "of its fits): rates of some neurons are nearly sums of those of others; vel R2 may be "
+            "inaccurate",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 @contextlib.contextmanager
@@ -200,7 +226,7 @@ def _velocity(
         train_mask, eval_mask = (np.asarray(targets[key], bool) for key in masks)
     else:
         train_mask, eval_mask = (np.ones((len(x), 1), bool) for x in (train_RTN, eval_RTN))
-    with _undefined("vel R2", "behaviour and decode masks"):
+    with _undefined("vel R2", "behaviour and decode masks"), _one_warning():
         return nlb.velocity_decoding(
             train_RTN, train_RTD, train_mask, eval_RTN, eval_RTD, eval_mask
         )

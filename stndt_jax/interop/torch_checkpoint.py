@@ -316,6 +316,7 @@ def import_run(path: Path, data: SpikeData, data_path: str, targets: str, out: P
     config = dataclasses.replace(
         merged, data=dataclasses.replace(merged.data, path=data_path, targets=targets)
     )
+    config = _selecting(config, data)
     # Before the other checks: here every parameter that does not fit the data is named.
     params = _parameters(checkpoints, config, data.dims)
     if (out / "config.json").exists():
@@ -342,6 +343,20 @@ def import_run(path: Path, data: SpikeData, data_path: str, targets: str, out: P
     directory.note_end(out, "imported")
     records.write(out / "imported.json", {"members": [_origin(c) for c in checkpoints]})
     return config
+
+
+def _selecting(config: Config, data: SpikeData) -> Config:
+    """A configuration that keeps trials for validation only if there are enough.
+
+    Nothing is trained here; such trials would only serve to compare members.
+    """
+    trials = len(data.train)
+    held = round(trials * config.data.validation_fraction)
+    if data.eval.heldout is not None or 0 < held < trials:
+        return config
+    return dataclasses.replace(
+        config, data=dataclasses.replace(config.data, validation_fraction=0.0)
+    )
 
 
 def _parameters(checkpoints: list[TorchCheckpoint], config: Config, dims: Dims) -> Params:

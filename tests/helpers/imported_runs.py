@@ -18,9 +18,15 @@ OPTIONS = {"NUM_HEADS": 1, "POSITION_OFFSET": True}
 
 
 def record(
-    path: Path, sizes: tuple[int, int, int, int], seen_RTN: np.ndarray | None = None
+    path: Path,
+    sizes: tuple[int, int, int, int],
+    seen_RTN: np.ndarray | None = None,
+    trials: int = 8,
 ) -> Path:
-    """A recording of random counts, and its targets; ``seen_RTN`` are the evaluated counts."""
+    """A recording of random counts, and its targets; ``seen_RTN`` are the evaluated counts.
+
+    It has so many training trials.
+    """
     T, F, N, M = sizes
     rng = np.random.default_rng(5)
     if seen_RTN is None:
@@ -34,7 +40,7 @@ def record(
 
     targets = blocks("eval", seen_RTN)
     with h5py.File(path, "w") as file:
-        for key, x in blocks("train", 1 + rng.poisson(1.0, (8, T + F, N + M))).items():
+        for key, x in blocks("train", 1 + rng.poisson(1.0, (trials, T + F, N + M))).items():
             file[key] = x.astype("u1")
         file["eval_spikes_heldin"] = targets.pop("eval_spikes_heldin").astype("u1")
     with h5py.File(path.with_name("target.h5"), "w") as file:
