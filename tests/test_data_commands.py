@@ -270,7 +270,7 @@ SUBMISSIONS = {
         "reach",
         r"shape (5, 6, 2); the data need",
     ),
-    "zero": (lambda r: _with(r, HELDOUT, 0), "reach", "1 rates that are 0"),
+    "zero": (lambda r: _with(r, HELDOUT, 0), "reach", "holds 1 rate of 0; rates must"),
     "NaN": (lambda r: _with(r, HELDOUT, np.nan), "reach", "holds nan at (1, 2, 0)"),
     "negative": (lambda r: _with(r, HELDOUT, -1), "reach", "not log-rates"),
     "unknown key": (lambda r: r | {"rates": np.ones(3)}, "reach", "unknown keys rates"),

@@ -28,7 +28,7 @@ PTH = Path(os.environ.get("STNDT_REFERENCE", Path(__file__).parents[2] / "shared
 def rates_of(run: Path, group: str = "/") -> np.ndarray:
     """The evaluated trials' rates of a submission file as one array (R, T, N)."""
     with h5py.File(run / "submission.h5") as file:
-        (name,) = file
+        [name] = [name for name in file if not name.startswith("tables_of_")]
         found = {key: x[()] for key, x in file[name].items()}
     rows = [
         np.concatenate([found[f"eval_rates_{block}{end}"] for block in ("heldin", "heldout")], -1)

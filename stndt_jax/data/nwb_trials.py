@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stndt_jax.console.lines import counted
 from stndt_jax.data import tables
 from stndt_jax.data.nwb import Series, Table, Units, open_nwb
 from stndt_jax.data.table_files import Choices
@@ -163,7 +164,7 @@ def prepare(
                 f"{path}: no unit was recorded in any of the {len(edges)} windows; the observation "
                 f"intervals and {cut.align} must be times of the same clock, in s"
             )
-        _warn_left_out(path, len(edges) - used.size, "lie outside the observation intervals")
+        _warn_left_out(path, len(edges) - used.size, "outside the observation intervals")
         windows = windows.take(used)
         options["trial_table"] = kept.of_trials(trials, windows.rows)
         if windows.evaluated is not None:
@@ -229,9 +230,9 @@ def _windows(trials: Table, cut: Cut) -> _Windows:
     lengths = np.round((end_R[rows] + high) * 1e9).astype(np.int64) - starts
     bins = (lengths + 1000) // round(cut.bin_ms * 1e6)  # with a tolerance of a microsecond
     usable = (bins > cut.forward_ms / cut.bin_ms) & (starts >= 0)
-    _warn_left_out(trials.where, len(event_R) - len(rows), f"have no {cut.align}")
+    _warn_left_out(trials.where, len(event_R) - len(rows), f"without {cut.align}")
     too_short = int(np.sum(~usable))
-    _warn_left_out(trials.where, too_short, "begin before the recording or are too short")
+    _warn_left_out(trials.where, too_short, "that began before the recording or were too short")
     if not usable.any():
         raise UserError(
             f"{trials.where}: no window of {cut.window_ms[0]:g} to {cut.window_ms[1]:g} ms around "
@@ -529,5 +530,5 @@ def _warn_shared(path: Path, data: SpikeData) -> None:
 def _warn_left_out(where: object, number: int, reason: str) -> None:
     if number:
         warnings.warn(
-            f"{where}: {number} trials {reason} and are left out", UserWarning, stacklevel=3
+            f"{where}: left out {counted(number, 'trial')} {reason}", UserWarning, stacklevel=3
         )

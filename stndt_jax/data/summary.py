@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 
 from stndt_jax.console import tables
+from stndt_jax.console.lines import counted
 from stndt_jax.data import labels
 from stndt_jax.data.nwb import NWB, open_nwb
 from stndt_jax.data.tables import SOURCE
@@ -55,8 +56,8 @@ def facts(data: SpikeData) -> list[tuple[str, str]]:
         (
             "",
             f"{np.min(hz_N):.1f} to {np.max(hz_N):.1f} spikes/s per neuron; "
-            f"{int(np.sum(hz_N == 0))} silent in training trials; at most {most} "
-            f"spike{'' if most == 1 else 's'} in a bin",
+            f"{int(np.sum(hz_N == 0))} silent in training trials; at most "
+            f"{counted(most, 'spike')} in a bin",
         ),
         ("recorded", _recorded(data)),
         ("behaviour", _behavior(data)),
@@ -137,7 +138,7 @@ def _behavior(data: SpikeData) -> str:
     each = "in every bin" if in_bins else "of every trial"
     deviations = np.std(every_SD[present_S], axis=0) if present_S.any() else []
     number = every_SD.shape[1]
-    what = f"{number} value{'' if number == 1 else 's'} {each}"
+    what = f"{counted(number, 'value')} {each}"
     if called.is_named or called.unit:
         unit = f"({called.unit})" if called.unit else ""
         names = ", ".join(called.names) if called.is_named else ""

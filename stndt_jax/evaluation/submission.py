@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from stndt_jax import files
+from stndt_jax.console.lines import counted
 from stndt_jax.data.hdf5 import group_name
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
@@ -104,10 +105,10 @@ def check(rates: Mapping[str, NDArray], data: SpikeData) -> None:
             data.heldout if "heldout" in block else data.heldin,
         )
         rates_RTN = checked(rates, key, shape).astype(np.float32)
-        if np.any(rates_RTN <= 0):
+        if zeros := int(np.sum(rates_RTN <= 0)):
             raise UserError(
-                f"{key} holds {np.sum(rates_RTN <= 0)} rates that are 0; rates must be above 0, "
-                "for a spike under a rate of 0 is infinitely unlikely"
+                f"{key} holds {counted(zeros, 'rate')} of 0; rates must be above 0, for a "
+                "spike under a rate of 0 is infinitely unlikely"
             )
 
 
