@@ -373,7 +373,7 @@ def test_exported_rates_join_the_arrays_that_they_came_from(tmp_path, monkeypatc
     run = load_run("run")
     assert run.data.name == "x" and run.record["data"] == "x"
     original = list(np.load("x.npz").values())
-    with xarray.open_dataset("new/rates.nc", engine="h5netcdf", decode_times=False) as found:
+    with xarray.open_dataset("new/rates.nc", engine="h5netcdf") as found:
         assert sorted(found.trial.values) == list(range(12))
         for r, counts in enumerate(original):
             [wanted] = run.predict(counts[None], units=range(5))

@@ -89,7 +89,7 @@ def test_netcdf(tmp_path):
     pytest.importorskip("h5netcdf", reason="needs the extra export: h5netcdf")
     _, found = collected()
     export.write(found, tmp_path / "r.nc")
-    with xarray.open_dataset(tmp_path / "r.nc", engine="h5netcdf", decode_times=False) as data:
+    with xarray.open_dataset(tmp_path / "r.nc", engine="h5netcdf") as data:
         assert data.rates.dims == ("trial", "time", "unit")
         one = data.rates.sel(unit=23, time=15.0).isel(trial=0)
         assert float(one) == found.rates[0, 1, 2]

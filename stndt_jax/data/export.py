@@ -220,7 +220,8 @@ def coordinates(
     Returns:
       Coordinates by name. A column whose name is taken gets ``trial_`` or ``unit_`` before it.
     """
-    about = {"units": "ms", "long_name": "centre of the bin in its trial"}
+    # Not "units", or xarray would read these numbers as durations.
+    about = {"unit": "ms", "long_name": "centre of the bin in its trial"}
     found: dict[str, Any] = {"time": ("time", time_ms, about), neuron: (neuron, units["unit"])}
     if SOURCE in trials:
         about = {"long_name": "row of the trial in the recording's own table, from 0"}
@@ -228,7 +229,7 @@ def coordinates(
     taken = {*found, "trial", "rates", "counts", "true_rates"}
     for name, column in trials.items():
         if name != SOURCE:
-            about = {"units": "s", "long_name": "time of the first bin in the recording"}
+            about = {"unit": "s", "long_name": "time of the first bin in the recording"}
             key = free_name(name, "trial", taken)
             found[key] = ("trial", column, about if name == "start_s" else {})
     for name, column in units.items():
