@@ -53,6 +53,18 @@ def test_a_configuration_without_open_values_is_left_alone() -> None:
     assert automatic.filled(values, small()) == (values, [])
 
 
+@pytest.mark.parametrize(
+    ("bins", "width", "heads"), [(10, None, 2), (9, None, 1), (10, 31, 1), (10, 0, 1), (10, 48, 2)]
+)
+def test_heads_divide_the_bins_and_the_width(bins: int, width: int | None, heads: int) -> None:
+    values = stndt.get_config("auto").to_dict()
+    values["model"]["width"] = width
+    made, words = automatic.filled_for(values, automatic.Sizes(100, bins, 7))
+    assert made["model"]["heads"] == heads
+    assert any("one head for" in line for line in words) == (heads == 1)
+    assert bins % heads == 0 and (made["model"]["width"] or 7) % heads == 0
+
+
 def test_without_a_recording_it_says_so() -> None:
     with pytest.raises(stndt.UserError, match=r"get_config\('auto', data\)"):
         stndt.hypers(stndt.get_config("auto"))

@@ -158,6 +158,23 @@ def test_help_has_a_sentence_usage_and_examples(
     assert not re.findall(rf"\b({BANNED})\b", text, re.IGNORECASE)
 
 
+def test_help_says_what_is_required_and_what_is_the_default(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    texts = {command: " ".join(help_of(command, capsys).split()) for command in HELP if command}
+    for command in ("train", "seeds", "search"):
+        assert "--config.data.path=FILE HDF5 file of the recording (required" in texts[command]
+        assert "config.json of a run (default: auto)" in texts[command]
+    for command in ("demo", "reproduce"):
+        assert "--config=NAME|FILE" not in texts[command].partition(" flags ")[2]
+        assert main.main([command, *["mc_maze"] * (command == "reproduce"), "--config=tiny"]) == 2
+        assert "--config=tiny cannot be set" in capsys.readouterr().err
+    assert "(default: 8, or 120 with --budget=paper)" in texts["reproduce"]
+    # Keys have the values of auto, not those of configs/default.py.
+    assert "model.input standardised" in texts["train"]
+    assert "model.layers (rule)" in texts["train"]
+
+
 class Parsed(Exception):  # noqa: N818
     pass
 

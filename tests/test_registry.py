@@ -73,6 +73,120 @@ def test_a_registered_class_is_built_and_trained(table: dict[str, type]) -> None
     np.testing.assert_allclose(out["temporal_attention"][0, 0, 0], [0.5, 0.5, 0, 0, 0, 0])
 
 
+class Sized(nn.Module):
+    config: schema.ModelConfig
+    dims: Dims
+
+
+class OneArgument(Sized):
+    @nn.compact
+    def __call__(self, x: Any) -> Any:
+        return x
+
+
+class NoAttributes(nn.Module):
+    @nn.compact
+    def __call__(self, x: Any, mask: Any, hyper: Any) -> Any:
+        return x, mask
+
+
+class NoMap(Sized):
+    @nn.compact
+    def __call__(self, x: Any, mask: Any, hyper: Any) -> Any:
+        return x
+
+
+class OtherShape(Sized):
+    @nn.compact
+    def __call__(self, x: Any, mask: Any, hyper: Any) -> Any:
+        return x[..., :2], jnp.zeros((x.shape[0], x.shape[1], x.shape[1]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "cls", "words"),
+    [
+        ("temporal_attention", OneArgument, "OneArgument, .* not callable with x_BTD, mask_bTT, h"),
+        ("temporal_attention", NoAttributes, "does not have the attributes config, dims; declare"),
+        ("temporal_attention", dict, "dict, registered as temporal_attention 'mine', is no flax"),
+        ("spatial_attention", MeanOfTheWindow, "is not callable with s_BDT; give __call__ the arg"),
+        ("network", MeanOfTheWindow, "does not have the attributes config, contrast, dims, token"),
+    ],
+)
+def test_a_class_that_cannot_be_called_is_refused(kind: str, cls: type, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        models.register(kind, "mine")(cls)
+    assert "mine" not in registry.TABLE[kind]
+
+
+@pytest.mark.parametrize(
+    ("cls", "words"),
+    [
+        (NoMap, r"'mine' returns \(2, 6, 6\); it must return \(2, 6, 6\), \(2, 6, 6\), as models"),
+        (OtherShape, r"returns \(2, 6, 2\), \(2, 6, 6\); it must return \(2, 6, 6\), \(2, 6, 6\)"),
+    ],
+)
+def test_what_a_class_returns_is_checked(table: dict[str, type], cls: type, words: str) -> None:
+    models.register("temporal_attention", "mine")(cls)
+    network = models.build(named("mine").model, CONFIG.contrast, DIMS)
+    x = jnp.zeros((2, DIMS.bins, DIMS.neurons))
+    with pytest.raises(UserError, match=words):
+        jax.eval_shape(network.init, jax.random.key(0), x)
+
+
+class Network(nn.Module):
+    config: schema.ModelConfig
+    contrast: schema.ContrastConfig
+    dims: Dims
+    token: str = "zero"
+
+    @nn.compact
+    def __call__(self, x: Any, hyper: Any = None, recorded: Any = None, masked: Any = None) -> Any:
+        return nn.Dense(DIMS.neurons)(x), {}
+
+
+class Fewer(Network):
+    @nn.compact
+    def __call__(self, x: Any, hyper: Any = None, recorded: Any = None, masked: Any = None) -> Any:
+        return nn.Dense(2)(x), {}
+
+
+class NoDictionary(Network):
+    @nn.compact
+    def __call__(self, x: Any, hyper: Any = None, recorded: Any = None, masked: Any = None) -> Any:
+        return nn.Dense(DIMS.neurons)(x)
+
+
+class NoParameters(Network):
+    @nn.compact
+    def __call__(self, x: Any, hyper: Any = None, recorded: Any = None, masked: Any = None) -> Any:
+        return x, {}
+
+
+@pytest.mark.parametrize(
+    ("cls", "words"),
+    [
+        (Network, ""),
+        (Fewer, r"network 'mine' returns \(1, 6, 2\); it must return \(1, 6, 6\)"),
+        (NoDictionary, "must return log-rates and a dictionary"),
+        (NoParameters, "has no parameters to train"),
+    ],
+)
+def test_a_network_is_checked_before_it_is_trained(cls: type[Network], words: str) -> None:
+    network = cls(config=CONFIG.model, contrast=CONFIG.contrast, dims=DIMS)
+    if not words:
+        models.check_network("mine", network, DIMS)
+        return
+    with pytest.raises(UserError, match=words):
+        models.check_network("mine", network, DIMS)
+
+
+def test_counts_of_another_number_of_neurons_or_bins_are_refused() -> None:
+    model = STNDT.from_config(tiny.get_config(), DIMS)
+    for shape in ((2, DIMS.bins, 3), (2, 4, DIMS.neurons)):
+        with pytest.raises(UserError, match=r"the model takes \(trials, 6 bins, 6 neurons\)"):
+            model.init(jax.random.key(0), jnp.zeros(shape))
+
+
 def test_unknown_names_are_refused_with_the_registered_ones() -> None:
     with pytest.raises(UserError, match="'mena', which is not registered; registered: dot_product"):
         models.build(named("mena").model, CONFIG.contrast, DIMS)

@@ -352,3 +352,13 @@ def test_pruned_members_train_no_more_and_a_killed_run_prunes_the_same(
     states = [restore.load(path).members for path in (alone, killed)]
     for a, b in zip(*map(jax.tree.leaves, states), strict=True):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def test_a_search_without_a_recording_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("auto", "mc_maze_large"):
+        argv = ["search", f"--config={name}", f"--workdir={tmp_path / 's'}"]
+        assert main.main(argv) == 2
+        assert "no recording is given: config.data.path is empty" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()

@@ -34,7 +34,7 @@ def evaluate(argv: list[str]) -> int:
     shared.select(flags)
     flags.words("shots", "K", "numbers of trials for few-shot co-bps, such as 16,32,64")
     flags.text("rates", "FILE", "file whose rates to score instead")
-    flags.text("name", "NAME", "name of the method of --rates")
+    flags.text("name", "NAME", "name of the method of --rates (required with --rates)")
     flag, paths = flags.parse(argv, 0, 1)
     if flag["rates"]:
         flag.refuse("select", "shots", when="with --rates")
@@ -117,12 +117,14 @@ def baseline(argv: list[str]) -> int:
     example: stndt baseline smoothing --data=mc_maze.h5 --targets=mc_maze_target.h5
     """
     flags = Flags(baseline)
-    flags.text("data", "FILE", "HDF5 file of the recording; by default that of --run")
-    shared.targets(flags)
+    flags.text("data", "FILE", "HDF5 file of the recording (required without --run)")
+    shared.targets(flags, "those of --run or in the recording")
     flags.text("run", "DIR", "run directory whose scores are shown beside")
-    shared.out(flags, "FILE|DIR", "submission file to write; of ndt, run directory")
+    shared.out(
+        flags, "FILE|DIR", "submission file to write; of ndt, run directory (required for ndt)"
+    )
     flags.whole("latents", "dimensions of the latent state of gpfa and lds", 12)
-    flags.config()
+    flags.config("mc_maze_large:paper; of ndt only")
     flag, (kind,) = flags.parse(argv, 1)
     from stndt_jax.evaluation import method_scores, submission
     from stndt_jax.workflows import baseline as workflow

@@ -87,7 +87,8 @@ class Flags:
         self._values.set_gnu_getopt(True)
         self._kinds: dict[str, str] = {}
         self._required: dict[str, str] = {}
-        self._takes_config = False
+        self._takes_config = self._takes_name = False
+        self._config_rows: list[list[str]] = []
 
     def text(
         self, name: str, kind: str, meaning: str, default: str = "", *, required: str = ""
@@ -143,9 +144,24 @@ class Flags:
         if required:
             self._required[name] = required
 
-    def config(self) -> None:
-        """Adds ``--config=NAME|FILE`` and ``--config.KEY=VALUE``."""
-        self._takes_config = True
+    def config(self, default: str = "auto", *, recording: str = "", named: bool = True) -> None:
+        """Adds ``--config=NAME|FILE`` and ``--config.KEY=VALUE``.
+
+        Args:
+          default: the configuration that is used without ``--config``.
+          recording: what the help says of ``--config.data.path``; empty where the command has
+            another flag for the recording.
+          named: whether ``--config=NAME|FILE`` is taken, or keys only.
+        """
+        self._takes_config, self._takes_name = True, named
+        if named:
+            self._config_rows = [["--config=NAME|FILE", f"{CONFIG} (default: {default})"]]
+        if recording:
+            self._config_rows.append(["--config.data.path=FILE", recording])
+        keys = "set a key of it" if named else "set a key of the configuration"
+        self._config_rows.append(
+            ["--config.KEY=VALUE", f"{keys}; stndt train --help lists the keys"]
+        )
 
     def parse(
         self, argv: Sequence[str], positional: int = 0, optional: int = 0
@@ -174,6 +190,11 @@ class Flags:
             from stndt_jax.config import loading
 
             words, settings = loading.split(words)
+            if settings and settings[0].startswith("--config=") and not self._takes_name:
+                raise UserError(
+                    f"{settings[0]} cannot be set, as this command has a configuration of its own; "
+                    f"set keys of it, such as --config.train.epochs=20"
+                )
         try:
             rest = list(self._values(["stndt", *map(_underscored, words)])[1:])
         except (absl.Error, ValueError) as error:
@@ -237,11 +258,7 @@ class Flags:
         lines = [line.removeprefix("    ").rstrip() for line in self._help.strip().splitlines()]
         text, mark, examples = "\n".join(lines).partition("\nexample:")
         rows = [[self._usage(name), self._meaning(name)] for name in self._values]
-        if self._takes_config:
-            rows.append(["--config=NAME|FILE", CONFIG])
-            rows.append(
-                ["--config.KEY=VALUE", "set a key of it; stndt train --help lists the keys"]
-            )
+        rows += self._config_rows
         parts = [_wrapped(paragraph) for paragraph in text.strip().split("\n\n")]
         if rows:
             parts.append(tables.table(["flags", ""], rows, wrap=[""]))
@@ -262,12 +279,13 @@ class Flags:
         meaning = re.sub(r"^<[^>]*>: ", "", flag.help)
         if name in self._required:
             return f"{meaning} (required)"
-        if name not in self._kinds or flag.default in (None, "", []):
+        if name not in self._kinds or flag.default in (None, "", []) or "(default: " in meaning:
             return meaning
         return f"{meaning} (default: {flag.default})"
 
 
 MOST_PATHS = 10_000  # on one command line
+NEEDED = "HDF5 file of the recording (required, unless the configuration names one)"
 CONFIG = "a shipped configuration, a Python file, or the config.json of a run"
 
 
@@ -297,12 +315,14 @@ def data(flags: Flags, *, required: bool = False) -> None:
     if required:
         flags.text("data", "FILE", "HDF5 file of the recording", required="mc_maze.h5")
     else:
-        flags.text("data", "FILE", "HDF5 file of the recording, if it has moved since training")
+        meaning = "HDF5 file of the recording, if it has moved since training"
+        flags.text("data", "FILE", f"{meaning} (default: that of the run)")
 
 
-def targets(flags: Flags) -> None:
+def targets(flags: Flags, default: str = "those of the run or in the recording") -> None:
     """``--targets``: what rates are scored against."""
-    flags.text("targets", "FILE", "HDF5 file of the targets to score against")
+    meaning = "HDF5 file of the targets to score against"
+    flags.text("targets", "FILE", f"{meaning} (default: {default})")
 
 
 def out(flags: Flags, kind: str, meaning: str, *, required: str = "") -> None:

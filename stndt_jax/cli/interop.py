@@ -27,7 +27,7 @@ def import_(argv: list[str]) -> int:
     """
     flags = Flags(import_)
     shared.data(flags, required=True)
-    shared.targets(flags)
+    shared.targets(flags, "none")
     shared.out(flags, "DIR", "run directory to write", required="runs/maze")
     flag, (path,) = flags.parse(argv, 1)
     from stndt_jax.data import hdf5

@@ -27,7 +27,7 @@ def interpret(argv: list[str]) -> int:
                  --against=runs/ndt
     """
     flags = Flags(interpret)
-    shared.out(flags, "DIR", "directory to write to; by default interpret in the run's")
+    shared.out(flags, "DIR", "directory to write to (default: interpret in DIR)")
     shared.data(flags)
     shared.targets(flags)
     flags.choice("split", "trials whose attention is shown", ["eval", "train"], "eval")
@@ -76,7 +76,7 @@ def figures(argv: list[str]) -> int:
     example: stndt figures runs/maze --targets=mc_maze_target.h5
     """
     flags = Flags(figures)
-    shared.out(flags, "DIR", "directory to write to; by default figures in the run's")
+    shared.out(flags, "DIR", "directory to write to (default: figures in DIR)")
     shared.data(flags)
     shared.targets(flags)
     flag, (path,) = flags.parse(argv, 1)
@@ -106,7 +106,7 @@ def report(argv: list[str]) -> int:
     example: stndt report runs/maze
     """
     flags = Flags(report)
-    shared.out(flags, "FILE", "HTML file to write; by default report.html in DIR")
+    shared.out(flags, "FILE", "HTML file to write (default: report.html in DIR)")
     shared.data(flags)
     shared.targets(flags)
     flags.switch("figures", "leave out the figures, which take a while", True)
@@ -138,7 +138,7 @@ def compare(argv: list[str]) -> int:
     example: stndt compare runs/stndt runs/ndt --out=compare.html
     """
     flags = Flags(compare)
-    shared.out(flags, "FILE", "HTML file to write")
+    shared.out(flags, "FILE", "HTML file to write as well")
     flag, paths = flags.parse(argv, 2, shared.MOST_PATHS)
     if flag["out"]:
         files.check_output(Path(flag["out"]), "an HTML page", paths)

@@ -11,7 +11,7 @@ from stndt_jax.cli.flags import Flags
 def search(argv: list[str]) -> int:
     r"""Searches for good hyperparameters, training a population of trials at a time.
 
-    usage: stndt search --config=NAME|FILE --workdir=DIR [--trials=120]
+    usage: stndt search [--config=NAME|FILE] --workdir=DIR [--trials=120]
                         [--population=auto|K] [--config.KEY=VALUE ...] [flags]
 
     The function get_search_space() in the configuration's file lists the hyperparameters and their
@@ -40,13 +40,15 @@ def search(argv: list[str]) -> int:
     flags.text("population", "auto|K", "trials that train together", "auto")
     flags.choice("sampler", "how trials are sampled", ["tpe", "random", "qmc"], "tpe")
     flags.choice("pruner", "which trials to stop early", ["none", "median", "halving"], "none")
-    flags.text("storage", "URL", "SQLAlchemy URL of a database; without it, a file in DIR")
+    flags.text("storage", "URL", "SQLAlchemy URL of a database (default: a file in DIR)")
     flags.text("study", "NAME", "name of the study in the storage", "stndt")
     flags.choice("executor", "where trials train", ["local", "ray"], "local")
-    flags.text("ray_address", "HOST:PORT", "a running Ray cluster; without it, one is started here")
-    flags.whole("workers", "of the Ray cluster; 0: one per GPU, or one without GPUs", 0, 0)
+    flags.text("ray_address", "HOST:PORT", "a running Ray cluster (default: one started here)")
+    flags.whole(
+        "workers", "of the Ray cluster (default: 0, one per GPU, or one without GPUs)", 0, 0
+    )
     shared.quiet(flags, "one line per population, nothing of the training")
-    flags.config()
+    flags.config(recording=shared.NEEDED)
     flag, _ = flags.parse(argv)
     flag.refuse_keys("population", when="in a search; give --population")
     if flag["executor"] != "ray":
@@ -130,9 +132,9 @@ def reproduce(argv: list[str]) -> int:
     flags.text("nwb", "DIR", "directory of the NWB files, or one above it", required="data/nwb")
     shared.workdir(flags, "directory for everything that is written", "runs/paper")
     flags.choice("budget", "size of the search and of the models", ["small", "paper"], "small")
-    flags.whole("trials", "of the search; 0: those of the budget", 0, 0)
-    flags.text("population", "auto|K", "trials that train together; without it, the budget's")
-    flags.config()
+    flags.whole("trials", "of the search (default: 8, or 120 with --budget=paper)", 0, 0)
+    flags.text("population", "auto|K", "trials that train together (default: the budget's)")
+    flags.config(named=False)
     flag, (name,) = flags.parse(argv, 1)
     flag.refuse_keys("population", when="in a search; give --population")
     from stndt_jax.workflows import reproduce as workflow

@@ -21,7 +21,7 @@ def demo(argv: list[str]) -> int:
     flags = Flags(demo)
     flags.text("out", "DIR", "directory for the recording, the run and the figures", "demo")
     shared.seed(flags, "of the simulation and of the models")
-    flags.config()
+    flags.config(named=False)
     flag, _ = flags.parse(argv)
     flag.refuse_keys("data.path", "data.targets", when="in the demo, which makes its recording")
     files.check_output(Path(flag["out"]), "a directory")
@@ -46,7 +46,7 @@ def seeds(argv: list[str]) -> int:
     flags = Flags(seeds)
     shared.workdir(flags, "run directory", "runs/seeds")
     flags.whole("n", "number of seeds", 20, 1, 2**16)
-    flags.config()
+    flags.config(recording=shared.NEEDED)
     flag, _ = flags.parse(argv)
     flag.refuse_keys("population", when="here; give the number of seeds with --n")
     from stndt_jax.config import loading
@@ -123,11 +123,15 @@ def train(argv: list[str]) -> int:
     flags.switch("extend", "continue a finished run of fewer epochs")
     flags.switch("fresh", "move an existing run aside first")
     flags.text("init", "DIR", "run directory whose weights to start from")
-    flags.choice("neurons", "of --init; same if as many", ["same", "other"], None)
+    flags.choice("neurons", "those of --init (default: same if as many)", ["same", "other"], None)
     flags.words("freeze", "PART", "parts that keep the weights of --init, such as layers_0")
-    flags.text("population", "auto|K", "config.population, or as many as fit into memory")
+    flags.text(
+        "population",
+        "auto|K",
+        "models to train together; auto: as many as fit into memory (default: config.population)",
+    )
     flags.text("compile_cache", "DIR", "directory that keeps compiled programs for other runs")
-    flags.config()
+    flags.config(recording=shared.NEEDED.replace("required", "required for a new run"))
     from stndt_jax.config import loading
 
     if wants_help(argv):

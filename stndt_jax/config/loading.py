@@ -167,14 +167,19 @@ def get_config(name: str) -> ConfigDict:
 def documentation() -> str:
     """The shipped configurations, and every key with its default and meaning, as text."""
     names = textwrap.fill(f"shipped configurations: {', '.join(shipped())}", 80)
-    values = get_config("default").to_dict()
+    about = textwrap.fill(
+        "Defaults are those of --config=auto, which is used without --config; (rule): chosen from "
+        "the sizes of the recording.",
+        80,
+    )
+    values = get_config("auto").to_dict()
     rows = []
     for name, _, meaning in schema.documentation():
         section, _, leaf = name.partition(".")
         value = values[section].get(leaf, "") if leaf else values[section]
-        rows.append([name, str(value), meaning])
+        rows.append([name, "(rule)" if value is None else str(value), meaning])
     heads = ["keys of --config", "default", "meaning"]
-    return f"{names}\n\n{tables.table(heads, rows, wrap=heads[1:])}"
+    return f"{names}\n\n{about}\n\n{tables.table(heads, rows, wrap=heads[1:])}"
 
 
 def search_space(settings: list[str]) -> Any:

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from stndt_jax.config.schema import ContrastConfig, ModelConfig
+from stndt_jax.errors import UserError
 from stndt_jax.models import attention, stndt  # noqa: F401  they register the shipped classes
-from stndt_jax.models.registry import find, register
+from stndt_jax.models.registry import check_result, find, register
 from stndt_jax.types import Dims
 
-__all__ = ["build", "register"]
+__all__ = ["build", "check_network", "register"]
 
 
 def build(config: ModelConfig, contrast: ContrastConfig, dims: Dims, token: str = "zero") -> Any:
@@ -34,3 +38,28 @@ def build(config: ModelConfig, contrast: ContrastConfig, dims: Dims, token: str 
     for kind in ("temporal_attention", "spatial_attention"):
         find(kind, getattr(config, kind))
     return find("network", config.network)(config=config, contrast=contrast, dims=dims, token=token)
+
+
+def check_network(name: str, network: Any, dims: Dims) -> None:
+    """Refuses a network of a fork's own that cannot be initialised or returns no log-rates.
+
+    Args:
+      name: that its class is registered by.
+      network: as :func:`build` makes it.
+      dims: sizes of one trial.
+
+    Raises:
+      UserError: it has no parameters, or its result is not that of the shipped network.
+    """
+    if name == "stndt":
+        return
+    x_BTN = jax.ShapeDtypeStruct((1, dims.bins, dims.neurons), jnp.float32)
+    found, variables = jax.eval_shape(network.init_with_output, jax.random.key(0), x_BTN)
+    if "params" not in variables:
+        raise UserError(f"the class registered as network {name!r} has no parameters to train")
+    if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[1], dict):
+        raise UserError(
+            f"the class registered as network {name!r} must return log-rates and a dictionary of "
+            f"intermediate results, as models.stndt.STNDT does"
+        )
+    check_result("network", name, found[0], (x_BTN.shape,))

@@ -26,10 +26,13 @@ files of others executes none of their code.
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import traceback
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+import flax.linen as nn
 
 from stndt_jax.errors import UserError
 
@@ -44,6 +47,36 @@ TABLE: dict[str, dict[str, type]] = {
 PLUGINS = "STNDT_PLUGINS"
 
 
+class _Interface(NamedTuple):
+    """How the package makes and calls a class of a kind.
+
+    Attributes:
+      like: the shipped class.
+      attributes: it is made with, by name.
+      arguments: of ``__call__``.
+      optional: how many of these the package may leave out.
+    """
+
+    like: str
+    attributes: tuple[str, ...]
+    arguments: tuple[str, ...]
+    optional: int = 0
+
+
+_INTERFACES = {
+    "network": _Interface(
+        "stndt.STNDT",
+        ("config", "contrast", "dims", "token"),
+        ("x_BTN", "hyper", "recorded_BTN", "masked_BTN"),
+        3,
+    ),
+    "temporal_attention": _Interface(
+        "attention.TemporalAttention", ("config", "dims"), ("x_BTD", "mask_bTT", "hyper")
+    ),
+    "spatial_attention": _Interface("attention.SpatialAttention", ("config", "dims"), ("s_BDT",)),
+}
+
+
 def register(kind: str, name: str) -> Callable[[Class], Class]:
     """Class decorator that makes a class available as ``config.model.KIND = NAME``.
 
@@ -55,7 +88,8 @@ def register(kind: str, name: str) -> Callable[[Class], Class]:
       name: the value in the configuration.
 
     Raises:
-      UserError: there is no such kind, or what is decorated is no class.
+      UserError: there is no such kind, or what is decorated is no class with the attributes and
+        the arguments of the shipped one.
     """
     if kind not in TABLE:
         raise UserError(f"{kind!r} is no kind of class; choose one of {', '.join(TABLE)}")
@@ -63,10 +97,64 @@ def register(kind: str, name: str) -> Callable[[Class], Class]:
     def add(cls: Class) -> Class:
         if not isinstance(cls, type):
             raise UserError(f"{name!r} is registered for {cls!r}; register a class, a flax Module")
+        _check(kind, name, cls)
         TABLE[kind][name] = cls
         return cls
 
     return add
+
+
+def _check(kind: str, name: str, cls: type) -> None:
+    """Refuses a class that the package could not make or call.
+
+    Raises:
+      UserError: it is no flax Module, or has other attributes or arguments.
+    """
+    wanted = _INTERFACES[kind]
+    where = f"{cls.__name__}, registered as {kind} {name!r},"
+    if not issubclass(cls, nn.Module):
+        raise UserError(f"{where} is no flax Module; derive it from flax.linen.Module")
+    try:
+        inspect.signature(cls).bind(**dict.fromkeys((*wanted.attributes, "name")))
+        # Attention is made with the first two by position.
+        if list(inspect.signature(cls).parameters)[:2] != list(wanted.attributes[:2]):
+            raise TypeError
+    except TypeError:
+        raise UserError(
+            f"{where} does not have the attributes {', '.join(wanted.attributes)}; declare them in "
+            f"this order, as models.{wanted.like} does"
+        ) from None
+    call = next((c.__dict__["__call__"] for c in cls.__mro__ if "__call__" in c.__dict__), None)
+    for number in range(len(wanted.arguments) - wanted.optional, len(wanted.arguments) + 1):
+        try:
+            inspect.signature(call).bind(None, *wanted.arguments[:number])  # type: ignore[arg-type]
+        except TypeError:
+            raise UserError(
+                f"{where} is not callable with {', '.join(wanted.arguments)}; give __call__ the "
+                f"arguments of models.{wanted.like}"
+            ) from None
+
+
+def check_result(kind: str, name: str, found: Any, shapes: tuple[tuple[int, ...], ...]) -> Any:
+    """What a class returned, if it is arrays of these shapes.
+
+    Args:
+      kind: of the class.
+      name: that it is registered by.
+      found: an array, or a tuple of several.
+      shapes: of the arrays.
+
+    Raises:
+      UserError: it is something else.
+    """
+    parts = found if len(shapes) > 1 and isinstance(found, tuple | list) else (found,)
+    if tuple(getattr(part, "shape", None) for part in parts) != shapes:
+        given = ", ".join(str(getattr(part, "shape", type(part).__name__)) for part in parts)
+        raise UserError(
+            f"the class registered as {kind} {name!r} returns {given}; it must return "
+            f"{', '.join(map(str, shapes))}, as models.{_INTERFACES[kind].like} does"
+        )
+    return found
 
 
 def find(kind: str, name: str) -> Any:

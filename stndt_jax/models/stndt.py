@@ -56,7 +56,7 @@ from stndt_jax.models.layers import (
     drop,
     sinusoid,
 )
-from stndt_jax.models.registry import find, register
+from stndt_jax.models.registry import check_result, find, register
 from stndt_jax.types import Array, Bool, Dims, Float, Params
 
 # Parameters that come from the data and that no step changes.
@@ -121,16 +121,23 @@ class EncoderLayer(nn.Module):
         maps: dict[str, Array] = {}
 
         def attend_bins(h_BTD: Array) -> Array:
-            attention = find("temporal_attention", config.temporal_attention)
-            h_BTD, maps["temporal_attention"] = attention(config, self.dims, name="temporal")(
-                h_BTD, mask_bTT, hyper
+            name = config.temporal_attention
+            attention = find("temporal_attention", name)(config, self.dims, name="temporal")
+            B, T, _ = h_BTD.shape
+            h_BTD, maps["temporal_attention"] = check_result(
+                "temporal_attention",
+                name,
+                attention(h_BTD, mask_bTT, hyper),
+                (h_BTD.shape, (B, T, T)),
             )
             return h_BTD
 
         def attend_factors(h_BTD: Array) -> Array:
             tokens_BDT = LayerNorm(s_BDT.shape[-1], name="norm_spatial")(s_BDT) if pre else s_BDT
-            attention = find("spatial_attention", config.spatial_attention)
-            a_BDD = attention(config, self.dims, name="spatial")(tokens_BDT)
+            name = config.spatial_attention
+            attention = find("spatial_attention", name)(config, self.dims, name="spatial")
+            shape = (len(tokens_BDT), D, D)
+            a_BDD = check_result("spatial_attention", name, attention(tokens_BDT), (shape,))
             maps["spatial_attention"] = a_BDD
             dtype = jnp.dtype(config.dtype)
             return jnp.matmul(h_BTD.astype(dtype), a_BDD.astype(dtype).swapaxes(-1, -2))
@@ -224,7 +231,17 @@ class STNDT(nn.Module):
         recorded_BTN: Bool[Array, "B T N"] | None = None,
         masked_BTN: Bool[Array, "B T N"] | None = None,
     ) -> Float[Array, "B T N"]:
-        """What is embedded: counts or standardised counts, the learned token where masked."""
+        """What is embedded: counts or standardised counts, the learned token where masked.
+
+        Raises:
+          UserError: the counts are not those of the model's bins and neurons.
+        """
+        if x_BTN.ndim != 3 or x_BTN.shape[1:] != (self.dims.bins, self.dims.neurons):
+            raise UserError(
+                f"the counts have shape {x_BTN.shape}; the model takes (trials, {self.dims.bins} "
+                f"bins, {self.dims.neurons} neurons): observed then forward bins, held-in then "
+                f"held-out neurons, 0 where it sees none"
+            )
         if self.config.input == "standardised":
             mean_N = jax.lax.stop_gradient(self.input_mean)
             deviation_N = jax.lax.stop_gradient(self.input_deviation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from stndt_jax import models
 from stndt_jax.config import schema
 from stndt_jax.config.schema import Config, Hyper
 from stndt_jax.data.trials import SpikeData
@@ -77,4 +78,5 @@ def check(config: Config, dims: Dims) -> None:
       UserError: the heads do not divide the sizes, or a class of the model is not registered.
     """
     schema.check_dims(config, dims)
-    _ = step.arch(config, dims, 1).network
+    arch = step.arch(config, dims, 1)
+    models.check_network(config.model.network, arch.network, dims)
