@@ -214,6 +214,6 @@ def test_a_neuron_without_counts_was_not_recorded(tmp_path):
         hdf5.read(tmp_path / "x.h5")
     messages = sorted(str(one.message).partition(": ")[2] for one in warned)
     assert messages == [
-        "1 of 5 neurons never spike in the training trials: held-in 1",
-        "1 of 5 neurons were not recorded in the training trials: held-in 0",
+        "1 of 5 neurons never spike in the training trials: unit 1",
+        "1 of 5 neurons were not recorded in the training trials: unit 0",
     ]

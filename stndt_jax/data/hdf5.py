@@ -438,6 +438,9 @@ def _warn_dead(data: SpikeData, path: str | Path) -> None:
         names = [
             f"held-in {n}" if n < data.heldin else f"held-out {n - data.heldin}" for n in dead[:10]
         ]
+        if data.units is not None:
+            names = [str(unit) for unit in data.units[dead[:10]]]
+            names[0] = f"unit{'s' * (dead.size > 1)} {names[0]}"
         more = f" and {dead.size - 10} more" if dead.size > 10 else ""
         warnings.warn(
             f"{path}: {dead.size} of {data.neurons} neurons {what}: {', '.join(names)}{more}",
