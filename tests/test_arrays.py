@@ -185,3 +185,61 @@ def test_a_recording_from_a_file_is_that_from_its_array(tmp_path):
     found = arrays.from_file(tmp_path / "trials.npy", bin_ms=5.0, name="x", bins_forward=2, seed=3)
     wanted = SpikeData.from_arrays(trials, bin_ms=5.0, name="x", bins_forward=2, seed=3)
     assert found.fingerprint() == wanted.fingerprint()
+
+
+def test_tables_of_units_hold_units_out(tmp_path):
+    """By the column held_out, by identifiers and by area; of a continuous recording as well."""
+    long = np.random.default_rng(0).poisson(1.0, (60, 5))
+    np.savez(tmp_path / "named.npz", counts=long, other=np.ones(3))
+    table = "unit,area,held_out\n7,V1,0\n8,V2,1\n9,V1,0\n10,V4,1\n11,V1,0\n"
+    (tmp_path / "units.csv").write_text(table)
+    beside = arrays.Beside(unit_table=str(tmp_path / "units.csv"))
+    spikes = tmp_path / "named.npz:counts"
+    for heldout, wanted in ((None, [8, 10]), ("7,11", [7, 11]), ("area=V4", [10])):
+        data = arrays.from_file(
+            spikes, bin_ms=5.0, window_ms=20.0, evaluated=0.5, heldout=heldout, beside=beside
+        )
+        assert data.name == "named" and list(data.units[data.heldin :]) == wanted
+        held_in = [unit for unit in (7, 8, 9, 10, 11) if unit not in wanted]
+        assert list(data.units[: data.heldin]) == held_in
+        areas = {7: "V1", 8: "V2", 9: "V1", 10: "V4", 11: "V1"}
+        assert list(data.areas) == [areas[unit] for unit in data.units]
+        columns = [unit - 7 for unit in data.units]
+        np.testing.assert_array_equal(data.train.counts(0, data.heldout)[0], long[:4, columns])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"evaluated": "1,2"}, "a continuous recording, on which evaluated has no effect"),
+        ({"beside": {"trial_table": "t.csv"}}, "on which trial_table has no effect"),
+        ({"beside": {"unit_table": "u.csv", "area": "a.txt"}}, "u.csv has a column area, and"),
+        ({"beside": {"area": "a.txt"}}, r"'area' has shape \(3,\)"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("long.npy", np.ones((40, 5), np.uint8))
+    (tmp_path / "u.csv").write_text("area\n" + "V1\n" * 5)
+    (tmp_path / "a.txt").write_text("V1\n" * 3)
+    given = {**options, "beside": arrays.Beside(**options.get("beside", {}))}
+    with pytest.raises(UserError, match=message):
+        arrays.from_file(Path("long.npy"), bin_ms=5.0, window_ms=20.0, **given)
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({"a": np.ones((9, 3)), "b": np.ones((9, 2))}, r"no trials: a \(9, 3\), b \(9, 2\); name"),
+        ({"a": np.ones(4), "b": np.ones((4, 2))}, "for example .*x.npz:a"),
+    ],
+)
+def test_named_arrays_are_no_trials(found, message, tmp_path):
+    np.savez(tmp_path / "x.npz", **found)
+    with pytest.raises(UserError, match=message):
+        arrays.load(tmp_path / "x.npz")
+    np.testing.assert_array_equal(arrays.load(f"{tmp_path / 'x.npz'}:b"), found["b"])
+    with pytest.raises(UserError, match="has no array c; it holds a"):
+        arrays.load(f"{tmp_path / 'x.npz'}:c")
+    np.savez(tmp_path / "y.npz", only=found["b"])
+    np.testing.assert_array_equal(arrays.load(tmp_path / "y.npz"), found["b"])

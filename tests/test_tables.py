@@ -98,3 +98,20 @@ def test_whole_numbers_are_conditions_as_they_are() -> None:
 def test_what_fits_no_trial_or_unit_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(stndt.UserError, match=message):
         recording(**options)
+
+
+def test_columns_that_say_what_an_argument_says_take_its_place() -> None:
+    frame = pandas.DataFrame(
+        {"condition": ["a", "b", None] * 4, "start_s": np.arange(R) * 2.5, "block": range(R)}
+    )
+    units = {"unit": np.arange(N) + 1000, "area": ["M1"] * N}
+    data = recording(trial_table=frame, unit_table=units, conditions=None)
+    assert data.condition_names == ("a", "b")
+    assert sorted(data.unit_table()["unit"]) == list(range(1000, 1000 + N))
+    for split in ("train", "eval"):
+        table = data.trial_table(split)
+        np.testing.assert_array_equal(table["start_s"], 2.5 * table["source_trial"])
+        np.testing.assert_array_equal(table["block"], table["source_trial"])
+        assert list(table["condition"]) == [("a", "b", "")[r % 3] for r in table["source_trial"]]
+    assert set(data.train.columns) == {"source_trial", "block"}
+    assert set(data.unit_columns) == {"area"}

@@ -217,3 +217,21 @@ def test_a_neuron_without_counts_was_not_recorded(tmp_path):
         "1 of 5 neurons never spike in the training trials: unit 1",
         "1 of 5 neurons were not recorded in the training trials: unit 0",
     ]
+
+
+def test_behavior_of_one_dimension_may_be_flat_in_every_trial():
+    lengths = (3, 5, 4, 5)
+    x = [counts(n, N) for n in lengths]
+    flat = [np.arange(n, dtype=float) for n in lengths]
+    options: dict = {"bin_ms": 5, "heldout": [1], "evaluated": [2], "behavior_names": "speed"}
+    found = [
+        SpikeData.from_arrays(x, behavior=y, **options) for y in (flat, [y[:, None] for y in flat])
+    ]
+    for data in found:
+        np.testing.assert_array_equal(data.eval.behavior[0, :, 0], [0, 1, 2, 3, np.nan])
+        assert data.behavior_names == ("speed",)
+
+
+def test_values_of_trials_that_could_be_values_of_bins_are_doubted():
+    with pytest.warns(UserWarning, match=r"6 values of every trial; .* give \(7, 6, 1\)"):
+        SpikeData.from_arrays(counts(R, T, N), bin_ms=5, behavior=np.zeros((R, T)))

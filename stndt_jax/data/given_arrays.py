@@ -80,7 +80,7 @@ def rates(
 
 
 def starts(
-    given: Sequence[float] | NDArray | None,
+    given: Any,
     spikes: NDArray | Sequence[NDArray],
     shape: tuple[int, int],
     bin_ms: float,
