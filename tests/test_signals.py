@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -39,3 +41,29 @@ def test_a_signal_does_not_wait_for_the_work(
     assert caught.value.exit_code == 128 + number
     said = capfd.readouterr().err
     assert ("saving, then stopping" in said) == saves and "stopping" in said
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [("SIGTERM", "terminated"), ("SIGINT", "interrupted")]
+)
+def test_a_command_ends_with_a_word_and_the_code_of_the_signal(number: str, words: str) -> None:
+    """Also where a library takes every Exception for a failure of its own."""
+    code = """
+import os, signal, sys, time, types
+from stndt_jax.cli import main
+
+def runs(argv):
+    try:
+        os.kill(os.getpid(), getattr(signal, argv[0]))
+        time.sleep(60)
+    except Exception:
+        return 0
+
+sys.modules["stndt_jax.cli.train"] = types.SimpleNamespace(runs=runs)
+sys.argv[1:1] = ["runs"]
+main.entry()
+"""
+    command = [sys.executable, "-c", code, number]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    assert done.returncode == 128 + getattr(signal, number)
+    assert done.stderr.splitlines()[-1] == f"stndt: {words}"

@@ -179,13 +179,20 @@ def main(argv: list[str]) -> int:
             f"there is not enough memory ({error}); lower config.population, config.train.batch "
             f"or the sizes under config.model, or use a machine with more"
         )
+    except _Terminated:
+        print("stndt: terminated", file=sys.stderr)
+        return 143
     except KeyboardInterrupt:
         print("stndt: interrupted", file=sys.stderr)
         return 130
 
 
-def _terminate(number: int, _: Any) -> None:
-    raise Interrupted(number, "terminated")
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM; no Exception, which scikit-learn would take for a fit that failed."""
+
+
+def _terminate(*_: Any) -> None:
+    raise _Terminated
 
 
 def entry() -> None:

@@ -63,7 +63,7 @@ class Task:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until the end, by the speed of late; None while that is unknown.
+        """Seconds until the end, by the recent speed; None where that is unknown or was wrong.
 
         The first update is only where the measurement begins, because compilation precedes it.
         """
@@ -72,8 +72,8 @@ class Task:
         (first, begun), (last, done) = self._updates[0], self._updates[-1]
         if done <= begun:
             return None
-        left = (self.total - done) * (last - first) / (done - begun)
-        return max(0.0, left - (time.monotonic() - last))
+        left = (self.total - done) * (last - first) / (done - begun) - (time.monotonic() - last)
+        return left if left > 0 else None
 
     @property
     def count(self) -> str:
