@@ -118,6 +118,22 @@ def _mistake(sentence: str, exit_code: int = 2) -> int:
     return exit_code
 
 
+def _run(command: str, argv: list[str]) -> int:
+    """Runs a command.
+
+    Raises:
+      UserError: there is no such command, or a mistake of the user in running it.
+    """
+    if command not in COMMANDS:
+        close = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(COMMANDS)}"
+        raise UserError(f"there is no command {command}; {hint}")
+    with progress.shown():
+        module = importlib.import_module(f"stndt_jax.cli.{COMMANDS[command]}")
+        name = command.replace("-", "_")
+        return getattr(module, name + "_" * keyword.iskeyword(name))(argv)
+
+
 def main(argv: list[str]) -> int:
     """Runs a command and returns its exit code.
 
@@ -137,14 +153,7 @@ def main(argv: list[str]) -> int:
         print(__version__)
         return 0
     try:
-        if argv[0] not in COMMANDS:
-            close = difflib.get_close_matches(argv[0], COMMANDS, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(COMMANDS)}"
-            raise UserError(f"there is no command {argv[0]}; {hint}")
-        with progress.shown():
-            module = importlib.import_module(f"stndt_jax.cli.{COMMANDS[argv[0]]}")
-            name = argv[0].replace("-", "_")
-            return getattr(module, name + "_" * keyword.iskeyword(name))(argv[1:])
+        return _run(argv[0], argv[1:])
     except HelpShown:
         return 0
     except UserError as error:
