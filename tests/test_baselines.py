@@ -229,7 +229,7 @@ def test_bad_settings_are_refused():
         baselines.smoothing(data, sd_ms=-3.0)
     with pytest.raises(UserError, match="alpha of the smoothing baseline is nan"):
         baselines.smoothing(data, sd_ms=30.0, alpha=float("nan"))
-    with pytest.raises(UserError, match="1 training trials"):
+    with pytest.raises(UserError, match="1 training trial and"):
         baselines.smoothing(data)
 
 

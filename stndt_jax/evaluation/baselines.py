@@ -17,6 +17,7 @@ from scipy.special import xlogy
 from sklearn.linear_model import PoissonRegressor
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn needs it
 
+from stndt_jax.console import progress
 from stndt_jax.console.lines import counted
 from stndt_jax.data.trials import BLOCKS, SpikeData, Trials, block_slices
 from stndt_jax.errors import UserError
@@ -109,7 +110,7 @@ def choose_kernel(
     fold_R = np.arange(len(chosen)) % min(_FOLDS, len(chosen))
     y_RTM, has_count_RTM = _heldout(data, chosen)
     losses = {}
-    for sd_ms in sds_ms:
+    for sd_ms in progress.each(sds_ms, "kernels"):
         x_RTN = _features(data.train, sd_ms / data.bin_ms, offset)[chosen]
         for alpha in alphas:
             loss = 0.0
@@ -295,7 +296,7 @@ def regress(x_RTN: NDArray, y_RTM: NDArray, has_count_RTM: NDArray, alpha: float
     # Every step is small: a second thread gains little, and on a busy machine threads that wait for
     # each other take six times as long.
     with threadpool_limits(limits=1):
-        for m in range(neurons):
+        for m in progress.each(range(neurons), "regressions"):
             has_count_S, y_S = has_count_RTM[..., m].reshape(-1), y_RTM[..., m].reshape(-1)
             if y_S[has_count_S].any():
                 fit = PoissonRegressor(alpha=alpha, solver="newton-cholesky", max_iter=200)
