@@ -135,14 +135,14 @@ def _check(kind: str, name: str, cls: type) -> None:
             ) from None
 
 
-def check_result(kind: str, name: str, found: Any, shapes: tuple[tuple[int, ...], ...]) -> Any:
+def check_result(kind: str, name: str, found: Any, shapes: tuple[tuple[Any, ...], ...]) -> Any:
     """What a class returned, if it is arrays of these shapes.
 
     Args:
       kind: of the class.
       name: that it is registered by.
       found: an array, or a tuple of several.
-      shapes: of the arrays.
+      shapes: of the arrays; while a model is exported, the number of trials is a symbol.
 
     Raises:
       UserError: it is something else.

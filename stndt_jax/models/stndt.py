@@ -136,7 +136,7 @@ class EncoderLayer(nn.Module):
             tokens_BDT = LayerNorm(s_BDT.shape[-1], name="norm_spatial")(s_BDT) if pre else s_BDT
             name = config.spatial_attention
             attention = find("spatial_attention", name)(config, self.dims, name="spatial")
-            shape = (len(tokens_BDT), D, D)
+            shape = (tokens_BDT.shape[0], D, D)
             a_BDD = check_result("spatial_attention", name, attention(tokens_BDT), (shape,))
             maps["spatial_attention"] = a_BDD
             dtype = jnp.dtype(config.dtype)
