@@ -198,7 +198,10 @@ class Run:
         """
         path = self.path / "submission.h5"
         if not path.exists():
-            raise UserError(f"{path} does not exist; run: stndt evaluate {self.path}")
+            raise UserError(
+                f"{path} does not exist; evaluate the run first: run.evaluate(), or stndt evaluate "
+                f"{self.path}"
+            )
         group = group_name(self.data.name, self.data.bin_ms)
         # Earlier versions may have named it as the configuration does.
         return submission.read(path, group, strict=False)

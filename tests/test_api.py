@@ -141,7 +141,7 @@ def test_options_reach_the_training_loop(
     assert initialisation.frozen["embedder"]["kernel"] is True
     assert initialisation.frozen["decoder"]["kernel"] is False
     assert str(trained.path) in initialisation.sentence
-    with pytest.raises(stndt.UserError, match="give init, the run that has them"):
+    with pytest.raises(stndt.UserError, match="the run that has them"):
         stndt.train(config(), data(), workdir=tmp_path / "other", freeze=["embedder"])
 
 

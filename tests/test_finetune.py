@@ -176,7 +176,7 @@ def test_mistakes_are_one_line(
     data = source.parent / "small.h5"
     cases = [
         ([f"--init={source}", "--config.model.norm=post"], "model.norm: pre -> post"),
-        (["--freeze=embedder"], "give init, the run that has them"),
+        (["--freeze=embedder"], "give init (--init=DIR), the run that has them"),
         ([f"--init={tmp_path}"], "no run directory"),
         ([f"--init={source}", "--freeze=encoder"], "which is no part"),
     ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import threading
 import time
 from collections import deque
@@ -121,13 +122,14 @@ class _Display:
         self.console = Console(stderr=True, soft_wrap=True)
         self._spoken, self._closed = time.monotonic(), threading.Event()
         self._live: Live | None = None
-        if self.console.is_terminal and not self.console.is_dumb_terminal:
+        # rich also takes a file for a terminal, if the environment asks for colours.
+        if sys.stderr.isatty() and self.console.is_terminal and not self.console.is_dumb_terminal:
             self._live = Live(
                 console=self.console,
                 get_renderable=self._row,
                 transient=True,
                 refresh_per_second=1 / _TICK_S,
-                redirect_stdout=Console().is_terminal,
+                redirect_stdout=sys.stdout.isatty(),
             )
         self._thread = threading.Thread(target=self._show, daemon=True)
         self._thread.start()

@@ -161,7 +161,8 @@ def initialisation(
         record = before
     if not record["init"]:
         raise UserError(
-            "freeze and neurons need weights to begin with; give init, the run that has them"
+            "freeze and neurons need weights to begin with; give init (--init=DIR), the run that "
+            "has them"
         )
     fresh, _ = population.abstract(config, step.arch(config, dims, 1))
     still = frozen(fresh.state.params, tuple(record["frozen"]))
