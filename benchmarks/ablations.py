@@ -35,8 +35,15 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "narrow": ("half the factors", ("model.width=/2",)),
     "wide": ("twice the factors", ("model.width=*2",)),
     "paper_width": ("one factor a neuron", ("model.width=N",)),
-    "token": ("masked counts become zero", ("mask.token=zero", "mask.token_ratio=1.0")),
-    "random": ("masked counts as in the paper", ("mask.token=zero",)),
+    "inference": ("counts as they are at inference", ("mask.inference=unmasked",)),
+    "token": (
+        "masked counts become zero, counts as they are at inference",
+        ("mask.token=zero", "mask.token_ratio=1.0", "mask.inference=unmasked"),
+    ),
+    "random": (
+        "masked counts as in the paper, counts as they are at inference",
+        ("mask.token=zero", "mask.inference=unmasked"),
+    ),
     "standardise": ("counts instead of standardised roots", ("model.input=counts",)),
     "rate_start": ("rates begin near 1", ("model.rate_start=zero",)),
     "ratio": ("mask ratio .3", ("mask.ratio=0.3",)),

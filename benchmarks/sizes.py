@@ -16,7 +16,7 @@ from stndt_jax.types import Dims
 # batch, factors (0: the paper's model)
 SIZES = {
     "mc_maze": ((140, 40, 137, 45), (4, 2, 128, 64, 0)),
-    "mc_maze_factors": ((140, 40, 137, 45), (4, 2, 128, 64, 64)),
+    "mc_maze_factors": ((140, 40, 137, 45), (4, 2, 128, 64, 96)),
     "mc_rtt": ((120, 40, 98, 32), (4, 2, 128, 64, 0)),
     "area2_bump": ((120, 40, 49, 16), (4, 1, 128, 64, 0)),
     "mc_maze_large": ((140, 40, 122, 40), (1, 2, 128, 8, 0)),

@@ -46,6 +46,6 @@ def get_search_space() -> dict[str, tuple]:
         "dropout": ("uniform", 0.05, 0.2),
         "dropout_embedding": ("uniform", 0.1, 0.45),
         "mask_ratio": ("uniform", 0.35, 0.7),
-        "model.width": ("choice", 32, 64),
+        "model.width": ("choice", 32, 64, 96),
         "model.layers": ("choice", 2, 4),
     }

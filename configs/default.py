@@ -85,6 +85,7 @@ def get_mask() -> ml_collections.ConfigDict:
     mask = ml_collections.ConfigDict()
     mask.mode = "full"
     mask.token = "zero"
+    mask.inference = "unmasked"
     mask.grow_full = False
     mask.ratio = 0.25
     mask.token_ratio = 0.75

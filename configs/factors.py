@@ -24,11 +24,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.dropout_rates = 0.1
     config.model.dropout_embedding = 0.4
     config.mask.token = "learned"
+    config.mask.inference = "expected"
     config.mask.ratio = 0.6
     config.contrast.enabled = False
     config.optimizer.clip_norm = 1.0
     config.optimizer.learning_rate = 2e-3
-    config.optimizer.weight_decay = 0.5
+    config.optimizer.weight_decay = 0.1
     config.optimizer.warmup_epochs = 7.0
     config.train.epochs = 100
     config.train.batch = 8

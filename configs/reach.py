@@ -22,6 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
     # Spikes here are plenty and their rates smooth: masks as in the paper do better than wider ones
     # with a learned token.
     config.mask.token = "zero"
+    config.mask.inference = "unmasked"
     config.mask.ratio = 0.3
     config.optimizer.learning_rate = 5e-3
     config.optimizer.weight_decay = 0.01

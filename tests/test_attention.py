@@ -23,7 +23,7 @@ def one_by_one(model: TrainedModel, data: SpikeData) -> list[dict[str, np.ndarra
     known = jnp.asarray(data.eval.has_count(data.bins_forward, data.heldout))
     run = jax.jit(
         lambda params, hyper, x, seen: arch.network.apply(
-            {"params": params}, x, step.forward_hyper(hyper), seen
+            {"params": params}, x, step.forward_hyper(arch, hyper), seen
         )
     )
     found = []

@@ -36,11 +36,11 @@ SIZES = {
 }
 
 GOLDEN = {
-    "mc_maze": 520_092,
+    "mc_maze": 681_084,
     "mc_maze:paper": 1_341_458,
     "mc_rtt": 451_688,
     "mc_rtt:paper": 855_174,
-    "area2_bump": 176_324,
+    "area2_bump": 238_820,
     "area2_bump:paper": 477_264,
     "dmfc_rsg": 1_254_716,
     "dmfc_rsg:paper": 1_878_202,

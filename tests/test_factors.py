@@ -14,6 +14,7 @@ import pytest
 from stndt_jax.configs import tiny
 
 from stndt_jax.config import schema
+from stndt_jax.errors import UserError
 from stndt_jax.models.layers import ForwardHyper
 from stndt_jax.models.stndt import CONSTANTS
 from stndt_jax.training import batches, masking, step
@@ -95,14 +96,20 @@ def sinusoid(length: int, width: int) -> np.ndarray:
     return found
 
 
-def one_trial(params: Tree, x_TN: np.ndarray, masked_TN: np.ndarray) -> tuple[np.ndarray, Tree]:
+def one_trial(
+    params: Tree, x_TN: np.ndarray, masked_TN: np.ndarray, expected: float = 0.0
+) -> tuple[np.ndarray, Tree]:
     """Log-rates (T, N) of one trial and the attention of the last layer, heads in a loop."""
     T = len(x_TN)
+    token_N = np.asarray(params["mask_token"], float)
     mean, deviation = (np.asarray(params[name], float) for name in CONSTANTS)
     u_TN = (np.sqrt(x_TN) - mean) / (deviation + 0.01)
     u_TN[DIMS.bins_observed :] = 0
     u_TN[:, DIMS.heldin :] = 0
-    u_TN = np.where(masked_TN, np.asarray(params["mask_token"], float), u_TN)
+    for t in range(DIMS.bins_observed):
+        for n in range(DIMS.heldin):
+            u_TN[t, n] = (1 - expected) * u_TN[t, n] + expected * token_N[n]
+    u_TN = np.where(masked_TN, token_N, u_TN)
     e_TD = linear(params["embedder"], u_TN)
     x = e_TD + sinusoid(T, D)
     s_DT = linear(params["spatial_embedder"], e_TD.T) + sinusoid(D, T)
@@ -142,6 +149,46 @@ def test_the_forward_pass_is_that_of_numpy() -> None:
         np.testing.assert_allclose(z[b], wanted, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(out["spatial_attention"][-1, b], maps["spatial"], atol=1e-5)
     assert out["spatial_attention"].shape == (2, 4, D, D)
+
+
+@pytest.mark.parametrize("ratio", [0.4, 0.15])
+def test_the_expected_input_enters_rates(ratio: float) -> None:
+    arch, params = step.arch(config(mask__inference="expected"), DIMS, 1), started().params
+    hyper = scalars(config())._replace(
+        mask_ratio=jnp.float32(ratio),
+        context_forward=jnp.int32(WINDOW.context_forward),
+        context_backward=jnp.int32(WINDOW.context_backward),
+    )
+    found = step.log_rates(arch, params, hyper, batch().counts)
+    x_BTN = np.asarray(masking.clean(batch().counts, DIMS), float)
+    nothing = np.zeros(x_BTN.shape[1:], bool)
+    for b in range(len(x_BTN)):
+        wanted, _ = one_trial(params, x_BTN[b], nothing, expected=ratio)
+        np.testing.assert_allclose(found[b], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_the_expected_input_is_the_mean_over_masks_of_training() -> None:
+    made = config(mask__inference="expected")
+    arch, params, hyper = step.arch(made, DIMS, 1), started().params, scalars(made)
+    given = batch(trials=1)
+    network, variables = arch.network, {"params": params}
+
+    def masked(index: Any) -> Any:
+        noise = jax.random.key(index)
+        x_VBTN, masked_VBTN = step.corrupted_views(arch, hyper, given, noise, jnp.float32(0))
+        return network.apply(variables, x_VBTN[0], None, masked_VBTN[0], method="inputs")
+
+    mean = jax.jit(lambda: jax.vmap(masked)(jnp.arange(4_000)).mean(axis=0))()
+    x_BTN, _ = step.clean_input(arch, given.counts)
+    expected = network.apply(variables, x_BTN, None, None, made.mask.ratio, method="inputs")
+    np.testing.assert_allclose(mean, expected, atol=0.06)
+    plain = network.apply(variables, x_BTN, None, None, method="inputs")
+    assert np.abs(np.asarray(plain - expected)).max() > 0.3
+
+
+def test_the_expected_input_needs_a_learned_token() -> None:
+    with pytest.raises(UserError, match=r"set config\.mask\.inference='unmasked' too"):
+        config(mask__inference="expected", mask__token="zero")
 
 
 def test_statistics_are_those_of_the_recorded_training_trials() -> None:

@@ -87,7 +87,7 @@ def test_nothing_attends_to_padding(norm):
     _, out = arch.network.apply(
         {"params": params},
         given.counts.astype(jnp.float32),
-        step.forward_hyper(how),
+        step.forward_hyper(arch, how),
         step.recorded(given.has_count, DIMS),
     )
     assert np.all(np.asarray(out["temporal_attention"])[:, 0, :SHORT, SHORT:] == 0)

@@ -49,7 +49,7 @@ def test_importance_is_the_mean_square_over_all_heldout_bins() -> None:
     x_RTN = x_RTN.astype(jnp.float32)
 
     def outputs(x_TN: jax.Array) -> jax.Array:
-        z, _ = arch.network.apply({"params": params}, x_TN[None], step.forward_hyper(hyper))
+        z, _ = arch.network.apply({"params": params}, x_TN[None], step.forward_hyper(arch, hyper))
         return z[0, :6, 4:].ravel()
 
     jacobian = jax.jit(jax.vmap(jax.jacrev(outputs)))

@@ -120,9 +120,38 @@ def filled_for(values: Mapping[str, Any], found: Sizes) -> tuple[dict[str, Any],
     return made, words
 
 
-# Training trials below which a recording is small, and below which it has few trials.
-SMALL, FEW = 500, 200
-STEPS, EPOCHS, STEPS_LARGE = 1_200, 100, 5_000
+class Setting(NamedTuple):
+    """The setting of recordings that have at least so many training trials.
+
+    Attributes:
+      trials: training trials from which it is chosen.
+      width: factors.
+      layers: of the model.
+      dropout_embedding: rate, of the embedded inputs.
+      mask_ratio: fraction of entries masked.
+      batch: trials in a batch.
+      steps: to train, but no fewer than ``epochs``.
+      epochs: at least.
+      words: why.
+    """
+
+    trials: int
+    width: int
+    layers: int
+    dropout_embedding: float
+    mask_ratio: float
+    batch: int
+    steps: int
+    epochs: int
+    words: str
+
+
+SETTINGS = (
+    Setting(0, 32, 2, 0.4, 0.6, 8, 1_200, 100, "a small model and much noise for few trials"),
+    Setting(200, 64, 2, 0.2, 0.5, 16, 4_000, 10, "a wider model for hundreds of trials"),
+    Setting(400, 64, 4, 0.2, 0.5, 16, 4_000, 10, "a wider, deeper model for many trials"),
+    Setting(1_000, 96, 4, 0.2, 0.5, 32, 5_000, 10, "the widest model for a thousand trials"),
+)
 
 
 def choose(found: Sizes, width: int | None = None) -> list[Choice]:
@@ -132,15 +161,26 @@ def choose(found: Sizes, width: int | None = None) -> list[Choice]:
       found: sizes of the recording.
       width: of the model, where the user has set it.
     """
-    return [_model(found, width), _noise(found), _context(found), _schedule(found)]
+    setting = [one for one in SETTINGS if found.trials >= one.trials][-1]
+    noise = {
+        "model.dropout": 0.1,
+        "model.dropout_rates": 0.1,
+        "model.dropout_embedding": setting.dropout_embedding,
+        "mask.ratio": setting.mask_ratio,
+        "optimizer.weight_decay": 0.1,
+    }
+    return [
+        _model(found, setting, width),
+        Choice(noise, "the fewer the trials, the more noise while training"),
+        _context(found),
+        _schedule(found, setting),
+    ]
 
 
-def _model(found: Sizes, set_width: int | None) -> Choice:
+def _model(found: Sizes, setting: Setting, set_width: int | None) -> Choice:
     """Width, layers and heads; the heads divide the width and the number of bins."""
-    small = found.trials < SMALL
-    words = "a small model for few trials" if small else "a wider, deeper model for many trials"
-    width, layers = (32, 2) if small else (64, 4)
-    width = width if set_width is None else set_width
+    words = setting.words
+    width = setting.width if set_width is None else set_width
     heads = 1
     if found.bins % 2:
         words += ", one head for an odd number of bins"
@@ -148,20 +188,8 @@ def _model(found: Sizes, set_width: int | None) -> Choice:
         words += ", one head for an odd width" if width else ", one head for any number of neurons"
     else:
         heads = 2
-    return Choice({"model.width": width, "model.layers": layers, "model.heads": heads}, words)
-
-
-def _noise(found: Sizes) -> Choice:
-    """Dropout, masks and weight decay."""
-    few, small = found.trials < FEW, found.trials < SMALL
-    values = {
-        "model.dropout": 0.1,
-        "model.dropout_rates": 0.1,
-        "model.dropout_embedding": 0.4 if few else 0.2,
-        "mask.ratio": 0.6 if small else 0.5,
-        "optimizer.weight_decay": 0.1 if small and not few else 0.5,
-    }
-    return Choice(values, "the fewer the trials, the more noise while training")
+    values = {"model.width": width, "model.layers": setting.layers, "model.heads": heads}
+    return Choice(values, words)
 
 
 def _context(found: Sizes) -> Choice:
@@ -171,17 +199,12 @@ def _context(found: Sizes) -> Choice:
     return Choice(values, "30 bins to either side, or as many as a trial has")
 
 
-def _schedule(found: Sizes) -> Choice:
+def _schedule(found: Sizes, setting: Setting) -> Choice:
     """Batches, epochs, learning rate."""
-    small = found.trials < SMALL
-    batch = 8 if small else 32
-    per_epoch = max(1, found.trials // batch)
-    if small:
-        epochs = max(EPOCHS, round(STEPS / per_epoch))
-    else:
-        epochs = max(10, round(STEPS_LARGE / per_epoch))
+    per_epoch = max(1, found.trials // setting.batch)
+    epochs = max(setting.epochs, round(setting.steps / per_epoch))
     values = {
-        "train.batch": batch,
+        "train.batch": setting.batch,
         "train.epochs": epochs,
         "train.validate_every": max(1, round(epochs / 20)),
         "optimizer.learning_rate": 2e-3,

@@ -212,6 +212,12 @@ class MaskConfig:
         since=Since("0.2", "zero"),
         weights=True,
     )
+    inference: str = _key(
+        _one_of("unmasked", "expected"),
+        "the input where nothing is masked: unmasked, the counts; expected, the mean input of "
+        "training, (1 - ratio) times the counts plus ratio times the learned token",
+        since=Since("0.2", "unmasked"),
+    )
     grow_full: bool = _key(_anything, "let masks widen in mode full too")
     ratio: float = _key(_between(0, 1), "fraction of entries masked", True)
     token_ratio: float = _key(_between(0, 1), "fraction of masked entries set to 0", True)
@@ -569,6 +575,11 @@ def _check_together(config: Config) -> None:
         raise UserError(
             f"config.contrast.layer is {layer} but the model has "
             f"{counted(config.model.layers, 'layer')}, numbered from 0"
+        )
+    if config.mask.inference == "expected" and config.mask.token != "learned":
+        raise UserError(
+            f"config.mask.inference is 'expected', the mean of counts and learned tokens, but "
+            f"config.mask.token is {config.mask.token!r}; set config.mask.inference='unmasked' too"
         )
     if config.seed + config.population > 2**31:
         raise UserError(

@@ -59,7 +59,12 @@ _OPTIONS = {
     "TRAIN.PATIENCE": Option("train.patience"),
 }
 # What the published code does, for which it has no option.
-_PUBLISHED = {"mask.token": "zero", "mask.grow_full": False, "contrast.start_epoch": 0.0}
+_PUBLISHED = {
+    "mask.token": "zero",
+    "mask.inference": "unmasked",
+    "mask.grow_full": False,
+    "contrast.start_epoch": 0.0,
+}
 # Options of the section MODEL that are in a section of their own there.
 _NESTED = {"POSITION_OFFSET": "POSITION.OFFSET"}
 _SCHEDULES = {"cosine": "cosine", "invsqrt": "inverse_sqrt"}

@@ -113,7 +113,7 @@ def _integrate(
 
     def log_rates(x_BTN: Array) -> Array:
         z_BTN, _ = arch.network.apply(
-            {"params": params}, x_BTN, step.forward_hyper(hyper), recorded_BTN
+            {"params": params}, x_BTN, step.forward_hyper(arch, hyper), recorded_BTN
         )
         return z_BTN[:, : dims.bins_observed, first:]
 

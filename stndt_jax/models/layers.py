@@ -25,6 +25,8 @@ class ForwardHyper(NamedTuple):
       dropout_rates: rate, before the read-out.
       dropout_embedding: rate, of the embedded inputs.
       shard: the part of the batch that this device has.
+      expected_ratio: fraction of the inputs that is masked in training, of a model whose input
+        without masks is the mean of that; 0 for counts as they are.
     """
 
     context_forward: Array | int
@@ -33,9 +35,10 @@ class ForwardHyper(NamedTuple):
     dropout_rates: Array | float
     dropout_embedding: Array | float
     shard: BatchShard = WHOLE_BATCH
+    expected_ratio: Array | float = 0.0
 
     @classmethod
-    def from_config(cls, config: ModelConfig) -> ForwardHyper:
+    def from_config(cls, config: ModelConfig, expected_ratio: float = 0.0) -> ForwardHyper:
         """The values of a configuration, where no member has values of its own."""
         unlimited = config.full_context
         return cls(
@@ -44,6 +47,7 @@ class ForwardHyper(NamedTuple):
             dropout=config.dropout,
             dropout_rates=config.dropout_rates,
             dropout_embedding=config.dropout_embedding,
+            expected_ratio=expected_ratio,
         )
 
 

@@ -23,6 +23,8 @@ in to D factors, which attend to one another in place of the neurons::
 
     u  = (sqrt(x) - m) / (s + .01)      standardised counts; 0 at held-out and forward entries
     u  = token_n   where masked         one learned value a neuron
+    u  = (1 - r) u + r token_n          without masks, if mask.inference is "expected": the mean
+                                        of what a model trained with mask ratio r has seen
     E0 = u W_e + b_e                    (B, T, D)
     E  = E0 + P_T,   S = E0^T W_s + b_s + P_D          S: (B, D, T)
     layers as above with D for N
@@ -163,12 +165,14 @@ class STNDT(nn.Module):
       contrast: which features the contrastive loss compares.
       dims: sizes of one trial.
       token: what stands for a masked entry, ``zero`` or ``learned``.
+      expected_ratio: of the inputs without masks, where ``apply`` is given no ``hyper``.
     """
 
     config: ModelConfig
     contrast: ContrastConfig
     dims: Dims
     token: str = "zero"
+    expected_ratio: float = 0.0
 
     @classmethod
     def from_config(cls, config: Any, dims: Any) -> STNDT:
@@ -187,7 +191,11 @@ class STNDT(nn.Module):
         checked = schema.as_config(config)
         schema.check_dims(checked, dims)
         return cls(
-            config=checked.model, contrast=checked.contrast, dims=dims, token=checked.mask.token
+            config=checked.model,
+            contrast=checked.contrast,
+            dims=dims,
+            token=checked.mask.token,
+            expected_ratio=checked.mask.ratio if checked.mask.inference == "expected" else 0.0,
         )
 
     @property
@@ -230,8 +238,13 @@ class STNDT(nn.Module):
         x_BTN: Float[Array, "B T N"],
         recorded_BTN: Bool[Array, "B T N"] | None = None,
         masked_BTN: Bool[Array, "B T N"] | None = None,
+        expected_ratio: Array | float = 0.0,
     ) -> Float[Array, "B T N"]:
         """What is embedded: counts or standardised counts, the learned token where masked.
+
+        Where nothing is masked (None) and ``expected_ratio`` r is not 0, it is the mean of that
+        over masks of ratio r, as weights are scaled after dropout (N. Srivastava et al., JMLR
+        2014).
 
         Raises:
           UserError: the counts are not those of the model's bins and neurons.
@@ -253,6 +266,9 @@ class STNDT(nn.Module):
                 x_BTN = jnp.where(recorded_BTN, x_BTN, 0)
         if masked_BTN is not None and self.token == "learned":
             x_BTN = jnp.where(masked_BTN, self.mask_token[None, None], x_BTN)
+        elif masked_BTN is None and not _is_zero(expected_ratio):
+            token_TN = jnp.where(self._is_input(), self.mask_token[None], 0)
+            x_BTN = (1 - expected_ratio) * x_BTN + expected_ratio * token_TN[None]
         return x_BTN
 
     def _is_input(self) -> Bool[Array, "T N"]:
@@ -298,8 +314,9 @@ class STNDT(nn.Module):
           over heads, and ``layers`` (L, B, T, D), each layer's output. Under jit, what the caller
           does not use is not computed. Dropout acts if ``apply`` is given a ``dropout`` key.
         """
-        hyper = ForwardHyper.from_config(self.config) if hyper is None else hyper
-        u_BTN = self.inputs(x_BTN, recorded_BTN, masked_BTN)
+        if hyper is None:
+            hyper = ForwardHyper.from_config(self.config, self.expected_ratio)
+        u_BTN = self.inputs(x_BTN, recorded_BTN, masked_BTN, hyper.expected_ratio)
         attendable_BT = None if recorded_BTN is None else attendable(recorded_BTN, self.dims)
         mask_bTT = temporal_mask(self.dims, hyper, attendable_BT)
         temporal_BTD, spatial_BDT = self.embed(u_BTN)
@@ -354,6 +371,11 @@ class STNDT(nn.Module):
             temporal = self.projector(temporal)
             spatial = None if spatial is None else self.spatial_projector(spatial)
         return [temporal] if spatial is None else [temporal, spatial]
+
+
+def _is_zero(ratio: Array | float) -> bool:
+    """Whether a ratio is 0 when a program is traced, so that the program need not contain it."""
+    return isinstance(ratio, int | float) and ratio == 0
 
 
 def _recorded(x_BTD: Array, attendable_BT: Array | None) -> Array:

@@ -131,7 +131,7 @@ def noise_of(arch: Arch, hyper: Hyper, index: Array) -> Array:
     return jax.random.wrap_key_data(jax.random.bits(noise, (4,), jnp.uint32), impl="rbg")
 
 
-def forward_hyper(hyper: Hyper, shard: BatchShard = WHOLE_BATCH) -> ForwardHyper:
+def forward_hyper(arch: Arch, hyper: Hyper, shard: BatchShard = WHOLE_BATCH) -> ForwardHyper:
     """The hyperparameters that the network itself reads."""
     return ForwardHyper(
         context_forward=hyper.context_forward,
@@ -140,6 +140,7 @@ def forward_hyper(hyper: Hyper, shard: BatchShard = WHOLE_BATCH) -> ForwardHyper
         dropout_rates=hyper.dropout_rates,
         dropout_embedding=hyper.dropout_embedding,
         shard=shard,
+        expected_ratio=hyper.mask_ratio if arch.mask.inference == "expected" else 0.0,
     )
 
 
@@ -153,7 +154,7 @@ def init(arch: Arch, hyper: Hyper, statistics: Statistics | None = None) -> Stat
         starts as if every neuron had mean 0 and deviation 1, and a rate of 1.
     """
     x_BTN = jnp.zeros((1, arch.dims.bins, arch.dims.neurons))
-    params = arch.network.init(key(hyper.seed, "init"), x_BTN, forward_hyper(hyper))["params"]
+    params = arch.network.init(key(hyper.seed, "init"), x_BTN, forward_hyper(arch, hyper))["params"]
     if statistics is not None:
         params = with_statistics(params, statistics, arch.model)
     return State(
@@ -274,7 +275,7 @@ def masked_loss(
     z_BTN, _ = arch.network.apply(
         {"params": params},
         x_BTN,
-        forward_hyper(hyper, arch.shard),
+        forward_hyper(arch, hyper, arch.shard),
         recorded(batch.has_count, arch.dims),
         masked_BTN,
         rngs={"dropout": noise},
@@ -300,7 +301,7 @@ def contrastive_loss(
     features = arch.network.apply(
         {"params": params},
         x_VBTN.reshape(-1, *x_VBTN.shape[2:]),
-        forward_hyper(hyper, dataclasses.replace(arch.shard, views=2)),
+        forward_hyper(arch, hyper, dataclasses.replace(arch.shard, views=2)),
         recorded_BTN,
         masked_VBTN.reshape(-1, *x_VBTN.shape[2:]),
         method="features",
@@ -406,7 +407,7 @@ def evaluate_step(arch: Arch, params: Params, hyper: Hyper, batch: Batch, index:
     if recorded_BTN is not None:
         corrupted_BTN = jnp.where(recorded_BTN, corrupted_BTN, 0)
     z_masked, _ = arch.network.apply(
-        {"params": params}, corrupted_BTN, forward_hyper(hyper), recorded_BTN, masked_BTN
+        {"params": params}, corrupted_BTN, forward_hyper(arch, hyper), recorded_BTN, masked_BTN
     )
     z_clean = log_rates(arch, params, hyper, batch.counts, batch.has_count)
     return Scores(
@@ -455,7 +456,7 @@ def forward(
 ) -> tuple[Float[Array, "B T N"], dict[str, Array]]:
     """The network's log-rates and intermediate results on clean input, without dropout."""
     x_BTN, recorded_BTN = clean_input(arch, counts, has_count)
-    return arch.network.apply({"params": params}, x_BTN, forward_hyper(hyper), recorded_BTN)
+    return arch.network.apply({"params": params}, x_BTN, forward_hyper(arch, hyper), recorded_BTN)
 
 
 def log_rates(
