@@ -117,7 +117,10 @@ class Run:
 
     @property
     def verdict(self) -> str:
-        """A sentence if the last evaluation found the run below a baseline; empty otherwise."""
+        """A sentence if the run is below a baseline; empty otherwise.
+
+        Of the last evaluation, or of training, if it was not evaluated yet.
+        """
         return comparison.verdict(self.path, self.scores)
 
     def predict(

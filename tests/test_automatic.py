@@ -48,6 +48,15 @@ def test_what_the_user_sets_is_kept_and_not_spoken_of() -> None:
     assert stndt.get_config("auto", data).model.layers == filled["model"]["layers"]
 
 
+def test_the_schedule_follows_the_epochs_and_batch_that_are_set() -> None:
+    values = stndt.get_config("auto").to_dict()
+    values["train"] |= {"epochs": 20, "batch": 10}
+    filled, words = automatic.filled_for(values, Sizes(trials=45, bins=20, neurons=9))
+    assert filled["optimizer"]["warmup_epochs"] == pytest.approx(0.07 * 20)
+    assert filled["train"]["validate_every"] == 1
+    assert any("80 steps" in word for word in words)
+
+
 def test_a_configuration_without_open_values_is_left_alone() -> None:
     values = stndt.get_config("tiny").to_dict()
     assert automatic.filled(values, small()) == (values, [])
@@ -63,6 +72,11 @@ def test_heads_divide_the_bins_and_the_width(bins: int, width: int | None, heads
     assert made["model"]["heads"] == heads
     assert any("one head for" in line for line in words) == (heads == 1)
     assert bins % heads == 0 and (made["model"]["width"] or 7) % heads == 0
+
+
+def test_it_has_no_variants() -> None:
+    with pytest.raises(stndt.UserError, match="auto has no variants"):
+        loading.read(["--config=auto:paper"])
 
 
 def test_without_a_recording_it_says_so() -> None:

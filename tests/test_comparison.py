@@ -156,3 +156,22 @@ def test_without_held_out_neurons_nothing_is_compared(tmp_path: Path) -> None:
     said: list[str] = []
     comparison.of_training(tmp_path, config(), data, {}, said.append)
     assert len(said) == 1 and "no held-out neurons" in said[0]
+
+
+def test_the_verdict_of_training_holds_until_the_run_is_evaluated(
+    tmp_path: Path, known: SpikeData
+) -> None:
+    row = {"best_cobps": [0.3], "valid_cobps": [-9.0]}
+    comparison.of_training(tmp_path, config(), known, row, lambda _: None)
+    words = comparison.verdict(tmp_path, {})
+    assert words.startswith("the model is below smoothing")
+    assert "last weights are 9.3000 below the best" in words
+    assert comparison.scored(tmp_path)["smoothing"] == pytest.approx(
+        comparison.scores(known).scores["smoothing"]["co_bps"]
+    )
+    assert comparison.verdict(tmp_path, {"ensemble": {"co_bps": 9.0}}) == ""
+
+
+def test_a_model_worse_than_mean_rates_is_never_silent() -> None:
+    assert "worse than the mean rate" in comparison.below(-0.1, {"smoothing": -0.2})
+    assert comparison.below(0.1, {"smoothing": -0.2}) == ""

@@ -109,7 +109,7 @@ def filled_for(values: Mapping[str, Any], found: Sizes) -> tuple[dict[str, Any],
         f"settings for {found.trials:,} training trials of {found.bins} bins and "
         f"{counted(found.neurons, 'held-in neuron')}:"
     ]
-    for choice in choose(found, made["model"]["width"]):
+    for choice in choose(found, made):
         mine = {key: value for key, value in choice.values.items() if key in left}
         for key, value in mine.items():
             section, name = key.split(".")
@@ -154,13 +154,14 @@ SETTINGS = (
 )
 
 
-def choose(found: Sizes, width: int | None = None) -> list[Choice]:
+def choose(found: Sizes, given: Mapping[str, Any] | None = None) -> list[Choice]:
     """The rules.
 
     Args:
       found: sizes of the recording.
-      width: of the model, where the user has set it.
+      given: a configuration with what the user has set: width, batch and epochs decide others.
     """
+    model, train = ((given or {}).get(section, {}) for section in ("model", "train"))
     setting = [one for one in SETTINGS if found.trials >= one.trials][-1]
     noise = {
         "model.dropout": 0.1,
@@ -170,10 +171,10 @@ def choose(found: Sizes, width: int | None = None) -> list[Choice]:
         "optimizer.weight_decay": 0.1,
     }
     return [
-        _model(found, setting, width),
+        _model(found, setting, model.get("width")),
         Choice(noise, "the fewer the trials, the more noise while training"),
         _context(found),
-        _schedule(found, setting),
+        _schedule(found, setting, train.get("batch"), train.get("epochs")),
     ]
 
 
@@ -199,10 +200,14 @@ def _context(found: Sizes) -> Choice:
     return Choice(values, "30 bins to either side, or as many as a trial has")
 
 
-def _schedule(found: Sizes, setting: Setting) -> Choice:
+def _schedule(
+    found: Sizes, setting: Setting, set_batch: int | None, set_epochs: int | None
+) -> Choice:
     """Batches, epochs, learning rate."""
-    per_epoch = max(1, found.trials // setting.batch)
+    batch = setting.batch if set_batch is None else set_batch
+    per_epoch = max(1, found.trials // max(1, batch))
     epochs = max(setting.epochs, round(setting.steps / per_epoch))
+    epochs = epochs if set_epochs is None else set_epochs
     values = {
         "train.batch": setting.batch,
         "train.epochs": epochs,

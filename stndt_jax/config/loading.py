@@ -260,6 +260,11 @@ def _read(argv: list[str], file: str) -> ConfigDict:
             for conversion, wanted in _CONVERSIONS.items():
                 text = text.replace(conversion, f"must be {wanted}, not")
             raise UserError(f"{text.removeprefix('flag ')}; see stndt train --help") from error
+        if "get_config() takes 0 positional arguments" in text:
+            raise UserError(
+                f"--config: {Path(file.partition(':')[0]).stem} has no variants; leave out what "
+                f"follows the colon"
+            ) from error
         # Any exception of the user's own file is an error of the user's. For some, the message of
         # ml_collections is the whole traceback, of which the last line is the message.
         lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]

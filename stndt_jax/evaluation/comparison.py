@@ -31,9 +31,11 @@ _LATENTS = 12
 # What a target file may hold besides the recording, and scores depend on.
 _MORE = {*hdf5.DECODE_MASKS, "train_jitter", "eval_jitter"}
 TRY = (
-    "try --config=auto, a search on the training trials (stndt tune), or more epochs; a recording "
-    "of few spikes may hold no more than the baseline finds"
+    "try stndt tune, which searches on the training trials, or --config=auto if this is another "
+    "setting; a recording of few trials, neurons or spikes may hold no more than the baseline finds"
 )
+# Above the last weights by this much, the best ones show that training went on for too long.
+_OVERFIT = 0.02
 
 
 class Compared(NamedTuple):
@@ -128,14 +130,33 @@ def of_training(
     )
     for name, reason in kept.left_out.items():
         say(f"{label(name)} is not scored: {reason}")
-    if words := below(last, found):
+    words = below(last, found)
+    if best - last > _OVERFIT:
+        overfit = (
+            f"the last weights are {best - last:.4f} below the best: the model has learned the "
+            f"noise of its training trials; take fewer epochs or more dropout"
+        )
+        words = f"{words}; {overfit}" if words else overfit
+    if words:
         say(words)
+    _keep(path, verdict=words)
 
 
 def below(cobps: float, others: Mapping[str, float]) -> str:
-    """A sentence if a model is below a baseline; else empty."""
-    better = [name for name, value in others.items() if value > cobps]
-    return f"the model is below {' and '.join(better)} here: {TRY}" if better else ""
+    """A sentence if a model is below a baseline or knows nothing; else empty."""
+    better = [label(name) for name, value in others.items() if value > cobps]
+    if better:
+        return f"the model is below {' and '.join(better)} here: {TRY}"
+    if cobps < 0:
+        return f"the model predicts worse than the mean rate of every neuron would: {TRY}"
+    return ""
+
+
+def scored(path: Path) -> dict[str, float]:
+    """The co-bps of the baselines that a run directory keeps, of the trials scored last."""
+    kept = _read(path).get("scores", {})
+    last = list(kept.values())[-1] if kept else {}
+    return {name: values["co_bps"] for name, values in last.items() if "co_bps" in values}
 
 
 def beside(path: Path, data: SpikeData, targets: Mapping[str, NDArray] | None = None) -> None:
@@ -160,9 +181,12 @@ def verdict(path: Path, found: Mapping[str, Any]) -> str:
 
     Args:
       path: the run or ensemble directory.
-      found: its scores, as ``scores.json`` has them.
+      found: its scores, as ``scores.json`` has them; of a run that was not evaluated yet, the
+        sentence at the end of its training is returned.
     """
     own = found.get("ensemble", {}).get("co_bps")
+    if not found:
+        return str(_read(path).get("verdict", ""))
     others = {name: kept for name, kept in method_scores.read(path).items() if name in names()}
     cobps = {name: kept["co_bps"] for name, kept in others.items() if "co_bps" in kept}
     return "" if own is None else below(own, cobps)
@@ -177,20 +201,31 @@ def _kept(path: Path, data: SpikeData, targets: Mapping[str, NDArray] | None = N
     """
     key = f"{data.fingerprint()} {' '.join(names())}"
     key += "" if targets is None else f" {', '.join(sorted(_MORE & targets.keys()))}"
-    file = path / _FILE
-    kept: dict[str, Any] = {}
-    try:
-        kept = records.read(file, "remove it") if file.exists() else {}
-    except UserError as error:
-        warnings.warn(str(error), stacklevel=2)
+    kept = _read(path)
     scored, left_out = dict(kept.get("scores", {})), dict(kept.get("left_out", {}))
     if key not in scored:
         scored[key], left_out[key] = scores(data, targets)
-        try:
-            records.write(file, {"scores": scored, "left_out": left_out})
-        except UserError as error:
-            warnings.warn(str(error), stacklevel=2)
+        _keep(path, scores=scored, left_out=left_out)
     return Compared(dict(scored[key]), dict(left_out.get(key, {})))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a directory keeps of the baselines; nothing, with a warning, if it is damaged."""
+    file = path / _FILE
+    try:
+        return dict(records.read(file, "remove it")) if file.exists() else {}
+    except UserError as error:
+        warnings.warn(str(error), stacklevel=2)
+        return {}
+
+
+def _keep(path: Path, **values: Any) -> None:
+    """Adds to what a directory keeps of the baselines; it may do without."""
+    kept = {key: value for key, value in _read(path).items() if key != "format"}
+    try:
+        records.write(path / _FILE, kept | values)
+    except UserError as error:
+        warnings.warn(str(error), stacklevel=2)
 
 
 def _mean(values: Any) -> float | None:

@@ -16,6 +16,7 @@ from stndt_jax.console.lines import counted
 from stndt_jax.data import hdf5
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
+from stndt_jax.evaluation import comparison
 from stndt_jax.runs import directory
 from stndt_jax.search import run as searches
 
@@ -70,17 +71,19 @@ def tune(
     )
     run = api.train(loading.read(words), workdir=out / "rules", quiet=True)
     rules = float(np.max(run.history[-1]["best_cobps"]))
-    say(f"co-bps {rules:.4f} with the setting that the rules choose")
+    say(f"co-bps {rules:.4f} with the setting to start from")
     found = searches.search(out / "search", words, trials=trials, say=say, quiet=True)
     value = float(found["best"]["value"])
     better = value > rules + NOISE
     config = _for_all(data, path, settings, found["best"]["params"] if better else {})
     files.write_json(out / CONFIG, schema.to_mapping(config))
-    kept = "the best setting of the search" if better else "the setting of the rules, kept"
+    kept = "the best setting of the search" if better else "the setting to start from, kept"
     say(
         f"co-bps {value:.4f} with the best of {counted(trials, 'setting')}, on "
         f"{counted(len(part.eval), 'training trial')} held back: {out / CONFIG} has {kept}"
     )
+    if words := comparison.below(max(value, rules), comparison.scored(out / "rules")):
+        say(words)
     return out / CONFIG
 
 
