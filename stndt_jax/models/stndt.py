@@ -264,12 +264,14 @@ class STNDT(nn.Module):
             x_BTN = jnp.where(self._is_input()[None], x_BTN, 0)
             if recorded_BTN is not None:
                 x_BTN = jnp.where(recorded_BTN, x_BTN, 0)
-        if masked_BTN is not None and self.token == "learned":
-            x_BTN = jnp.where(masked_BTN, self.mask_token[None, None], x_BTN)
-        elif masked_BTN is None and not _is_zero(expected_ratio):
-            token_TN = jnp.where(self._is_input(), self.mask_token[None], 0)
-            x_BTN = (1 - expected_ratio) * x_BTN + expected_ratio * token_TN[None]
-        return x_BTN
+        if self.token != "learned":
+            return x_BTN
+        if masked_BTN is not None:
+            return jnp.where(masked_BTN, self.mask_token[None, None], x_BTN)
+        if _is_zero(expected_ratio):
+            return x_BTN
+        token_TN = jnp.where(self._is_input(), self.mask_token[None], 0)
+        return (1 - expected_ratio) * x_BTN + expected_ratio * token_TN[None]
 
     def _is_input(self) -> Bool[Array, "T N"]:
         """True at held-in neurons in observed bins."""
