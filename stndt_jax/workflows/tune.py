@@ -82,8 +82,8 @@ def tune(
         f"co-bps {value:.4f} with the best of {counted(trials, 'setting')}, on "
         f"{counted(len(part.eval), 'training trial')} held back: {out / CONFIG} has {kept}"
     )
-    if words := comparison.below(max(value, rules), comparison.scored(out / "rules")):
-        say(words)
+    if verdict := comparison.below(max(value, rules), comparison.scored(out / "rules")):
+        say(verdict)
     return out / CONFIG
 
 
