@@ -28,6 +28,6 @@ def test_the_demo_scores_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture
     assert scores["true rates"]["co_bps_of_oracle"] == pytest.approx(1)
     assert scores["smoothing"]["co_bps"] < scores["true rates"]["co_bps"]
     figures = sorted(path.name for path in (tmp_path / "figures").glob("*.png"))
-    wanted = {"single_trials", "psths", "velocity", "training", "scores", "calibration"}
+    wanted = {"single_trials", "psths", "behavior", "training", "scores", "calibration"}
     assert {f"{name}.png" for name in wanted} <= set(figures)
     assert all(name in printed for name in figures)

@@ -52,7 +52,7 @@ def test_from_a_recording_to_a_configuration_that_trains(
     argv = ["tune", f"{tmp_path / 'day.h5'}", f"--out={tmp_path / 'out'}", "--trials=2", *short]
     assert main.main(argv) == 0
     said = capsys.readouterr().out
-    assert "of the rules" in said and "4 training trials held back" in said
+    assert "setting to start from" in said and "4 training trials held back" in said
     config = stndt.get_config(tmp_path / "out" / "config.json")
     assert config.model.width == 8 and config.data.path == f"{tmp_path / 'day.h5'}"
     # The same command again has nothing left to do.
