@@ -42,7 +42,7 @@ def sized(**sizes: int) -> ml_collections.ConfigDict:
 def get_search_space() -> dict[str, tuple]:
     """What ``stndt tune`` and ``stndt search`` change, and how far."""
     return {
-        "weight_decay": ("log", 0.1, 1.0),
+        "weight_decay": ("log", 0.02, 0.5),
         "dropout": ("uniform", 0.05, 0.2),
         "dropout_embedding": ("uniform", 0.1, 0.45),
         "mask_ratio": ("uniform", 0.35, 0.7),

@@ -41,13 +41,13 @@ def get_search_space() -> dict[str, tuple]:
     """What ``stndt search`` changes, and how far."""
     return {
         "learning_rate": ("log", 5e-4, 4e-3),
-        "weight_decay": ("log", 0.05, 1.0),
+        "weight_decay": ("log", 0.02, 0.5),
         "dropout": ("uniform", 0.0, 0.3),
         "dropout_rates": ("uniform", 0.0, 0.3),
         "dropout_embedding": ("uniform", 0.0, 0.5),
         "context_forward": ("int", 5, 60),
         "context_backward": ("int", 5, 60),
         "mask_ratio": ("uniform", 0.3, 0.7),
-        "model.width": ("choice", 24, 32, 48, 64),
+        "model.width": ("choice", 24, 32, 48, 64, 96),
         "model.layers": ("choice", 2, 4),
     }

@@ -57,7 +57,7 @@ def get_search_space(variant: str = "") -> dict[str, tuple]:
         }
     return {
         "learning_rate": ("log", 1e-3, 4e-3),
-        "weight_decay": ("log", 0.2, 1.0),
+        "weight_decay": ("log", 0.02, 0.5),
         "dropout": ("uniform", 0.05, 0.25),
         "dropout_rates": ("uniform", 0.0, 0.2),
         "dropout_embedding": ("uniform", 0.2, 0.5),

@@ -119,3 +119,19 @@ def test_a_population_has_every_trials_values() -> None:
     assert full.model.layers == 3
     assert full.members == {"dropout": (0.1, 0.4), "seed": (7, 9)}
     assert full.optimizer == BASE.optimizer
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["factors", "auto", "reach", "lorenz", "rnn", "mc_maze", "mc_rtt", "area2_bump", "dmfc_rsg"]
+    + [f"mc_maze_{size}" for size in ("large", "medium", "small")],
+)
+def test_a_search_begins_around_the_setting_of_its_configuration(name: str) -> None:
+    module = importlib.import_module(f"stndt_jax.configs.{name}")
+    config = module.get_config() if name != "auto" else module.sized(trials=99, bins=9, neurons=9)
+    for key, (kind, *bounds) in module.get_search_space().items():
+        dotted = schema.HYPER_FIELDS[key][0] if key in schema.HYPER_FIELDS else key
+        section, leaf = dotted.split(".")
+        value = config[section][leaf]
+        inside = value in bounds if kind == "choice" else bounds[0] <= value <= bounds[1]
+        assert inside, f"{key} is {value}, searched in {bounds}"
