@@ -1,4 +1,4 @@
-"""Chosen from the recording: what is None here is decided by its numbers of trials and bins.
+"""Chosen from the recording: what is None here is decided by its trials, neurons and bins.
 
 stndt train --config=auto --config.data.path=recording.h5 --workdir=runs/one
 
@@ -21,7 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = factors.get_config()
     for name in ("width", "layers", "heads", "context_forward", "context_backward"):
         config.model[name] = config_dict.placeholder(int)
-    for name in ("dropout", "dropout_rates", "dropout_embedding"):
+    for name in ("dropout", "dropout_rates", "dropout_embedding", "smooth"):
         config.model[name] = config_dict.placeholder(float)
     config.mask.ratio = config_dict.placeholder(float)
     for name in ("learning_rate", "weight_decay", "warmup_epochs"):
@@ -31,10 +31,12 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
-def sized(**sizes: int) -> ml_collections.ConfigDict:
-    """The configuration for a recording of known sizes, as :class:`automatic.Sizes` names them."""
+def sized(*, trials: int, bins: int, neurons: int) -> ml_collections.ConfigDict:
+    """The configuration for a recording of known sizes, with the benchmark's bins of 5 ms."""
     config = get_config()
-    values, _ = automatic.filled_for(config.to_dict(), automatic.Sizes(**sizes))
+    values, _ = automatic.filled_for(
+        config.to_dict(), automatic.Sizes(trials, bins, neurons, bin_ms=5.0)
+    )
     config.update(values)
     return config
 
@@ -43,9 +45,9 @@ def get_search_space() -> dict[str, tuple]:
     """What ``stndt tune`` and ``stndt search`` change, and how far."""
     return {
         "weight_decay": ("log", 0.02, 0.5),
-        "dropout": ("uniform", 0.05, 0.2),
+        "dropout": ("uniform", 0.05, 0.4),
         "dropout_embedding": ("uniform", 0.1, 0.45),
         "mask_ratio": ("uniform", 0.35, 0.7),
         "model.width": ("choice", 32, 64, 96),
-        "model.layers": ("choice", 2, 4),
+        "model.layers": ("choice", 1, 2, 4),
     }

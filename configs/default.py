@@ -58,6 +58,7 @@ def get_model() -> ml_collections.ConfigDict:
     model.spatial_attention = "dot_product"
     model.width = 0
     model.input = "counts"
+    model.smooth = 0.0
     model.rate_start = "zero"
     model.layers = 4
     model.heads = 2

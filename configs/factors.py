@@ -1,4 +1,4 @@
-"""The strong setting: factors, a width of its own, standardised inputs, a learned mask token.
+"""The strong setting: factors, standardised and smoothed inputs, a learned mask token.
 
 stndt train --config=factors --config.data.path=recording.h5 --workdir=runs/one
 
@@ -17,6 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = default.get_config()
     config.model.width = 32
     config.model.input = "standardised"
+    config.model.smooth = 2.0
     config.model.rate_start = "mean"
     config.model.layers = 2
     config.model.heads = 2

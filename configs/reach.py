@@ -17,6 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.population = 4
     config.data.name = "reach"
     config.model.width = 48
+    config.model.smooth = 3.0
     config.model.dropout_rates = 0.2
     config.model.dropout_embedding = 0.1
     # Spikes here are plenty and their rates smooth: masks as in the paper do better than wider ones

@@ -26,10 +26,10 @@ def small(trials: int = 16, neurons: int = 7, bins: int = 9) -> stndt.SpikeData:
 def test_every_recording_gets_a_whole_setting(trials: int, bins: int, neurons: int) -> None:
     values = stndt.get_config("auto").to_dict()
     left = set(automatic.open_keys(values))
-    chosen = [choice.values for choice in automatic.choose(Sizes(trials, bins, neurons))]
+    chosen = [choice.values for choice in automatic.choose(Sizes(trials, bins, neurons, 20.0))]
     keys = [key for values in chosen for key in values]
     assert set(keys) == left and len(keys) == len(left)
-    filled, words = automatic.filled_for(values, Sizes(trials, bins, neurons))
+    filled, words = automatic.filled_for(values, Sizes(trials, bins, neurons, 20.0))
     config = schema.from_mapping(filled)
     schema.check_dims(config, Dims(bins, 0, neurons, 1))
     assert config.train.validate_every <= config.train.epochs
@@ -51,7 +51,7 @@ def test_what_the_user_sets_is_kept_and_not_spoken_of() -> None:
 def test_the_schedule_follows_the_epochs_and_batch_that_are_set() -> None:
     values = stndt.get_config("auto").to_dict()
     values["train"] |= {"epochs": 20, "batch": 10}
-    filled, words = automatic.filled_for(values, Sizes(trials=45, bins=20, neurons=9))
+    filled, words = automatic.filled_for(values, Sizes(trials=45, bins=20, neurons=9, bin_ms=20))
     assert filled["optimizer"]["warmup_epochs"] == pytest.approx(0.07 * 20)
     assert filled["train"]["validate_every"] == 1
     assert any("80 steps" in word for word in words)
@@ -68,10 +68,29 @@ def test_a_configuration_without_open_values_is_left_alone() -> None:
 def test_heads_divide_the_bins_and_the_width(bins: int, width: int | None, heads: int) -> None:
     values = stndt.get_config("auto").to_dict()
     values["model"]["width"] = width
-    made, words = automatic.filled_for(values, automatic.Sizes(100, bins, 7))
+    made, words = automatic.filled_for(values, automatic.Sizes(100, bins, 7, 20.0))
     assert made["model"]["heads"] == heads
     assert any("one head for" in line for line in words) == (heads == 1)
     assert bins % heads == 0 and (made["model"]["width"] or 7) % heads == 0
+
+
+@pytest.mark.parametrize(
+    ("bin_ms", "bins"), [(1, 30.0), (5, 6.0), (20, 1.5), (30, 1.0), (100, 1.0)]
+)
+def test_inputs_are_smoothed_over_a_time_not_a_number_of_bins(bin_ms: float, bins: float) -> None:
+    choices = automatic.choose(Sizes(100, 50, 60, bin_ms))
+    (found,) = [one for one in choices if "model.smooth" in one.values]
+    assert found.values["model.smooth"] == bins and f"{bins * bin_ms:g} ms" in found.words
+
+
+def test_few_neurons_get_one_layer_and_more_noise_within_it() -> None:
+    few, many = (
+        {k: v for one in automatic.choose(Sizes(100, 50, n, 20.0)) for k, v in one.values.items()}
+        for n in (39, 40)
+    )
+    assert (few["model.layers"], many["model.layers"]) == (1, 2)
+    assert few["model.dropout"] > many["model.dropout"]
+    assert few["model.dropout_embedding"] < many["model.dropout_embedding"]
 
 
 def test_it_has_no_variants() -> None:
@@ -95,7 +114,7 @@ def test_nothing_named_trains_by_the_rules(
     short = ["--config.train.epochs=1", "--config.train.batch=16", "--config.model.layers=1"]
     assert main.main(["train", path, f"--workdir={tmp_path / 'run'}", *short]) == 0
     said = capfd.readouterr()
-    assert "settings for 12 training trials of 9 bins and" in said.err
+    assert "settings for 12 training trials of 9 bins of 20 ms and" in said.err
     assert "on the 2 training trials held back" in said.out and "smoothing" in said.out
     written = json.loads((tmp_path / "run" / "config.json").read_text())
     by_rule, _ = automatic.filled(stndt.get_config("auto").to_dict(), data)

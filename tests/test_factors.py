@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Container
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from stndt_jax.configs import tiny
 
 from stndt_jax.config import schema
 from stndt_jax.errors import UserError
+from stndt_jax.models import attention
 from stndt_jax.models.layers import ForwardHyper
 from stndt_jax.models.stndt import CONSTANTS
 from stndt_jax.training import batches, masking, step
@@ -22,7 +24,7 @@ from stndt_jax.types import Dims
 
 # Seven neurons, a prime: only the factors need be divided by the heads.
 DIMS = Dims(bins_observed=5, bins_forward=1, heldin=5, heldout=2)
-D, WINDOW = 6, ForwardHyper(2, 3, 0.0, 0.0, 0.0)
+D, SMOOTH, WINDOW = 6, 1.3, ForwardHyper(2, 3, 0.0, 0.0, 0.0)
 Tree = dict[str, Any]
 
 
@@ -32,6 +34,7 @@ def config(**changes: Any) -> schema.Config:
     mapping["model"] |= {
         **{"width": D, "input": "standardised", "rate_start": "mean", "heads": 2},
         "feedforward": 8,
+        "smooth": SMOOTH,
     }
     mapping["mask"] |= {"token": "learned", "ratio": 0.4}
     for name, value in changes.items():
@@ -96,6 +99,21 @@ def sinusoid(length: int, width: int) -> np.ndarray:
     return found
 
 
+def smooth(u_TN: np.ndarray, share_N: np.ndarray, unrecorded: Container = ()) -> np.ndarray:
+    """Mixed with the mean of the bins from 3 before to 2 after, one entry at a time."""
+    mixed, entries = u_TN.copy(), range(DIMS.bins_observed)
+    for n in range(DIMS.heldin):
+        for t in entries:
+            if (t, n) in unrecorded:
+                continue
+            near = [i for i in entries if t - 3 <= i <= t + 2 and (i, n) not in unrecorded]
+            weights = [math.exp(-((t - i) ** 2) / (2 * SMOOTH**2)) for i in near]
+            mean = sum(w * u_TN[i, n] for w, i in zip(weights, near, strict=True)) / sum(weights)
+            share = 1 / (1 + math.exp(-share_N[n]))
+            mixed[t, n] = (1 - share) * u_TN[t, n] + share * mean
+    return mixed
+
+
 def one_trial(
     params: Tree, x_TN: np.ndarray, masked_TN: np.ndarray, expected: float = 0.0
 ) -> tuple[np.ndarray, Tree]:
@@ -109,7 +127,7 @@ def one_trial(
     for t in range(DIMS.bins_observed):
         for n in range(DIMS.heldin):
             u_TN[t, n] = (1 - expected) * u_TN[t, n] + expected * token_N[n]
-    u_TN = np.where(masked_TN, token_N, u_TN)
+    u_TN = smooth(np.where(masked_TN, token_N, u_TN), np.asarray(params["smooth_share"], float))
     e_TD = linear(params["embedder"], u_TN)
     x = e_TD + sinusoid(T, D)
     s_DT = linear(params["spatial_embedder"], e_TD.T) + sinusoid(D, T)
@@ -184,6 +202,34 @@ def test_the_expected_input_is_the_mean_over_masks_of_training() -> None:
     np.testing.assert_allclose(mean, expected, atol=0.06)
     plain = network.apply(variables, x_BTN, None, None, method="inputs")
     assert np.abs(np.asarray(plain - expected)).max() > 0.3
+
+
+def test_smoothing_leaves_out_what_was_not_recorded() -> None:
+    network, params = step.arch(config(), DIMS, 1).network, started().params
+    u_BTN = np.random.default_rng(5).normal(size=(1, DIMS.bins, DIMS.neurons))
+    u_BTN[:, DIMS.bins_observed :] = u_BTN[..., DIMS.heldin :] = 0
+    recorded = np.ones(u_BTN.shape, bool)
+    recorded[0, 2, 1] = recorded[0, 0, 4] = False
+    recorded[0, 3] = False
+    given = jnp.where(recorded, jnp.asarray(u_BTN, jnp.float32), 0)
+    mask = attention.temporal_mask(DIMS, WINDOW, attention.attendable(jnp.asarray(recorded), DIMS))
+    found = network.apply({"params": params}, given, mask, jnp.asarray(recorded), method="smoothed")
+    missing = {(t, n) for t, n in np.argwhere(~recorded[0])}
+    wanted = smooth(np.asarray(given[0], float), np.asarray(params["smooth_share"]), missing)
+    np.testing.assert_allclose(found[0], wanted, atol=1e-6)
+
+
+def test_without_bins_ahead_smoothing_is_causal() -> None:
+    network, params = step.arch(config(), DIMS, 1).network, started().params
+    mask = attention.temporal_mask(DIMS, WINDOW._replace(context_forward=0), None)
+    x_BTN = masking.clean(batch().counts, DIMS).astype(jnp.float32)
+    later = x_BTN.at[:, 3, : DIMS.heldin].add(4)
+    before, after = (
+        np.asarray(network.apply({"params": params}, counts, mask, method="smoothed"))
+        for counts in (x_BTN, later)
+    )
+    np.testing.assert_array_equal(before[:, :3], after[:, :3])
+    assert np.all(before[:, 3:5, : DIMS.heldin] != after[:, 3:5, : DIMS.heldin])
 
 
 def test_the_expected_input_needs_a_learned_token() -> None:

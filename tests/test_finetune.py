@@ -72,7 +72,8 @@ def test_of_other_neurons_factors_keep_all_but_read_in_and_read_out() -> None:
     theirs, fresh = first.params("last"), second.params("last")
     anew = finetune.of_neurons(first.trained.config.model)
     params, kept = finetune.transplant(theirs, fresh, anew)
-    of_neurons = {"embedder", "decoder", "mask_token", "input_mean", "input_deviation"}
+    of_neurons = {"embedder", "decoder", "mask_token", "smooth_share"}
+    of_neurons |= {"input_mean", "input_deviation"}
     assert {name.split(".")[0] for name in set(finetune.names(fresh)) - set(kept)} == of_neurons
     assert "spatial_position" in kept
     roots = np.sqrt(data.train.heldin.astype(float)).mean(axis=(0, 1))

@@ -51,7 +51,9 @@ def test_published_ranges(column: int, name: str) -> None:
 @pytest.mark.parametrize("name", loading.shipped())
 def test_every_shipped_space_is_one(name: str) -> None:
     file = importlib.import_module(f"stndt_jax.configs.{name}")
-    values, _ = automatic.filled_for(file.get_config().to_dict(), automatic.Sizes(100, 60, 32))
+    values, _ = automatic.filled_for(
+        file.get_config().to_dict(), automatic.Sizes(100, 60, 32, 10.0)
+    )
     loaded = schema.from_mapping(values)
     checked = space.check(file.get_search_space(), loaded)
     assert checked.own

@@ -27,11 +27,13 @@ class Sizes(NamedTuple):
       trials: training trials.
       bins: of a trial, observed and forward.
       neurons: held-in neurons.
+      bin_ms: bin width, ms.
     """
 
     trials: int
     bins: int
     neurons: int
+    bin_ms: float
 
 
 class Choice(NamedTuple):
@@ -43,7 +45,7 @@ class Choice(NamedTuple):
 
 def sizes(data: SpikeData) -> Sizes:
     """The sizes of a recording."""
-    return Sizes(trials=len(data.train), bins=data.bins, neurons=data.heldin)
+    return Sizes(trials=len(data.train), bins=data.bins, neurons=data.heldin, bin_ms=data.bin_ms)
 
 
 def recording(values: Mapping[str, Any]) -> SpikeData:
@@ -106,8 +108,8 @@ def filled_for(values: Mapping[str, Any], found: Sizes) -> tuple[dict[str, Any],
     """As :func:`filled`, for the sizes of a recording."""
     made, left = copy.deepcopy(dict(values)), open_keys(values)
     words = [
-        f"settings for {found.trials:,} training trials of {found.bins} bins and "
-        f"{counted(found.neurons, 'held-in neuron')}:"
+        f"settings for {found.trials:,} training trials of {found.bins} bins of "
+        f"{found.bin_ms:g} ms and {counted(found.neurons, 'held-in neuron')}:"
     ]
     for choice in choose(found, made):
         mine = {key: value for key, value in choice.values.items() if key in left}
@@ -153,6 +155,11 @@ SETTINGS = (
     Setting(1_000, 96, 4, 0.2, 0.5, 32, 5_000, 10, "the widest model for a thousand trials"),
 )
 
+# Fewer held-in neurons than this say too little for a second layer.
+FEW_NEURONS = 40
+# Standard deviation of the Gaussian that inputs are mixed with.
+SMOOTH_MS = 30.0
+
 
 def choose(found: Sizes, given: Mapping[str, Any] | None = None) -> list[Choice]:
     """The rules.
@@ -163,17 +170,11 @@ def choose(found: Sizes, given: Mapping[str, Any] | None = None) -> list[Choice]
     """
     model, train = ((given or {}).get(section, {}) for section in ("model", "train"))
     setting = [one for one in SETTINGS if found.trials >= one.trials][-1]
-    noise = {
-        "model.dropout": 0.1,
-        "model.dropout_rates": 0.1,
-        "model.dropout_embedding": setting.dropout_embedding,
-        "mask.ratio": setting.mask_ratio,
-        "optimizer.weight_decay": 0.1,
-    }
     return [
         _model(found, setting, model.get("width")),
-        Choice(noise, "the fewer the trials, the more noise while training"),
+        _noise(found, setting),
         _context(found),
+        _smoothing(found),
         _schedule(found, setting, train.get("batch"), train.get("epochs")),
     ]
 
@@ -189,8 +190,25 @@ def _model(found: Sizes, setting: Setting, set_width: int | None) -> Choice:
         words += ", one head for an odd width" if width else ", one head for any number of neurons"
     else:
         heads = 2
-    values = {"model.width": width, "model.layers": setting.layers, "model.heads": heads}
+    layers = setting.layers
+    if found.neurons < FEW_NEURONS:
+        layers, words = 1, f"{words}, one layer for fewer than {FEW_NEURONS} neurons"
+    values = {"model.width": width, "model.layers": layers, "model.heads": heads}
     return Choice(values, words)
+
+
+def _noise(found: Sizes, setting: Setting) -> Choice:
+    """Dropout, masks and weight decay."""
+    few = found.neurons < FEW_NEURONS
+    values = {
+        "model.dropout": 0.3 if few else 0.1,
+        "model.dropout_rates": 0.1,
+        "model.dropout_embedding": 0.2 if few else setting.dropout_embedding,
+        "mask.ratio": setting.mask_ratio,
+        "optimizer.weight_decay": 0.1,
+    }
+    words = "the fewer the trials, the more noise while training"
+    return Choice(values, words + "; with few neurons within the model" if few else words)
 
 
 def _context(found: Sizes) -> Choice:
@@ -198,6 +216,13 @@ def _context(found: Sizes) -> Choice:
     bins = min(30, found.bins)
     values = {"model.context_forward": bins, "model.context_backward": bins}
     return Choice(values, "30 bins to either side, or as many as a trial has")
+
+
+def _smoothing(found: Sizes) -> Choice:
+    """The Gaussian that inputs are mixed with."""
+    bins = max(1.0, round(SMOOTH_MS / found.bin_ms, 1))
+    words = f"inputs mixed with their mean over {bins * found.bin_ms:g} ms"
+    return Choice({"model.smooth": bins}, words)
 
 
 def _schedule(

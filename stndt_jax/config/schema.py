@@ -147,6 +147,12 @@ class ModelConfig:
         since=Since("0.2", "counts"),
         weights=True,
     )
+    smooth: float = _key(
+        _at_least(0),
+        "bins, standard deviation of a Gaussian: inputs are mixed with their mean; 0: not",
+        since=Since("0.2", 0.0),
+        weights=True,
+    )
     rate_start: str = _key(
         _one_of("zero", "mean"),
         "initial log-rates: zero (about 0), or mean (of each neuron's mean count)",

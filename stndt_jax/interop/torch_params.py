@@ -53,6 +53,7 @@ _PUBLISHED = {
     "spatial_attention": "dot_product",
     "width": 0,
     "input": "counts",
+    "smooth": 0.0,
     "rate_start": "zero",
 }
 # These two together are contrast.projector.

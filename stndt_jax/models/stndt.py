@@ -211,6 +211,8 @@ class STNDT(nn.Module):
             self.input_deviation = self.param("input_deviation", nn.initializers.ones, (N,))
         if self.token == "learned":
             self.mask_token = self.param("mask_token", nn.initializers.zeros, (N,))
+        if config.smooth:
+            self.smooth_share = self.param("smooth_share", nn.initializers.zeros, (N,))
         self.embedder = Linear(N, D, dtype, bound=None if config.width else 0.1)
         self.position = self._position(T, D, "position")
         if config.spatial:
@@ -273,6 +275,32 @@ class STNDT(nn.Module):
         token_TN = jnp.where(self._is_input(), self.mask_token[None], 0)
         return (1 - expected_ratio) * x_BTN + expected_ratio * token_TN[None]
 
+    def smoothed(
+        self,
+        u_BTN: Float[Array, "B T N"],
+        mask_bTT: Bool[Array, "b T T"],
+        recorded_BTN: Bool[Array, "B T N"] | None = None,
+    ) -> Float[Array, "B T N"]:
+        """Inputs mixed with their mean over neighbouring bins, by each neuron's learned share.
+
+        The mean is weighted by a Gaussian of ``config.smooth`` bins, over the recorded bins that a
+        bin attends to: a context window without bins ahead gives a causal filter.
+        """
+        if not self.config.smooth:
+            return u_BTN
+        lag_T = jnp.arange(self.dims.bins, dtype=jnp.float32)
+        lag_TT = lag_T[:, None] - lag_T[None]
+        kernel_bTT = jnp.exp(-0.5 * (lag_TT / self.config.smooth) ** 2)[None] * mask_bTT
+        is_input_BTN = self._is_input()[None]
+        if recorded_BTN is not None:
+            is_input_BTN = is_input_BTN & recorded_BTN
+        weight_BTN = jnp.matmul(kernel_bTT, is_input_BTN.astype(jnp.float32))
+        sum_BTN = jnp.matmul(kernel_bTT, jnp.where(is_input_BTN, u_BTN, 0))
+        # An entry that is an input has a weight of 1 or more: its own.
+        mean_BTN = sum_BTN / jnp.maximum(weight_BTN, 1)
+        share_N = nn.sigmoid(self.smooth_share)
+        return jnp.where(is_input_BTN, u_BTN + share_N[None, None] * (mean_BTN - u_BTN), u_BTN)
+
     def _is_input(self) -> Bool[Array, "T N"]:
         """True at held-in neurons in observed bins."""
         held_in_N = jnp.arange(self.dims.neurons) < self.dims.heldin
@@ -318,9 +346,10 @@ class STNDT(nn.Module):
         """
         if hyper is None:
             hyper = ForwardHyper.from_config(self.config, self.expected_ratio)
-        u_BTN = self.inputs(x_BTN, recorded_BTN, masked_BTN, hyper.expected_ratio)
         attendable_BT = None if recorded_BTN is None else attendable(recorded_BTN, self.dims)
         mask_bTT = temporal_mask(self.dims, hyper, attendable_BT)
+        u_BTN = self.inputs(x_BTN, recorded_BTN, masked_BTN, hyper.expected_ratio)
+        u_BTN = self.smoothed(u_BTN, mask_bTT, recorded_BTN)
         temporal_BTD, spatial_BDT = self.embed(u_BTN)
         embedding = hyper.dropout_embedding
         x_BTD = drop(self, temporal_BTD + self.position[None], embedding, hyper.shard)
@@ -356,7 +385,12 @@ class STNDT(nn.Module):
         """
         layer = self.contrast.layer
         if layer == "embedder":
-            temporal, spatial = self.embed(self.inputs(x_BTN, recorded_BTN, masked_BTN))
+            u_BTN = self.inputs(x_BTN, recorded_BTN, masked_BTN)
+            if self.config.smooth:
+                hyper = hyper or ForwardHyper.from_config(self.config)
+                rows = None if recorded_BTN is None else attendable(recorded_BTN, self.dims)
+                u_BTN = self.smoothed(u_BTN, temporal_mask(self.dims, hyper, rows), recorded_BTN)
+            temporal, spatial = self.embed(u_BTN)
         else:
             z, out = self(x_BTN, hyper, recorded_BTN, masked_BTN)
             temporal, spatial = z if layer == "decoder" else out["layers"][int(layer)], None

@@ -100,7 +100,7 @@ def _within(name: str, part: str) -> bool:
 
 def of_neurons(model: ModelConfig) -> tuple[str, ...]:
     """What belongs to single neurons: beginnings of the names of parameters."""
-    names = ("embedder", "decoder", "mask_token", *CONSTANTS)
+    names = ("embedder", "decoder", "mask_token", "smooth_share", *CONSTANTS)
     # The rows of this table are the factors where there are some.
     return names if model.width else (*names, "spatial_position")
 

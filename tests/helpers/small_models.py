@@ -17,7 +17,7 @@ from stndt_jax.training import batches, population, setup, step
 from stndt_jax.training.restore import TrainedModel, TrainedRun
 
 FACTORS: dict[str, dict[str, Any]] = {
-    "model": {"width": 6, "input": "standardised", "rate_start": "mean"},
+    "model": {"width": 6, "input": "standardised", "smooth": 1.5, "rate_start": "mean"},
     "mask": {"token": "learned"},
 }
 """Changes that make a model with six factors."""
