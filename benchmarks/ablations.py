@@ -45,6 +45,7 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("mask.token=zero", "mask.inference=unmasked"),
     ),
     "standardise": ("counts instead of standardised roots", ("model.input=counts",)),
+    "smooth": ("inputs not smoothed", ("model.smooth=0.0",)),
     "rate_start": ("rates begin near 1", ("model.rate_start=zero",)),
     "ratio": ("mask ratio .3", ("mask.ratio=0.3",)),
     "clip": ("gradient norm up to 200", ("optimizer.clip_norm=200.0",)),

@@ -81,6 +81,8 @@ def test_inputs_are_smoothed_over_a_time_not_a_number_of_bins(bin_ms: float, bin
     choices = automatic.choose(Sizes(100, 50, 60, bin_ms))
     (found,) = [one for one in choices if "model.smooth" in one.values]
     assert found.values["model.smooth"] == bins and f"{bins * bin_ms:g} ms" in found.words
+    many = automatic.choose(Sizes(1_000, 50, 60, bin_ms))
+    assert [c.values["model.smooth"] for c in many if "model.smooth" in c.values] == [0.0]
 
 
 def test_few_neurons_get_one_layer_and_more_noise_within_it() -> None:

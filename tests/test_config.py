@@ -36,7 +36,7 @@ SIZES = {
 }
 
 GOLDEN = {
-    "mc_maze": 681_266,
+    "mc_maze": 681_084,
     "mc_maze:paper": 1_341_458,
     "mc_rtt": 451_818,
     "mc_rtt:paper": 855_174,

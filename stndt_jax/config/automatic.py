@@ -157,8 +157,8 @@ SETTINGS = (
 
 # Fewer held-in neurons than this say too little for a second layer.
 FEW_NEURONS = 40
-# Standard deviation of the Gaussian that inputs are mixed with.
-SMOOTH_MS = 30.0
+# Standard deviation of the Gaussian that inputs are mixed with, where trials are fewer than this.
+SMOOTH_MS, SMOOTH_TRIALS = 30.0, 1_000
 
 
 def choose(found: Sizes, given: Mapping[str, Any] | None = None) -> list[Choice]:
@@ -220,6 +220,8 @@ def _context(found: Sizes) -> Choice:
 
 def _smoothing(found: Sizes) -> Choice:
     """The Gaussian that inputs are mixed with."""
+    if found.trials >= SMOOTH_TRIALS:
+        return Choice({"model.smooth": 0.0}, "inputs not smoothed: trials enough to learn from")
     bins = max(1.0, round(SMOOTH_MS / found.bin_ms, 1))
     words = f"inputs mixed with their mean over {bins * found.bin_ms:g} ms"
     return Choice({"model.smooth": bins}, words)

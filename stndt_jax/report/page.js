@@ -90,7 +90,10 @@
     const N = data.neurons.length;
     const R = data.trials.length;
     const hz = 1000 / data.bin_ms;
-    const state = { trial: 0, neuron: Math.min(data.heldin, N - 1) };
+    // The held-out neuron of the highest rate: there is most to see.
+    const first = Math.min(data.heldin, N - 1);
+    const state = { trial: 0, neuron: first };
+    for (let n = first; n < N; n += 1) if (data.means[n] > data.means[state.neuron]) state.neuron = n;
     let order = [];
 
     const row = (array, trial, neuron) => {
