@@ -28,7 +28,7 @@ from stndt_jax.evaluation import baselines, comparison, scoring, submission
 from stndt_jax.parallel import multihost
 from stndt_jax.report import page
 from stndt_jax.run import Run, load_run
-from stndt_jax.runs import directory, ensemble_directory, recording
+from stndt_jax.runs import directory, ensemble_directory, log, recording
 from stndt_jax.runs.lock import Lock
 from stndt_jax.runs.signals import Stop
 from stndt_jax.training import finetune, loop, memory, setup
@@ -198,9 +198,14 @@ def train(
     )
     run = Run(path)
     if multihost.first() and run.history:
+
+        def note(text: str) -> None:
+            say(text)
+            log.append(path, text)
+
         with Stop() as stop:
             stop.while_waiting(
-                lambda: comparison.of_training(path, checked, found, run.history[-1], say),
+                lambda: comparison.of_training(path, checked, found, run.history[-1], note),
                 f"stopped while the baselines were scored: the run is trained and saved; next: "
                 f"stndt evaluate {path}",
             )

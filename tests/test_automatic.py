@@ -118,6 +118,7 @@ def test_nothing_named_trains_by_the_rules(
     said = capfd.readouterr()
     assert "settings for 12 training trials of 9 bins of 20 ms and" in said.err
     assert "on the 2 training trials held back" in said.out and "smoothing" in said.out
+    assert "on the 2 training trials held back" in (tmp_path / "run" / "log.txt").read_text()
     written = json.loads((tmp_path / "run" / "config.json").read_text())
     by_rule, _ = automatic.filled(stndt.get_config("auto").to_dict(), data)
     assert written["model"]["width"] == by_rule["model"]["width"]

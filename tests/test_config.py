@@ -246,6 +246,8 @@ def test_numbers_that_are_not_finite(value):
         ("model__norm", "middle", "one of pre, post"),
         ("model__final_norm", "batch", "one of layer, scale"),
         ("model__activation", "tanh", "one of relu, gelu"),
+        ("model__smooth", 1e-300, "0, or 0.1 or more"),
+        ("model__smooth", -1.0, "0, or 0.1 or more"),
         ("model__position", "rotary", "one of sinusoidal, learned"),
         ("model__dtype", "float16", "one of float32, bfloat16"),
         ("model__dropout", 1.0, "at least 0 and below 1"),

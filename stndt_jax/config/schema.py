@@ -59,6 +59,10 @@ def _name(v: str) -> str:
     return "" if v else "the name of a registered class"
 
 
+def _smooth(v: float) -> str:
+    return "" if v == 0 or v >= 0.1 else "0, or 0.1 or more"
+
+
 def _layer(v: str) -> str:
     fine = v in ("embedder", "decoder") or (v.isdecimal() and len(v) < 10)
     return "" if fine else "embedder, decoder, or the number of a layer (0 is the first)"
@@ -148,7 +152,7 @@ class ModelConfig:
         weights=True,
     )
     smooth: float = _key(
-        _at_least(0),
+        _smooth,
         "bins, standard deviation of a Gaussian: inputs are mixed with their mean; 0: not",
         since=Since("0.2", 0.0),
         weights=True,

@@ -28,6 +28,16 @@ _ADVICE = (
 )
 
 
+def append(workdir: Path, text: str) -> None:
+    """Appends a line with the time to a run's ``log.txt``.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}"
+    files.append_line(workdir / "log.txt", line, _ADVICE)
+
+
 class RunLog:
     """Writes ``metrics.jsonl``, ``log.txt`` and, if tensorboardX is installed, TensorBoard events.
 
@@ -40,7 +50,7 @@ class RunLog:
     ) -> None:
         self._quiet = quiet
         self._metrics = workdir / "metrics.jsonl"
-        self._text = workdir / "log.txt"
+        self._workdir = workdir
         self._board = _Board.open(workdir / "tensorboard")
         self._epochs, self._first_epoch = epochs, first_epoch
         self._spoken = -math.inf
@@ -111,8 +121,7 @@ class RunLog:
         return self._shown
 
     def _log(self, text: str) -> None:
-        """Appends a line with the time to ``log.txt``."""
-        files.append_line(self._text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", _ADVICE)
+        append(self._workdir, text)
 
     def close(self) -> None:
         """Ends the progress and closes the TensorBoard file."""
