@@ -40,7 +40,7 @@ def setting(name: str, population: int, dtype: str) -> tuple[configs.Config, Dim
         },
         "model": {
             "width": factors, "input": "standardised" if factors else "counts",
-            "smooth": 6.0 if factors else 0.0, "rate_start": "mean" if factors else "zero",
+            "smooth": 0.0, "rate_start": "mean" if factors else "zero",
             "layers": layers, "heads": heads, "feedforward": feedforward, "spatial": True,
             "norm": "pre", "final_norm": "layer", "activation": "relu",
             "position": "sinusoidal", "position_offset": True, "tfixup": True, "dtype": dtype,

@@ -25,6 +25,9 @@ in to D factors, which attend to one another in place of the neurons::
     u  = token_n   where masked         one learned value a neuron
     u  = (1 - r) u + r token_n          without masks, if mask.inference is "expected": the mean
                                         of what a model trained with mask ratio r has seen
+    u  = u + w_n (G u - u)              if smooth is not 0; G: mean over recorded bins that a bin
+                                        attends to, by a Gaussian of ``smooth`` bins; w_n: a share
+                                        of each neuron, learned, at first 1/2
     E0 = u W_e + b_e                    (B, T, D)
     E  = E0 + P_T,   S = E0^T W_s + b_s + P_D          S: (B, D, T)
     layers as above with D for N
@@ -288,8 +291,8 @@ class STNDT(nn.Module):
         """
         if not self.config.smooth:
             return u_BTN
-        lag_T = jnp.arange(self.dims.bins, dtype=jnp.float32)
-        lag_TT = lag_T[:, None] - lag_T[None]
+        bin_T = jnp.arange(self.dims.bins, dtype=jnp.float32)
+        lag_TT = bin_T[:, None] - bin_T[None]
         kernel_bTT = jnp.exp(-0.5 * (lag_TT / self.config.smooth) ** 2)[None] * mask_bTT
         is_input_BTN = self._is_input()[None]
         if recorded_BTN is not None:
