@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
-from stndt_jax.data import nwb, nwb_trials, summary
+from stndt_jax.data import nwb, nwb_trials, spike_trials, summary
 from stndt_jax.data.nwb import open_nwb
-from stndt_jax.data.nwb_trials import Cut
+from stndt_jax.data.spike_trials import Cut
 from stndt_jax.errors import UserError
 
 pytest.importorskip("pynwb", reason="needs pynwb")
@@ -95,7 +95,7 @@ def test_resampling_against_the_integral(rate):
     times = np.arange(60) / rate
     x = rng.normal(size=(60, 2))
     edges = np.linspace(times[5], times[50], 14)
-    found = nwb_trials.resample(times, x, edges)
+    found = spike_trials.resample(times, x, edges)
     for t in range(13):
         fine = np.linspace(edges[t], edges[t + 1], 20001)
         lines = np.stack([np.interp(fine, times, x[:, d]) for d in range(2)], axis=1)
@@ -107,7 +107,7 @@ def test_resampling_knows_nothing_in_gaps_and_beyond():
     times = np.array([0.0, 0.1, 0.2, 0.6, 0.7, 0.8])
     x = np.ones((6, 1))
     edges = np.array([-0.1, 0.0, 0.1, 0.2, 0.3, 0.5, 0.6, 0.65, 0.8, 0.9])
-    known = np.isfinite(nwb_trials.resample(times, x, edges)[:, 0])
+    known = np.isfinite(spike_trials.resample(times, x, edges)[:, 0])
     np.testing.assert_array_equal(known, [0, 1, 1, 0, 0, 0, 1, 1, 0])
 
 

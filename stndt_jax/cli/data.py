@@ -172,10 +172,10 @@ def prepare_custom(argv: list[str]) -> int:
         flag.refuse("seed", when="with --heldout-column and --split-column")
     if not flag["behavior"]:
         flag.refuse("lag_ms", "behavior_name", "behavior_unit", when="without --behavior")
-    from stndt_jax.data import nwb_trials
+    from stndt_jax.data import nwb_trials, spike_trials
     from stndt_jax.workflows import prepare as workflow
 
-    cut = nwb_trials.Cut(
+    cut = spike_trials.Cut(
         align=flag["align"],
         window_ms=_two_numbers(flag, "window"),
         bin_ms=flag["bin_ms"],

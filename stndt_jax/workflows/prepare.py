@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stndt_jax import files
-from stndt_jax.data import arrays, hdf5, nlb, nwb_trials, summary, synthetic
+from stndt_jax.data import arrays, hdf5, nlb, nwb_trials, spike_trials, summary, synthetic
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 
@@ -53,7 +53,7 @@ def benchmark(
 
 
 def custom(
-    nwb: str, cut: nwb_trials.Cut, out: Path, *, say: Say = print, **options: object
+    nwb: str, cut: spike_trials.Cut, out: Path, *, say: Say = print, **options: object
 ) -> list[Path]:
     """Makes the files of a recording from any NWB file.
 
