@@ -490,8 +490,8 @@ def warn_shared(where: object, data: SpikeData) -> None:
     if shared.any():
         warnings.warn(
             f"{where}: the windows of {int(shared.any(axis=1).sum())} of {len(data.eval)} "
-            "evaluated trials overlap with those of training trials, which makes scores too high; choose a "
-            "shorter window or split by a column",
+            "evaluated trials overlap with those of training trials, which makes scores too high; "
+            "choose a shorter window or split by a column",
             UserWarning,
             stacklevel=3,
         )
