@@ -126,7 +126,7 @@ def test_units_are_chosen_by_identifier_column_or_file(tmp_path, monkeypatch, wo
         ("matrix.npy", r"matrix.npy has shape \(2, 2\); give a list"),
         ("two.csv", "two.csv has no column heldout; name one of a, b, for example two.csv:a"),
         ("x.mat", "x.mat is no table"),
-        ("objects.npy", "it holds Python objects: save texts with"),
+        ("objects.npy", "objects.npy holds texts; give whole numbers"),
     ],
 )
 def test_what_chooses_nothing_is_refused(tmp_path, monkeypatch, words, message):

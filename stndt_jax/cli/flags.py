@@ -366,7 +366,7 @@ def whole_numbers(name: str, words: Sequence[str]) -> list[int]:
     Raises:
       UserError: something is no whole number, or the file cannot be read.
     """
-    from stndt_jax.data.validation import load_numpy
+    from stndt_jax.data.numpy_files import load_numpy
 
     given, where = list(words), f"--{name.replace('_', '-')}"
     path = Path(given[0]) if len(given) == 1 else Path()

@@ -16,8 +16,9 @@ import h5py
 import numpy as np
 
 from stndt_jax.data import table_files
+from stndt_jax.data.numpy_files import load_numpy
 from stndt_jax.data.trials import SpikeData
-from stndt_jax.data.validation import Group, load_numpy, open_hdf5
+from stndt_jax.data.validation import Group, open_hdf5
 from stndt_jax.errors import UserError
 from stndt_jax.types import Float, Int, NDArray, Shaped
 

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stndt_jax.data.validation import load_numpy
+from stndt_jax.data.numpy_files import load_numpy
+from stndt_jax.data.tables import texts_or_numbers
 from stndt_jax.errors import UserError
 from stndt_jax.types import Bool, NDArray, Shaped
 
@@ -91,7 +92,8 @@ def _labels(named: str, rows: int, column: str) -> NDArray:
     if path.suffix == ".npy":
         found = load_numpy(path)
         assert isinstance(found, np.ndarray)
-        return found
+        plain = texts_or_numbers(found)
+        return found if plain is None else plain
     if path.suffix == ".txt":
         return typed([line.strip() for line in _text(path).splitlines()])
     if path.suffix in _DELIMITERS and not name:
@@ -149,8 +151,9 @@ class Choices(NamedTuple):
                 )
             return listed.astype(bool)
         if listed.dtype.kind not in "iu":
+            kind = "texts" if listed.dtype.kind in "UO" else str(listed.dtype)
             raise UserError(
-                f"--{self.option}={words} holds {listed.dtype}; give whole numbers, or true or "
+                f"--{self.option}={words} holds {kind}; give whole numbers, or true or "
                 f"false for each of the {len(self.ids)} {self.of}"
             )
         return self._by_ids(listed)

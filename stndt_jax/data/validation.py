@@ -1,4 +1,4 @@
-"""Checked reading of HDF5 groups and numpy files, and writing of HDF5 groups.
+"""Checked reading and writing of HDF5 groups.
 
 Every error message is one sentence that names the file, the key and what to do. What the keys
 mean is defined elsewhere, in ``hdf5.py`` and ``arrays.py``.
@@ -7,8 +7,6 @@ mean is defined elsewhere, in ``hdf5.py`` and ``arrays.py``.
 from __future__ import annotations
 
 import io
-import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ import h5py
 import numpy as np
 
 from stndt_jax import files
+from stndt_jax.data import limits
 from stndt_jax.errors import UserError
 from stndt_jax.types import Bool, Int, NDArray, UInt
 
@@ -260,12 +259,9 @@ class Group:
 
     def _load(self, key: str) -> NDArray:
         dtype, shape = self._form(key)
-        size = math.prod(shape or ()) * dtype.itemsize
-        if size > _memory():
-            raise UserError(
-                f"{self.where(key)} has shape {shape}, that is {size / 2**30:.0f} GiB, more than "
-                "this machine's memory; cut it, or check how it was made"
-            )
+        with explaining_damage(self.where(key)):
+            stored = self._group[key].id.get_storage_size()
+        limits.check_array(self.where(key), shape or (), dtype.itemsize, stored)
         with explaining_damage(self.where(key)):
             return np.asarray(self._group[key][()])
 
@@ -465,38 +461,6 @@ def explaining_damage(what: str) -> Iterator[None]:
         ) from None
 
 
-def load_numpy(path: str | Path, mmap: bool = False) -> NDArray | dict[str, NDArray]:
-    """Reads the array of a ``.npy`` file, or the arrays by name of an ``.npz`` file.
-
-    Pickled objects are refused.
-
-    Args:
-      path: the file.
-      mmap: map a ``.npy`` file into memory instead of reading it.
-
-    Raises:
-      UserError: the file is missing, damaged, or of another format.
-    """
-    try:
-        found = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            return {key: found[key] for key in found.files}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; check the path") from None
-    # On damaged bytes numpy may raise whatever Python's tokenizer and parser, zlib and zipfile
-    # raise; these exceptions have no other common base.
-    except Exception as error:  # noqa: BLE001
-        advice = "write it with numpy.save or numpy.savez"
-        if "allow_pickle" in str(error):
-            advice = (
-                "it holds Python objects: save texts with numpy.save(path, x.astype(str)), and "
-                "trials of unequal length with numpy.savez(path, *trials)"
-            )
-        raise UserError(f"{path} cannot be read as .npy or .npz ({error}); {advice}") from None
-
-
 def _choose(path: Path, file: h5py.File, names: list[str], strict: bool) -> str | None:
     """The name of the group to open, None for the top level; see ``open_group``."""
     if _members(file, h5py.Dataset):
@@ -515,11 +479,6 @@ def _choose(path: Path, file: h5py.File, names: list[str], strict: bool) -> str 
 def _members(group: h5py.Group, kind: type) -> list[str]:
     # file[key] would raise for a broken link; get returns None.
     return sorted(key for key in group if isinstance(group.get(key), kind))
-
-
-def _memory() -> int:
-    """The size of this machine's memory, bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _type_name(dtype: np.dtype) -> str:

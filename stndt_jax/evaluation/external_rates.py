@@ -26,8 +26,8 @@ import h5py
 import numpy as np
 
 from stndt_jax.data.hdf5 import group_name
+from stndt_jax.data.numpy_files import load_numpy
 from stndt_jax.data.trials import SpikeData
-from stndt_jax.data.validation import load_numpy
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import scoring, submission
 from stndt_jax.types import NDArray

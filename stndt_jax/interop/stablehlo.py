@@ -28,7 +28,7 @@ from jax import export as jax_export
 from stndt_jax import files
 from stndt_jax.config.schema import Hyper
 from stndt_jax.console import progress
-from stndt_jax.data.validation import load_numpy
+from stndt_jax.data.numpy_files import load_numpy
 from stndt_jax.errors import UserError
 from stndt_jax.interop import stablehlo_loader
 from stndt_jax.runs import directory, ensemble_directory
