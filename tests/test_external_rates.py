@@ -101,7 +101,7 @@ def test_what_is_not_recognised_is_named(tmp_path: Path) -> None:
         "a.npz": "firing",
         "b.npy": r"\(2, 2, 2\).*needs \(4, 7, 5\) or \(4, 5, 5\)",
         "c.h5": "cannot be read",
-        "d.npy": "cannot be read",
+        "d.npy": r"d.npy have shape \(1,\)",
         "e.h5": "does not exist",
     }
     for name, expected in cases.items():

@@ -55,6 +55,17 @@ def test_object_arrays_as_numpy_saves_them(tmp_path):
     np.testing.assert_array_equal(numpy_files.load_numpy(tmp_path / "y.npy")[1, 1], np.zeros(2))
 
 
+def test_a_saved_dictionary_is_named_arrays(tmp_path):
+    x = np.arange(24).reshape(2, 3, 4)
+    given = {"spikes": x, "bin_size": 0.02, "uneven": [[1, 2], [3]], "names": ["a", "b"]}
+    np.save(tmp_path / "x.npy", given, allow_pickle=True)  # type: ignore[arg-type]
+    found = numpy_files.load_numpy(tmp_path / "x.npy")
+    assert isinstance(found, dict) and list(found) == list(given)
+    np.testing.assert_array_equal(found["spikes"], x)
+    assert found["bin_size"] == 0.02 and list(found["names"]) == ["a", "b"]
+    assert [row.tolist() for row in found["uneven"]] == given["uneven"]
+
+
 class Trap:
     def __reduce__(self):
         return (Path.touch, (Path("sprung"),))

@@ -63,8 +63,8 @@ def load_numpy(
 ) -> NDArray | dict[str, NDArray]:
     """Reads the array of a ``.npy`` file, or the arrays by name of an ``.npz`` file.
 
-    Of objects, arrays, numbers and texts are read, without executing their pickle; others are
-    refused.
+    Of objects, arrays, numbers and texts are read, without executing their pickle, and a single
+    dictionary of them as arrays by name; others are refused.
 
     Args:
       path: the file.
@@ -79,7 +79,7 @@ def load_numpy(
     found = headers(path)
     if "" in found and len(found) == 1:
         with _explaining(path):
-            return _one(path, found[""], mmap)
+            return _named(_one(path, found[""], mmap))
     if name and name not in found:
         raise UserError(f"{path} has no array {name}; it holds {listed(found)}")
     wanted = {key: header for key, header in found.items() if not name or key == name}
@@ -143,6 +143,22 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray:
                 return _objects(again, header)
     with archive.open(info) as file:
         return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _named(found: NDArray) -> NDArray | dict[str, NDArray]:
+    """The arrays of a dictionary that was saved as if it were one; other arrays as they are."""
+    if found.dtype != object or found.shape or not isinstance(found.item(), dict):
+        return found
+    return {name: _as_array(value) for name, value in found.item().items()}
+
+
+def _as_array(value: Any) -> NDArray:
+    try:
+        return np.asarray(value)
+    except ValueError:  # lists of unequal length
+        rows = np.empty(len(value), object)
+        rows[:] = [_as_array(row) for row in value]
+        return rows
 
 
 def _objects(file: Any, header: Header) -> NDArray:
