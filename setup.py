@@ -71,6 +71,7 @@ setup(
     package_data={"stndt_jax": ["py.typed"], "stndt_jax.report": ["page.css", "page.js"]},
     install_requires=[
         "absl-py",
+        "filelock>=4,<5",
         "flax>=0.12,<0.13",
         "h5py",
         "jax>=0.10,<0.13",

@@ -211,11 +211,16 @@ def test_trials_of_the_living_are_left_to_them(
 
 
 def test_the_dead_on_another_host_are_waited_for(tmp_path: Path, config: Config) -> None:
+    # The server of a network file system keeps the lock of a dead client for a while.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lock, "STALE_S", 0.3)
-        patch.setattr(lock, "BEAT_S", 0.1)
-        (tmp_path / "lock").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+        patch.setattr(lock, "_LEASE_S", 20.0)
+        dead = Lock(tmp_path)
+        dead.__enter__()
+        release = threading.Timer(0.7, dead.__exit__)
+        release.start()
         lock.wait_until_free(tmp_path)
+        release.join()
+        patch.setattr(lock, "_LEASE_S", 0.3)
         with Lock(tmp_path), pytest.raises(UserError, match="is using"):
             lock.wait_until_free(tmp_path)
 

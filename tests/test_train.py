@@ -20,7 +20,7 @@ from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import Diverged, Interrupted, UserError
 from stndt_jax.runs import directory, listing, log, recording
 from stndt_jax.runs.checkpoint import Checkpoints
-from stndt_jax.runs.lock import Lock
+from stndt_jax.runs.lock import Lock, LockLost
 from stndt_jax.training import loop, restore
 
 
@@ -172,6 +172,24 @@ def test_a_run_without_its_config_is_not_taken_for_a_new_one(files: Path, tmp_pa
 def test_a_directory_in_use_is_refused(files: Path, tmp_path: Path) -> None:
     with Lock(tmp_path), pytest.raises(UserError, match="is using"):
         _train(_config(files), tmp_path)
+
+
+def test_who_loses_the_lock_writes_nothing_more(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = log.RunLog.metrics
+
+    def metrics(self: log.RunLog, row: dict[str, Any], words: str) -> None:
+        real(self, row, words)
+        (tmp_path / "lock").write_text('{"host": "h", "pid": 1, "token": "other"}')
+
+    monkeypatch.setattr(log.RunLog, "metrics", metrics)
+    with pytest.raises(LockLost, match="is now that of process 1 on h"):
+        _train(_config(files), tmp_path)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+    assert not list(tmp_path.glob("checkpoints/*"))
+    assert "ended" not in directory.read_run(tmp_path)["sessions"][-1]
+    assert b"other" in (tmp_path / "lock").read_bytes()
 
 
 def test_an_old_run_is_set_aside_not_deleted(tmp_path: Path) -> None:

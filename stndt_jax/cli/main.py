@@ -92,7 +92,8 @@ def usage() -> str:
             "",
             table(["", ""], rows, left=[""]),
             "",
-            "stndt COMMAND --help explains a command.",
+            "stndt COMMAND --help explains a command. With --no-lock, any command works where",
+            "the file system has no locks; only one process may then work in a directory.",
             "",
             "example: stndt train --config=mc_maze --config.data.path=mc_maze.h5 \\\n"
             "             --workdir=runs/maze",
@@ -152,6 +153,9 @@ def main(argv: list[str]) -> int:
 
         print(__version__)
         return 0
+    if "--no-lock" in argv:
+        os.environ["STNDT_NO_LOCK"] = "1"
+        argv = [word for word in argv if word != "--no-lock"]
     try:
         return _run(argv[0], argv[1:])
     except HelpShown:

@@ -21,6 +21,7 @@ from stndt_jax.ensembles.selection import Pool
 from stndt_jax.errors import UserError, check_choice, checked_whole
 from stndt_jax.runs import directory, ensemble_directory, records
 from stndt_jax.runs.checkpoint import Checkpoints
+from stndt_jax.runs.lock import NAME, Lock
 from stndt_jax.runs.score_names import label
 
 Rule = Literal["top", "greedy", "all"]
@@ -167,7 +168,7 @@ def check_free(out: Path, beside: Sequence[str] = ()) -> None:
             f"{out} holds an ensemble; move it aside with --fresh (fresh=True), or choose another "
             f"directory"
         )
-    ours = {"parts", "figures", *beside}
+    ours = {"parts", "figures", NAME, *beside}
     there = out.iterdir() if out.is_dir() else ()
     if any(path.name not in ours and not files.is_temporary(path) for path in there):
         raise UserError(f"{out} holds something else; choose another directory")
@@ -194,6 +195,16 @@ def write(
     """
     check_free(out, beside)
     directory.make(out)
+    with Lock(out) as lock:
+        # Another process may have written it since.
+        check_free(out, beside)
+        return _write(given, selected, out, more, lock)
+
+
+def _write(
+    given: Candidates, selected: Selected, out: Path, more: dict[str, Any], lock: Lock
+) -> dict[str, Any]:
+    """Copies the selected members and writes ``ensemble.json``; returns its content."""
     # Without ensemble.json, what is there was left by an interrupted call.
     shutil.rmtree(out / "parts", ignore_errors=True)
     files.remove_temporary(out)
@@ -219,6 +230,7 @@ def write(
         **more,
         "versions": directory.versions(),
     }
+    lock.check()
     records.write(out / ensemble_directory.FILE, content)
     return content
 

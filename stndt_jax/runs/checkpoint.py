@@ -12,7 +12,7 @@ import logging
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +40,18 @@ class Checkpoints:
       found: sentences about damaged or incomplete checkpoints.
     """
 
-    def __init__(self, folder: Path, repair: bool = True) -> None:
+    def __init__(
+        self, folder: Path, repair: bool = True, verify: Callable[[], None] = lambda: None
+    ) -> None:
         """Finds the newest intact checkpoint.
 
         Args:
           folder: the directory of the checkpoints; it need not exist yet.
           repair: whether to move newer, damaged checkpoints to ``damaged/`` and to remove leftovers
             of incomplete saves.
+          verify: called before each save; raises if this process may no longer write here.
         """
-        self._folder = folder
+        self._folder, self._verify = folder, verify
         self.found: list[str] = []
         self.latest: int | None = None
         with multihost.together():
@@ -116,6 +119,7 @@ class Checkpoints:
             return
         path = (self._folder / str(number)).absolute()
         with multihost.together():
+            self._verify()
             self._write(number, path, tree)
         self.latest = number
         for old in self._numbers()[KEPT:] if multihost.first() else ():

@@ -165,7 +165,7 @@ class Search:
         """A claim on a run, unless a living worker holds it."""
         folder = self.plan.folder / "claims" / run
         folder.mkdir(exist_ok=True)
-        lock = Lock(folder)
+        lock = Lock(folder, wait_s=0.0)
         try:
             lock.__enter__()
         except UserError:
@@ -216,6 +216,7 @@ class Search:
         Returns:
           Those trials.
         """
+        claim.lock.check()
         numbers = read_population(claim.folder)[0]
         pruned = pruning.pruned(pruning.decided(claim.folder))
         for k, (number, value) in enumerate(zip(numbers, scores(claim.folder), strict=True)):
@@ -224,6 +225,7 @@ class Search:
 
     def give_up(self, claim: Claim, reason: str) -> None:
         """Ends the trials of a population that cannot be trained; others are created instead."""
+        claim.lock.check()
         for number in read_population(claim.folder)[0]:
             self.study.give_up(number, reason)
 

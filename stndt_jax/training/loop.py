@@ -32,7 +32,7 @@ from stndt_jax.errors import Diverged, Interrupted, UserError
 from stndt_jax.parallel import lifts, multihost
 from stndt_jax.runs import directory
 from stndt_jax.runs.checkpoint import Checkpoints
-from stndt_jax.runs.lock import Lock
+from stndt_jax.runs.lock import Lock, LockLost
 from stndt_jax.runs.log import RunLog, Silent
 from stndt_jax.runs.signals import Stop
 from stndt_jax.training import compaction, population, setup
@@ -84,31 +84,40 @@ def train(
       Interrupted: a signal asked to stop; the run is saved.
     """
     setup.check(config, data.dims)
+    verify: Callable[[], None] = _unverified
     with contextlib.ExitStack() as held:
         held.enter_context(progress.shown(quiet or not multihost.first()))
         with multihost.together():
             if multihost.first():
                 directory.make(path)
-                held.enter_context(Lock(path))
+                verify = held.enter_context(Lock(path)).check
         stop = held.enter_context(Stop())
         with multihost.together():
             if multihost.first():
                 directory.open_run(path, config, data, extend=extend)
         ending = "failed"
         try:
-            run = _Run(setup.prepare(config, data), data.name, path, stop, initialisation)
+            run = _Run(setup.prepare(config, data), data.name, path, stop, verify, initialisation)
             endings = run.train(quiet, pruner, notes)
             ending = "finished"
             return endings
         except Interrupted as error:
             ending = f"interrupted: {error}"
             raise
+        except LockLost:
+            # The directory is somebody else's now.
+            ending = ""
+            raise
         except (Diverged, UserError) as error:
             ending = str(error)
             raise
         finally:
-            if multihost.first():
+            if multihost.first() and ending:
                 directory.note_end(path, ending)
+
+
+def _unverified() -> None:
+    """Verifies nothing; for processes that hold no lock because the first one does."""
 
 
 class _Run:
@@ -120,6 +129,7 @@ class _Run:
         name: str,
         path: Path,
         stop: Stop,
+        verify: Callable[[], None],
         initialisation: Initialisation | None,
     ) -> None:
         self.setup, self.name, self.path, self.stop = made, name, path, stop
@@ -127,7 +137,7 @@ class _Run:
         self.grid = _grid(made.config, made.batch)
         self.hyper = multihost.placed(made.hyper, lifts.of_members(self.grid))
         self.trials = multihost.placed((made.train, made.valid), lifts.of_all(self.grid))
-        self.checkpoints = Checkpoints(path / "checkpoints")
+        self.checkpoints, self.verify = Checkpoints(path / "checkpoints", verify=verify), verify
 
     def train(self, quiet: bool, pruner: Pruner | None, notes: Sequence[str]) -> list[str]:
         """Trains to the end and says how each member ended."""
@@ -143,7 +153,7 @@ class _Run:
             self._describe(log, at)
             with progress.task("compiling"):
                 chunk = self._compile(members, at, log)
-            loop = _Loop(self.setup, self.checkpoints, log, self.stop, pruner)
+            loop = _Loop(self.setup, self.checkpoints, log, self.stop, self.verify, pruner)
             at, members = loop.run(chunk, members, at)
             try:
                 return _endings(members, log)
@@ -292,9 +302,11 @@ class _Loop:
         checkpoints: Checkpoints,
         log: RunLog | Silent,
         stop: Stop,
+        verify: Callable[[], None],
         pruner: Pruner | None,
     ) -> None:
         self.config, self.arch, self.batch = made.config, made.arch, made.batch
+        self.verify = verify
         self.checkpoints, self.log, self.stop, self.pruner = checkpoints, log, stop, pruner
         self.announced: set[tuple[int, int]] = set()
 
@@ -324,6 +336,7 @@ class _Loop:
             if report:
                 row = {name: [float(v) for v in value] for name, value in values.items()}
                 speed = trials / (now - since)
+                self.verify()
                 self.log.metrics({"epoch": at // per_epoch, **row}, _words(values, speed))
                 since, trials = now, 0
                 self._say_who_stopped(values, at // per_epoch)
