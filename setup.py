@@ -16,7 +16,7 @@ EXTRAS = {
     # pandas 3 breaks its resampling.
     "nlb": ["pandas>=2.2,<3", "pynwb"],
     "dandi": ["dandi"],
-    "export": ["h5netcdf", "pynwb", "xarray"],
+    "export": ["h5netcdf", "pynwb", "xarray>=2025.9"],
     "log": ["tensorboardX"],
     "plots": ["matplotlib"],
     "search": ["optuna>=4.2,<6"],

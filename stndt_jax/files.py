@@ -1,9 +1,13 @@
-"""Writing files whole or not at all, reading JSON, and digests.
+"""Writing files whole or not at all, checks of inputs and outputs, reading JSON, and digests.
 
-Everything the package writes goes through this module. A file is written under a unique temporary
-name in the same directory, flushed to the disk, and renamed. A reader sees the old file or the new
-one, never part of one, and concurrent writers (threads, processes, hosts) never share a temporary
-file: the last one to rename wins.
+Everything the package writes goes through this module (tests/test_writers.py lists the exceptions).
+A file is written under a unique temporary name in the same directory, flushed to the disk, and
+renamed. A reader sees the old file or the new one, never part of one, and concurrent writers
+(threads, processes, hosts) never share a temporary file: the last one to rename wins. Files that
+belong together are written into a temporary directory and renamed after the last one is complete.
+
+An output replaces an earlier one of the same kind, and nothing else (:func:`check_output`).
+Recordings, runs and ensembles are not replaced by others.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,7 +33,7 @@ from stndt_jax.errors import UserError
 
 # Part of the name of every temporary file and directory, so that leftovers can be recognised.
 PARTIAL = ".partial"
-_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.partial(\..*)?")
+_TEMPORARY = re.compile(r"\.(.*)\.[0-9a-f]{16}\.partial(\..*)?")
 
 _SPACE = "free some space or choose another directory, then start the same command again"
 RESTORE = (
@@ -78,6 +83,17 @@ def is_temporary(path: Path) -> bool:
     return _TEMPORARY.fullmatch(path.name) is not None or path.name.endswith(PARTIAL)
 
 
+def destination(path: Path) -> Path:
+    """The final name of a file or directory that is being written.
+
+    Args:
+      path: a name in a directory of :func:`filling`, or a temporary name; others are returned as
+        they are.
+    """
+    parts = [_TEMPORARY.fullmatch(part) or part for part in path.parts]
+    return Path(*(p if isinstance(p, str) else f"{p[1]}{p[2] or ''}" for p in parts))
+
+
 def remove_temporary(directory: Path, older_than_s: float = 0.0) -> None:
     """Removes the temporary files and directories that killed processes left in a directory.
 
@@ -113,6 +129,8 @@ def replacing(path: Path, advice: str = _SPACE) -> Iterator[Path]:
     Raises:
       UserError: the file cannot be written.
     """
+    if kind := _special(path):
+        raise UserError(f"{path} is {kind}, not a file; choose another output")
     partial = temporary(path)
     try:
         yield partial
@@ -127,27 +145,61 @@ def replacing(path: Path, advice: str = _SPACE) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def staging(path: Path, advice: str = _SPACE) -> Iterator[Path]:
-    """Yields a new temporary directory to fill; on success, it is renamed to ``path``.
+def filling(folder: Path, last: str = "", advice: str = _SPACE) -> Iterator[Path]:
+    """Yields a temporary directory to fill; on success, its content moves to ``folder``.
 
-    If the block raises, the temporary directory is removed.
+    A new directory appears with all its content at once. In an existing one, all files are complete
+    on the disk before the first is renamed; they replace files of the same names. If the block
+    raises, nothing is left of what it wrote. As in :func:`replacing`, it should only write.
 
     Args:
-      path: the directory to create; it must not exist, or be empty.
+      folder: the directory to create or to add to.
+      last: the name that is moved last, of the file that describes the others.
       advice: as for :func:`replacing`.
 
     Raises:
-      UserError: the directory cannot be written, or ``path`` holds files.
+      UserError: the directory cannot be written, or holds a directory where a file is to be
+        written, or the reverse.
     """
-    partial = temporary(path)
+    real = folder.resolve()
+    exists = real.is_dir()
+    # Inside, its name has no stem, so that destination() drops it.
+    partial = real / f"..{secrets.token_hex(8)}{PARTIAL}" if exists else temporary(real)
     try:
-        partial.mkdir()
+        partial.mkdir(parents=not exists)
         yield partial
-        partial.rename(path)
+        for path in partial.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                with path.open("rb") as written:
+                    os.fsync(written.fileno())
+        if exists:
+            _move(partial, real, last)
+        else:
+            partial.rename(real)
     except OSError as error:
-        raise _unwritable(path, error, advice) from error
+        raise _unwritable(folder, error, advice) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _move(source: Path, target: Path, last: str) -> None:
+    """Renames all that a directory holds into another one on the same file system.
+
+    Raises:
+      OSError: a directory would take the place of a file, or a file that of a directory; nothing
+        was renamed.
+    """
+    items = sorted(source.iterdir(), key=lambda path: (path.name == last, path.name))
+    for item in items:
+        there = target / item.name
+        if there.is_dir() if not item.is_dir() else there.exists() and not _is_empty(there):
+            raise OSError(errno.EEXIST, f"there is another {item.name} in it")
+    for item in items:
+        item.replace(target / item.name)
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
 
 
 def write_bytes(path: Path, content: bytes | memoryview, advice: str = _SPACE) -> None:
@@ -243,6 +295,32 @@ def resuming(path: Path, key: str) -> Iterator[tuple[Path, BinaryIO]]:
         yield partial, file
 
 
+def check_input(path: str | Path) -> None:
+    """Refuses what is not a regular file, before it is opened. Every reader begins with this.
+
+    Opening a named pipe waits for a writer, and reading a device such as ``/dev/zero`` never ends.
+    What does not exist or cannot be inspected is left to the reader, which gives the reason.
+
+    Raises:
+      UserError: it is a directory, a named pipe, a device or a socket.
+    """
+    kind = "a directory" if os.path.isdir(path) else _special(path)
+    if kind:
+        raise UserError(f"{path} is {kind}; give a regular file")
+
+
+def _special(path: str | Path) -> str:
+    """What a path is, if it exists and is neither a file nor a directory; else empty."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return ""
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return ""
+    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
 def check_output(path: Path, kind: Output, inputs: Sequence[str | Path] = ()) -> None:
     """Refuses an output that would destroy another file, and makes the directory for it.
 
@@ -297,6 +375,8 @@ def _conflict(path: Path, kind: Output, inputs: Sequence[Path]) -> str:
         return "holds a run" if _is_of_a_run(path) else ""
     if path.is_dir():
         return f"is a directory, but {kind} is one file"
+    if special := _special(path):
+        return f"is {special}, but {kind} is a file"
     if kind == "a recording" or not path.is_file() or not path.stat().st_size:
         return ""
     found = _kind(path)
@@ -344,7 +424,7 @@ def _kind_of_hdf5(path: Path) -> str:
 
 
 def _unwritable(path: Path, error: OSError, advice: str) -> UserError:
-    return UserError(f"{path} cannot be written ({error.strerror or error}); {advice}")
+    return UserError(f"{destination(path)} cannot be written ({error.strerror or error}); {advice}")
 
 
 def finite(value: Any) -> Any:
@@ -368,6 +448,8 @@ def read_json(path: Path, restore: str = RESTORE) -> Any:
     Raises:
       UserError: it is missing or damaged.
     """
+    if kind := _special(path):
+        raise UserError(f"{path} is {kind}, not a file; {restore}")
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -169,7 +170,7 @@ def test_a_line_that_does_not_fit_is_not_appended(tmp_path: Path) -> None:
 
 
 def test_a_directory_appears_whole(tmp_path: Path) -> None:
-    with files.staging(tmp_path / "parts") as parts:
+    with files.filling(tmp_path / "parts") as parts:
         (parts / "00").mkdir()
         (parts / "00" / "a").write_text("a")
         assert not (tmp_path / "parts").exists()
@@ -178,18 +179,121 @@ def test_a_directory_appears_whole(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), files.staging(tmp_path / "parts") as parts:
+    with pytest.raises(ZeroDivisionError), files.filling(tmp_path / "parts") as parts:
         (parts / "a").touch()
         raise ZeroDivisionError
     assert names(tmp_path) == []
-    (tmp_path / "parts").mkdir()
-    (tmp_path / "parts" / "old").touch()
+    (tmp_path / "parts").touch()
     with (
-        pytest.raises(UserError, match="parts cannot be written"),
-        files.staging(tmp_path / "parts") as parts,
+        pytest.raises(UserError, match=f"{tmp_path / 'parts'} cannot be written"),
+        files.filling(tmp_path / "parts") as parts,
     ):
         (parts / "a").touch()
-    assert names(tmp_path) == ["parts"] and names(tmp_path / "parts") == ["old"]
+    assert names(tmp_path) == ["parts"] and (tmp_path / "parts").is_file()
+
+
+def test_files_are_added_to_a_directory_together(tmp_path: Path) -> None:
+    for name in ("a", "b", "other"):
+        (tmp_path / name).write_text("old")
+    with pytest.raises(ZeroDivisionError), files.filling(tmp_path) as folder:
+        (folder / "a").write_text("new")
+        files.write_text(folder / "b", "new")
+        assert files.destination(folder / "b") == tmp_path / "b"
+        raise ZeroDivisionError
+    assert {name: (tmp_path / name).read_text() for name in names(tmp_path)} == dict.fromkeys(
+        ["a", "b", "other"], "old"
+    )
+    link = tmp_path.with_name(f"{tmp_path.name} link")
+    link.symlink_to(tmp_path)
+    with files.filling(link) as folder:
+        (folder / "a").write_text("new")
+        files.write_text(folder / "b", "new")
+        (folder / "c").mkdir()
+    assert names(tmp_path) == ["a", "b", "c", "other"]
+    assert [(tmp_path / name).read_text() for name in ("a", "b", "other")] == ["new", "new", "old"]
+    assert link.is_symlink()
+
+
+def test_a_directory_never_takes_the_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "c" / "d").mkdir(parents=True)
+    for make in (
+        lambda folder: (folder / "a").mkdir(),
+        lambda folder: (folder / "c").touch(),
+        lambda folder: (folder / "c").mkdir(),
+    ):
+        with (
+            pytest.raises(UserError, match=r"another [ac] in it"),
+            files.filling(tmp_path) as folder,
+        ):
+            (folder / "0").touch()
+            make(folder)
+        assert names(tmp_path) == ["a", "c"] and names(tmp_path / "c") == ["d"]
+
+
+def test_the_last_name_is_moved_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[str] = []
+    replace = Path.replace
+
+    def noted(path: Path, target: Path) -> Path:
+        moved.append(target.name)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", noted)
+    with files.filling(tmp_path, last="b") as folder:
+        for name in "abc":
+            (folder / name).touch()
+    assert moved == ["a", "c", "b"]
+
+
+def test_the_final_name_of_what_is_being_written(tmp_path: Path) -> None:
+    for name in ("run.json", "model", "a.b.nc"):
+        assert files.destination(files.temporary(tmp_path / name)) == tmp_path / name
+        assert files.destination(tmp_path / name) == tmp_path / name
+    full = "cannot be written"
+    with (
+        pytest.raises(UserError, match=f"{tmp_path}/new/absent/a {full}"),
+        files.filling(tmp_path / "new") as folder,
+    ):
+        files.write_text(folder / "absent" / "a", "")
+
+
+@pytest.fixture(params=["pipe", "device", "socket", "directory", "link to a pipe"])
+def no_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Something that must not be opened as a file."""
+    path = tmp_path / "x"
+    if request.param == "device":
+        return Path("/dev/zero")
+    if request.param == "socket":
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(path))
+    elif request.param == "directory":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+        if request.param != "pipe":
+            (tmp_path / "link").symlink_to(path)
+            return tmp_path / "link"
+    return path
+
+
+def test_inputs_are_regular_files(tmp_path: Path, no_file: Path) -> None:
+    with pytest.raises(UserError, match=r"is a .*; give a regular file"):
+        files.check_input(no_file)
+    files.check_input(tmp_path / "absent")
+    files.check_input("zero\0byte")
+    files.check_input(__file__)
+
+
+def test_outputs_replace_no_device_or_pipe(tmp_path: Path, no_file: Path) -> None:
+    if no_file.is_dir():
+        pytest.skip("a directory is refused by its own sentence")
+    before = no_file.lstat()
+    with pytest.raises(UserError, match=r"is a (named pipe|device|socket)"):
+        files.check_output(no_file, "an HTML page")
+    with pytest.raises(UserError, match=r"is a (named pipe|device|socket)"):
+        files.write_text(no_file, "")
+    assert no_file.lstat().st_mode == before.st_mode
 
 
 def test_only_temporary_files_are_removed(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_other_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
         packed: "compressed",
         other: "no data.pkl",
         tmp_path / "absent.pth": "does not exist",
-        tmp_path: "cannot be read",
+        tmp_path: "is a directory",
     }
     for path, expected in cases.items():
         with pytest.raises(UserError, match=expected):

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stndt_jax import files
+
 _RUN = "{run}/"
 _KEYS = ("path", "targets")
 
@@ -23,11 +25,16 @@ def expanded(values: Mapping[str, Any], run: Path) -> dict[str, Any]:
 
 
 def contracted(values: Mapping[str, Any], run: Path) -> dict[str, Any]:
-    """The values for ``config.json``; undoes :func:`expanded`, wherever the directory is now."""
+    """The values for ``config.json``; undoes :func:`expanded`, wherever the directory is now.
+
+    The directory may be one of :func:`stndt_jax.files.filling`.
+    """
+    own = files.destination(run.resolve())
 
     def short(name: str) -> str:
         path = Path(name)
-        return _RUN + path.name if name and path.parent.resolve() == run.resolve() else name
+        is_own = bool(name) and files.destination(path.parent.resolve()) == own
+        return _RUN + path.name if is_own else name
 
     return _changed(values, short)
 

@@ -5,9 +5,10 @@ Every file is checked against the SHA-256 digest that the archive states.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -93,9 +94,11 @@ def _fetch(asset: Any, path: Path, digest: str) -> None:
         if (have := file.tell()) < asset.size:
             chunks: Iterable[bytes] = asset.get_download_file_iter(chunk_size=CHUNK)(have)
             for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
+                with _named(path):
+                    file.write(chunk)
+            with _named(path):
+                file.flush()
+                os.fsync(file.fileno())
         found = files.sha256(partial)
         if found != digest:
             partial.unlink()
@@ -104,6 +107,15 @@ def _fetch(asset: Any, path: Path, digest: str) -> None:
                 "download was damaged and is removed: repeat the command"
             )
         partial.replace(path)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Adds the name of the file to an error of the disk; those of the network have none."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _stated_sha256(asset: Any) -> str:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import io
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from stndt_jax import __version__, files
@@ -27,6 +31,9 @@ from stndt_jax.types import Bool, Float, Int, NDArray
 MODULE = "stndt_rates"
 UNIT = "expected counts per bin"
 ENDINGS = (".nwb", ".nc", ".h5")
+_SPACE = "check the directory and its free space"
+# What HDF5 and pynwb write to an NWB file besides the numbers, bytes.
+_NWB_OVERHEAD = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -248,13 +255,16 @@ def free_name(name: str, prefix: str, taken: set[str]) -> str:
 
 def _write_netcdf(rates: Rates, path: Path) -> None:
     data = to_xarray(rates)
+    # Made in memory: on a full disk, HDF5 ends the process with a segmentation fault.
+    image = io.BytesIO()
     try:
-        with files.replacing(path, "check the directory and its free space") as partial:
-            data.to_netcdf(partial, engine="h5netcdf")
+        data.to_netcdf(image, engine="h5netcdf")
     except (ImportError, ValueError) as error:
         raise UserError(
-            f"NetCDF needs h5netcdf ({error}); run: pip install 'stndt_jax[export]'"
+            f"NetCDF needs h5netcdf and a current xarray ({error}); run: pip install "
+            f"'stndt_jax[export]'"
         ) from error
+    files.write_bytes(path, image.getbuffer(), _SPACE)
 
 
 def _write_hdf5(rates: Rates, path: Path) -> None:
@@ -269,7 +279,10 @@ def _write_hdf5(rates: Rates, path: Path) -> None:
 
 
 def _write_nwb(rates: Rates, path: Path) -> None:
-    """Writes a processing module into an existing NWB file or a new one."""
+    """Writes a new NWB file, or adds a processing module to an existing one.
+
+    An existing file is copied first and replaced by the complete copy.
+    """
     try:
         import pynwb
     except ModuleNotFoundError as error:
@@ -282,21 +295,45 @@ def _write_nwb(rates: Rates, path: Path) -> None:
             "contain; write .nc or .h5, or prepare it with their times (s) in the column start_s "
             "of --trial-table, or from an NWB file or a continuous recording"
         )
-    provenance = json.dumps(dict(rates.provenance))
-    exists = path.exists()
-    try:
-        with pynwb.NWBHDF5IO(path, "a" if exists else "w") as io:
-            file = io.read() if exists else _new_nwb_file(rates)
+    if not path.exists():
+        image = io.BytesIO()  # as in _write_netcdf
+        with h5py.File(image, "w") as empty, pynwb.NWBHDF5IO(file=empty, mode="w") as new:
+            file = _new_nwb_file(rates)
+            _add_module(file, rates)
+            new.write(file)
+        files.write_bytes(path, image.getbuffer(), _SPACE)
+        return
+    with files.replacing(path, "check its free space, and that it is NWB") as partial:
+        shutil.copy(path, partial)  # with its permissions
+        _reserve(partial, 2 * rates.rates.nbytes + _NWB_OVERHEAD)
+        with pynwb.NWBHDF5IO(partial, "a") as old:
+            file = old.read()
             if MODULE in file.processing:
                 raise UserError(
                     f"{path} has rates already, in {MODULE}; write to a fresh copy of the file"
                 )
-            module = file.create_processing_module(MODULE, f"inferred firing rates; {provenance}")
-            for item in (_nwb_series(rates, provenance), _nwb_units(rates), _nwb_trials(rates)):
-                module.add(item)
-            io.write(file)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error}; check that it is NWB") from error
+            _add_module(file, rates)
+            old.write(file)
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Allocates disk space after the end of an HDF5 file, of which HDF5 frees what it did not need.
+
+    Raises:
+      OSError: there is not enough.
+    """
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), size)
+
+
+def _add_module(file: Any, rates: Rates) -> None:
+    """Adds the rates to an NWB file in memory."""
+    provenance = json.dumps(dict(rates.provenance))
+    module = file.create_processing_module(MODULE, f"inferred firing rates; {provenance}")
+    for item in (_nwb_series(rates, provenance), _nwb_units(rates), _nwb_trials(rates)):
+        module.add(item)
 
 
 def _nwb_series(rates: Rates, provenance: str) -> Any:

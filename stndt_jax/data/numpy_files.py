@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stndt_jax import files
 from stndt_jax.data import limits, object_arrays
 from stndt_jax.errors import UserError
 from stndt_jax.types import NDArray
@@ -45,6 +46,7 @@ def headers(path: str | Path) -> dict[str, Header]:
       UserError: the file is missing, damaged, or of another format.
     """
     path = Path(path)
+    files.check_input(path)
     with _explaining(path):
         if not zipfile.is_zipfile(path):
             with path.open("rb") as file:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stndt_jax import files
 from stndt_jax.data.numpy_files import load_numpy
 from stndt_jax.data.tables import texts_or_numbers
 from stndt_jax.errors import UserError
@@ -240,6 +241,7 @@ def _cells(path: Path) -> list[list[str]]:
 
 
 def _text(path: Path) -> str:
+    files.check_input(path)
     try:
         content = path.read_bytes()
     except OSError as error:

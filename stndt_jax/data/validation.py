@@ -281,6 +281,7 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
     try:
         if path.is_dir():
             raise UserError(f"{path} is a folder; give the HDF5 file itself")
+        files.check_input(path)
         with open(path, "rb"):
             pass
     except FileNotFoundError:
@@ -359,10 +360,11 @@ def write_group(
                     rows[number] = row
             else:
                 target.create_dataset(key, data=array, compression="gzip")
-    there = keep_other and path.is_file() and path.stat().st_size > 0
-    if there and not _holds(path, group, arrays):
+    old = files.destination(path)
+    exists = keep_other and old.is_file() and old.stat().st_size > 0
+    if exists and not _holds(old, group, arrays):
         raise UserError(
-            f"{path} exists and holds something else than the recording to be written; choose "
+            f"{old} exists and holds something else than the recording to be written; choose "
             f"another --out or --name, or move it away"
         )
     files.write_bytes(path, image.getbuffer(), "check the directory and its free space")

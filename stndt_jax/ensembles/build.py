@@ -209,7 +209,7 @@ def _write(
     shutil.rmtree(out / "parts", ignore_errors=True)
     files.remove_temporary(out)
     rows = {}
-    with files.staging(out / "parts") as parts:
+    with files.filling(out / "parts") as parts:
         for number, (run, members) in enumerate(_by_run(given, selected)):
             part = f"{number:02}"
             extract.cut(run, [given.found[m].member for m in members], parts / part)

@@ -49,21 +49,21 @@ def cut(source: Path, members: Sequence[int], out: Path) -> None:
             f"members {', '.join(map(str, members)) or '(none)'} of {source}: list each once, from "
             f"0 to {config.population - 1}"
         )
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if out.exists() and not (out.is_dir() and all(map(files.is_temporary, out.iterdir()))):
         raise UserError(f"{out} is not empty; choose another directory")
-    directory.make(out)
     kept = jax.tree.map(lambda leaf: leaf[np.asarray(members)], whole)
-    Checkpoints(out / "checkpoints").save(at, kept)
-    smaller = recording.copy(of_config(config, members), source, out)
     origin = {"source": source.name, "members": list(members)}
     sessions = [*run["sessions"], directory.session() | {"how": "cut", "cut": origin}]
-    stored = own_files.contracted(configs.to_mapping(smaller), out)
-    records.write(out / "run.json", run | {"config": stored, "sessions": sessions})
-    _metrics(source / "metrics.jsonl", out / "metrics.jsonl", config.population, members)
-    if (source / "init.json").exists():
-        files.write_bytes(out / "init.json", (source / "init.json").read_bytes())
-    # Written last: without it the directory is no run.
-    directory.write_config(out, smaller)
+    # Without config.json, which is moved last, the directory is no run.
+    with files.filling(out, last="config.json") as folder:
+        Checkpoints(folder / "checkpoints").save(at, kept)
+        smaller = recording.copy(of_config(config, members), source, folder)
+        stored = own_files.contracted(configs.to_mapping(smaller), folder)
+        records.write(folder / "run.json", run | {"config": stored, "sessions": sessions})
+        _metrics(source / "metrics.jsonl", folder / "metrics.jsonl", config.population, members)
+        if (source / "init.json").exists():
+            files.write_bytes(folder / "init.json", (source / "init.json").read_bytes())
+        directory.write_config(folder, smaller)
 
 
 def _metrics(source: Path, out: Path, population: int, members: Sequence[int]) -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stndt_jax import files
 from stndt_jax.console import progress, tables
 from stndt_jax.data import hdf5
 from stndt_jax.errors import UserError
@@ -102,14 +103,16 @@ def evaluate(
         scores["best_member"] = {"member": names[ranked[0]]["member"], **one}
         scores["ensemble"] = one if len(ranked) == 1 else _scored(ensemble, targets)
     try:
-        records.write(path / "scores.json", scores)
-        submission.write(
-            path / "submission.h5",
-            data.name,
-            ensemble,
-            bin_ms=data.bin_ms,
-            tables=submission.tables_of(data),
-        )
+        # The two are of one evaluation: on a full disk, both stay as they were.
+        with files.filling(path) as folder:
+            records.write(folder / "scores.json", scores)
+            submission.write(
+                folder / "submission.h5",
+                data.name,
+                ensemble,
+                bin_ms=data.bin_ms,
+                tables=submission.tables_of(data),
+            )
     except UserError as error:
         raise NotWritten(error, scores) from error
     return Evaluation(scores, ensemble)

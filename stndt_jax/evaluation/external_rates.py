@@ -25,6 +25,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from stndt_jax import files
 from stndt_jax.data.hdf5 import group_name
 from stndt_jax.data.numpy_files import load_numpy
 from stndt_jax.data.trials import SpikeData
@@ -64,6 +65,7 @@ def read(path: Path, data: SpikeData) -> dict[str, NDArray]:
 
 def _arrays(path: Path, data: SpikeData) -> dict[str, NDArray]:
     """All arrays of a file, or of the recording's group in it, by name."""
+    files.check_input(path)
     try:
         if path.suffix in (".npy", ".npz"):
             found = load_numpy(path)

@@ -192,6 +192,7 @@ def read(path: str | Path, name: str | None = None, *, strict: bool = True) -> d
     Raises:
         UserError: no such file or group, several groups and no name, or an unknown key.
     """
+    files.check_input(path)
     try:
         with h5py.File(path, "r") as file:
             groups = sorted(

@@ -1,4 +1,4 @@
-"""Export of a run or an ensemble as a folder that runs without this package.
+"""Export of a run or an ensemble as a directory that runs without this package.
 
 ``rates.stablehlo``  the program, from counts to rates, for any number of trials: versioned bytes
                      of ``jax.export``, compiled for cpu, cuda or tpu when it is loaded
@@ -37,7 +37,7 @@ from stndt_jax.training.restore import SelectedBy, TrainedModel
 from stndt_jax.types import Array, Float, Int, NDArray, Params
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-_PROGRAM = "rates.stablehlo"
+_PROGRAM, _WEIGHTS = "rates.stablehlo", "weights.npz"
 
 
 class StackedMembers(NamedTuple):
@@ -122,7 +122,7 @@ def export(
 
     Args:
       models: members of the ensemble and their weights, as ``restore.models`` returns them.
-      out: the folder to write.
+      out: the directory to write; files of an earlier export are replaced together.
       select: which weights of each member.
       weights_file: write the weights to a file of their own instead of into the program.
 
@@ -130,7 +130,7 @@ def export(
       The manifest.
 
     Raises:
-      UserError: the folder cannot be written.
+      UserError: the directory cannot be written.
     """
     stacks = stack_by_architecture(models, select)
     dims = stacks[0].arch.dims
@@ -151,17 +151,18 @@ def export(
     with jax.default_matmul_precision("highest"):
         exported = jax_export.export(jax.jit(rates), platforms=PLATFORMS)(like, counts)
 
-    directory.make(out)
-    files.write_bytes(out / _PROGRAM, exported.mlir_module_serialized)
-    if weights_file:
-        stored: dict[str, Any] = {
-            name: np.asarray(x) for name, x in zip(names, values, strict=True)
-        }
-        with files.replacing(out / "weights.npz") as partial:
-            np.savez(partial, **stored)
-    files.write_bytes(out / "load.py", Path(stablehlo_loader.__file__).read_bytes())
-    manifest = _manifest(models, exported, names, out)
-    files.write_json(out / "manifest.json", manifest)
+    with files.filling(out, last="manifest.json") as folder:
+        files.write_bytes(folder / _PROGRAM, exported.mlir_module_serialized)
+        if weights_file:
+            stored: dict[str, Any] = {
+                name: np.asarray(x) for name, x in zip(names, values, strict=True)
+            }
+            np.savez(folder / _WEIGHTS, **stored)
+        files.write_bytes(folder / "load.py", Path(stablehlo_loader.__file__).read_bytes())
+        manifest = _manifest(models, exported, names, folder)
+        files.write_json(folder / "manifest.json", manifest)
+    if not weights_file:
+        (out / _WEIGHTS).unlink(missing_ok=True)  # of an earlier export
     return manifest
 
 
@@ -177,7 +178,7 @@ def _manifest(
     trained = models[0].trained
     dims, data = trained.arch.dims, trained.data
     kinds = {"STNDT" if model.trained.config.model.spatial else "NDT" for model in models}
-    written = [_PROGRAM, *(["weights.npz"] if names else [])]
+    written = [_PROGRAM, *([_WEIGHTS] if names else [])]
     return {
         "format": 1,
         "data": data.name,
@@ -224,7 +225,7 @@ def infer(
     """Infers rates from a file of counts with an exported model and writes them to a file.
 
     Args:
-      folder: an exported model.
+      folder: the directory of an exported model.
       spikes: ``.npy`` file of spike counts (trials, bins, neurons): the observed bins or all, the
         held-in neurons or all.
       out: ``.npy`` file to write: rates (trials, bins, neurons), float32, expected counts per bin.
@@ -248,11 +249,10 @@ def infer(
     except ValueError as error:
         raise UserError(f"{spikes} does not fit the model in {folder}: {error}") from None
     shape = (len(counts_RTn), *model.manifest["output"]["shape"][1:])
-    with files.replacing(out, "choose another --out") as partial:
-        if not len(counts_RTn):
-            np.save(partial, np.zeros(shape, np.float32), allow_pickle=False)
-            return shape
-        rates_RTN = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    # Written chunk by chunk: a memory map would end the process with SIGBUS on a full disk.
+    with files.replacing(out, "choose another --out") as partial, partial.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
         for first in progress.each(range(0, shape[0], chunk), "chunks of trials"):
             try:
                 part = model.inputs(counts_RTn[first : first + chunk], units, first)
@@ -261,13 +261,13 @@ def infer(
             # Padded, so that all chunks have the same shape and are compiled once.
             padding = min(chunk, shape[0]) - len(part)
             padded = np.pad(part, ((0, padding), (0, 0), (0, 0)))
-            rates_RTN[first : first + chunk] = model.rates(padded, chunk)[: len(part)]
-        rates_RTN.flush()
+            rates_BTN = np.asarray(model.rates(padded, chunk)[: len(part)], "<f4")
+            file.write(rates_BTN.tobytes())
     return shape
 
 
 def _loaded(folder: Path) -> stablehlo_loader.Model:
-    """The model in a folder.
+    """The model in a directory.
 
     Raises:
       UserError: there is none, or it is damaged.

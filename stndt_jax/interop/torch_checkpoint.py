@@ -333,8 +333,6 @@ def import_run(path: Path, data: SpikeData, data_path: str, targets: str, out: P
     if prepared.valid is not None and data.eval.heldout is not None:
         cobps, loss = _scores(arch, config.train.batch, params, hyper, prepared.valid)
 
-    directory.make(out)
-    directory.open_run(out, config, data)
     epoch = jnp.asarray([c.epoch for c in checkpoints], jnp.int32)
     # All members of a population are at the same step.
     at = int(epoch.max()) * arch.steps_per_epoch
@@ -344,9 +342,11 @@ def import_run(path: Path, data: SpikeData, data_path: str, targets: str, out: P
         best_weights.Best(cobps, epoch, params), best_weights.Best(loss, epoch, params)
     )
     imported = members._replace(state=state, selection=selection)
-    Checkpoints(out / "checkpoints").save(at, imported)
-    directory.note_end(out, "imported")
-    records.write(out / "imported.json", {"members": [_origin(c) for c in checkpoints]})
+    with files.filling(out, last="config.json") as folder:
+        directory.open_run(folder, config, data)
+        Checkpoints(folder / "checkpoints").save(at, imported)
+        directory.note_end(folder, "imported")
+        records.write(folder / "imported.json", {"members": [_origin(c) for c in checkpoints]})
     return config
 
 

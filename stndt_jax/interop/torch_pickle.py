@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stndt_jax.errors import UserError
+from stndt_jax.files import check_input
 from stndt_jax.types import NDArray
 
 # The pickle of a checkpoint with thousands of parameters is smaller than a megabyte.
@@ -233,6 +234,7 @@ def read(path: Path) -> dict[str, Any]:
       UserError: the file is missing, damaged, of another format, or holds anything but tensors,
         containers, plain values and a configuration; the message names what it holds.
     """
+    check_input(path)
     try:
         with zipfile.ZipFile(path) as archive:
             return _load(archive, path)

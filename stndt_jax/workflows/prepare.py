@@ -44,12 +44,15 @@ def benchmark(
     tensors = nlb.prepare(name, nwb, bin_ms=bin_ms, phase=phase, seed=seed)
     inputs, targets = _paths(out, f"{hdf5.group_name(name, bin_ms)}_{phase}")
     _refuse_strays(inputs, targets, inputs.with_suffix(".txt"), inputs.with_suffix(".png"))
-    tensors.write(inputs, targets, keep_other=True)
     for note in tensors.notes:
         say(f"nlb_tools: {note}")
-    # The files are read again, so that what is shown is what training will see.
-    data = hdf5.read(inputs, targets if tensors.targets is not None else None)
-    return _describe(data, inputs, say=say)
+    with files.filling(out) as folder:
+        new, new_targets = folder / inputs.name, folder / targets.name
+        tensors.write(new, new_targets, keep_other=True)
+        # The files are read again, so that what is shown is what training will see.
+        data = hdf5.read(new, new_targets if tensors.targets is not None else None)
+        written = _describe(data, new, say=say)
+    return [out / path.name for path in written]
 
 
 def custom(
@@ -114,8 +117,9 @@ def simulated(kind: str, path: Path, *, seed: int = 0, say: Say = print) -> Spik
         files.check_output(file, "a recording")
     _refuse_strays(path, targets)
     data = synthetic.make(kind, seed=seed)
-    hdf5.write(data, path, keep_other=True)
-    hdf5.write_targets(data, targets, keep_other=True)
+    with files.filling(path.parent) as folder:
+        hdf5.write(data, folder / path.name, keep_other=True)
+        hdf5.write_targets(data, folder / targets.name, keep_other=True)
     say(
         f"{path} and {targets}: {len(data.train)} training and {len(data.eval)} evaluated trials, "
         f"{data.bins_observed} + {data.bins_forward} bins of {data.bin_ms:g} ms, "
@@ -146,9 +150,11 @@ def _paths(out: Path, stem: str) -> tuple[Path, Path]:
 def _write(data: SpikeData, out: Path, *, say: Say) -> list[Path]:
     inputs, targets = _paths(out, data.name)
     _refuse_strays(inputs, targets, inputs.with_suffix(".txt"), inputs.with_suffix(".png"))
-    hdf5.write(data, inputs, keep_other=True)
-    hdf5.write_targets(data, targets, keep_other=True)
-    return _describe(data, inputs, say=say)
+    with files.filling(out) as folder:
+        hdf5.write(data, folder / inputs.name, keep_other=True)
+        hdf5.write_targets(data, folder / targets.name, keep_other=True)
+        written = _describe(data, folder / inputs.name, say=say)
+    return [out / path.name for path in written]
 
 
 def _describe(data: SpikeData, inputs: Path, *, say: Say) -> list[Path]:
