@@ -240,13 +240,14 @@ def write_json(path: Path, value: Any, advice: str = _SPACE) -> None:
     write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n", advice)
 
 
-def append_line(path: Path, line: str, advice: str = _SPACE) -> None:
+def append_line(path: Path, line: str, advice: str = _SPACE, *, flush: bool = False) -> None:
     """Appends one line to a text file, in one write; on a full disk, nothing is appended.
 
     Args:
       path: the file, created if it does not exist.
       line: the text, without the line end.
       advice: as for :func:`replacing`.
+      flush: wait until the line is on the disk.
 
     Raises:
       UserError: the line cannot be written.
@@ -255,9 +256,15 @@ def append_line(path: Path, line: str, advice: str = _SPACE) -> None:
     try:
         with path.open("ab", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
-            if file.write(content) < len(content):
-                file.truncate(size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            try:
+                if file.write(content) < len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                if flush:
+                    os.fsync(file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    file.truncate(size)
+                raise
     except OSError as error:
         raise _unwritable(path, error, advice) from error
 

@@ -72,7 +72,7 @@ HOMES: dict[str, set[str]] = {
     "nlb_tools": {"data.nlb"},
     "nlb_tools.evaluation": {"evaluation.scoring"},
     "torch": {"interop.torch_params"},
-    "optuna": {"search.study"},
+    "optuna": {"search.study", "search.journal"},
     "ray": {"search.ray_executor"},
     "rich": {"console.progress", "console.tables"},
     "elephant": {"evaluation.latent_baselines"},

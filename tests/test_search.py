@@ -17,7 +17,6 @@ import jax
 import numpy as np
 import pytest
 from helpers.recordings import small_reach
-from optuna.storages.journal import JournalFileBackend
 
 from stndt_jax import files as whole_files
 from stndt_jax.cli import main
@@ -31,6 +30,7 @@ from stndt_jax.runs.lock import Lock
 from stndt_jax.search import pruning
 from stndt_jax.search import space as spaces
 from stndt_jax.search import worker as search
+from stndt_jax.search.journal import Journal
 from stndt_jax.search.study import Study
 from stndt_jax.search.worker import Plan, Search
 from stndt_jax.training import loop as training
@@ -154,7 +154,7 @@ def test_killed_at_any_write(
         folder, calls = tmp_path / f"{at}", [0]
         plan = _plan(folder, config, trials=3)
         with pytest.MonkeyPatch.context() as patch:
-            for place, name in ((JournalFileBackend, "append_logs"), (whole_files, "write_json")):
+            for place, name in ((Journal, "append_logs"), (whole_files, "write_json")):
                 patch.setattr(place, name, _dying(getattr(place, name), calls, at, after))
             try:
                 search.work(Search(plan, data), _silent)

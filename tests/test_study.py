@@ -111,7 +111,8 @@ def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
     Study(tmp_path).ask("0000", 2, SPACE, seed=0)
     with (tmp_path / study.JOURNAL).open("ab") as file:
         file.write(b'{"op_code": 6, "trial_')
-    opened = Study(tmp_path)
+    with pytest.warns(UserWarning, match=r"1 unusable part moved to study.journal.damaged-1"):
+        opened = Study(tmp_path)
     assert opened.tell(0, 0.5)
     assert [t.state for t in Study(tmp_path).trials()] == ["complete", "running"]
 

@@ -1,10 +1,10 @@
-"""The trials of a search, in Optuna's storage. Only this module imports Optuna.
+"""The trials of a search, in Optuna's storage.
 
-The storage is a journal file in the search directory, or a database that several search
-directories, on machines without a common file system, share. A trial is created together with the
-search *directory* it belongs to, the *run* (a population's run directory in there) and its number
-as a *member* of that population. So a running trial whose worker has died can always be found on
-disk and resumed.
+The storage is a journal in the search directory (:mod:`stndt_jax.search.journal`), or a database
+that several search directories, on machines without a common file system, share. A trial is
+created together with the search *directory* it belongs to, the *run* (a population's run directory
+in there) and its number as a *member* of that population. So a running trial whose worker has died
+can always be found on disk and resumed.
 """
 
 from __future__ import annotations
@@ -16,30 +16,31 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 
 from stndt_jax import files
 from stndt_jax.errors import UserError
+from stndt_jax.runs import records
 from stndt_jax.runs.lock import turn
+from stndt_jax.search.journal import DIRECTORY, LOST, MEMBER, RUN, Journal
 from stndt_jax.search.space import Choice, Dimension, Params, Space
 
 SAMPLERS = ("tpe", "random", "qmc")
 JOURNAL = "study.journal"
+# The settings of a search once more, in case the journal loses them.
+_COPY = "study.json"
 # A directory that shares a database reports every HEARTBEAT_S seconds that it is alive; after
 # SILENT_S seconds without a report its running trials are lost.
 HEARTBEAT_S = 30.0
 SILENT_S = 600.0
 
-# User attributes of trials: the search directory's identifier, the run, the member's number, and
-# the reason of a trial that was lost. Of the study: what it was begun with, and heartbeats.
-_DIRECTORY, _RUN, _MEMBER, _LOST = "place", "run", "member", "lost"
+# User attributes of the study: its settings, and heartbeats.
 _SETTINGS, _HEARTBEAT = "settings", "beat "
 
 
@@ -72,7 +73,13 @@ class Study:
     """A study as one worker sees it; any number of workers may open the same one."""
 
     def __init__(
-        self, folder: Path, *, url: str = "", name: str = "stndt", sampler: str = "tpe"
+        self,
+        folder: Path,
+        *,
+        url: str = "",
+        name: str = "stndt",
+        sampler: str = "tpe",
+        space: Mapping[str, Dimension] | None = None,
     ) -> None:
         """Opens the study, or creates it.
 
@@ -81,27 +88,58 @@ class Study:
           url: of a database; empty for the journal in the directory.
           name: of the study in the storage.
           sampler: one of ``SAMPLERS``.
+          space: ranges of all hyperparameters, to restore a damaged journal.
 
         Raises:
-          UserError: the database cannot be used.
+          UserError: the database cannot be used, or the journal neither read nor restored.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.url, self.name, self._sampler = url, name, sampler
-        self._storage = _open_database(url) if url else _open_journal(folder / JOURNAL)
-        self._study = optuna.create_study(
-            storage=self._storage, study_name=name, direction="maximize", load_if_exists=True
-        )
-        self.directory = _identifier(folder)
+        self.url, self.name, self._sampler, self._folder = url, name, sampler, folder
+        self._journal = None if url else Journal(folder / JOURNAL, name, space)
+        self._opened = _open_database(url) if self._journal is None else _replayed(self._journal)
+        try:
+            self._opened.get_study_id_from_name(name)
+        except KeyError:
+            optuna.create_study(
+                storage=self._opened, study_name=name, direction="maximize", load_if_exists=True
+            )
+        known = [] if url else [t.directory for t in self.trials() if t.directory]
+        self.directory = _identifier(folder, known[0] if known else "")
+
+    @property
+    def _storage(self) -> BaseStorage:
+        """The storage, read anew if the journal had to be repaired."""
+        if self._journal is not None and self._journal.changed():
+            self._opened = _replayed(self._journal)
+        return self._opened
+
+    @property
+    def _study_id(self) -> int:
+        return self._storage.get_study_id_from_name(self.name)
 
     def settings(self, new: dict[str, Any]) -> dict[str, Any]:
         """The settings the study was created with; a new study gets ``new``."""
-        if _SETTINGS not in self._study.user_attrs:
-            self._study.set_user_attr(_SETTINGS, json.dumps(new))
-        return json.loads(self._study.user_attrs[_SETTINGS])
+        found = self._storage.get_study_user_attrs(self._study_id).get(_SETTINGS)
+        copy = self._folder / _COPY
+        if found is None:
+            kept = not self.url and copy.exists()
+            if kept:
+                new = records.read(copy, f"move {copy.name} away")["settings"]
+            if kept or self.trials():
+                warnings.warn(
+                    f"the study {self.name} in {self._folder} has lost the settings of the search; "
+                    f"those of {copy.name if kept else 'this command'} are used from now on",
+                    stacklevel=2,
+                )
+            found = json.dumps(new)
+            self._storage.set_study_user_attr(self._study_id, _SETTINGS, found)
+        if not self.url and not copy.exists():
+            records.write(copy, {"settings": json.loads(found)})
+        return dict(json.loads(found))
 
     def trials(self) -> list[Trial]:
         """All trials, by number."""
-        return [_trial(t) for t in self._study.get_trials(deepcopy=False)]
+        return [_trial(t) for t in self._storage.get_all_trials(self._study_id, deepcopy=False)]
 
     def running_here(self) -> dict[str, list[Trial]]:
         """The running trials of this directory: run -> trials, in the order of the members."""
@@ -148,10 +186,10 @@ class Study:
 
     def _create(self, run: str, member: int) -> Trial:
         """A running trial without hyperparameters."""
-        about = {_DIRECTORY: self.directory, _RUN: run, _MEMBER: member}
+        about = {DIRECTORY: self.directory, RUN: run, MEMBER: member}
         template = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=about)
-        study = self._storage.get_study_id_from_name(self.name)
-        return _trial(self._storage.get_trial(self._storage.create_new_trial(study, template)))
+        storage = self._storage
+        return _trial(storage.get_trial(storage.create_new_trial(self._study_id, template)))
 
     def _sample(self, trial: Trial, space: Space, fixed: Params, seed: int) -> Trial:
         """The trial with its hyperparameters; those it already has stay as they are."""
@@ -191,7 +229,7 @@ class Study:
     def give_up(self, number: int, reason: str) -> bool:
         """Ends a trial as lost: it does not count, so another is created instead."""
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-            self._storage.set_trial_user_attr(self._id(number), _LOST, reason)
+            self._storage.set_trial_user_attr(self._id(number), LOST, reason)
         return self._end(number, TrialState.FAIL)
 
     def _end(self, number: int, state: TrialState, value: float | None = None) -> bool:
@@ -202,9 +240,18 @@ class Study:
             return False
 
     def _id(self, number: int) -> int:
-        """The storage's identifier of a trial."""
-        study = self._storage.get_study_id_from_name(self.name)
-        return self._storage.get_trial_id_from_study_id_trial_number(study, number)
+        """The storage's identifier of a trial.
+
+        Raises:
+          UserError: there is no such trial.
+        """
+        try:
+            return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        except KeyError:
+            raise UserError(
+                f"trial {number} of the study {self.name} in {self._folder} is lost; start the "
+                f"same command again to continue"
+            ) from None
 
     def reap(self) -> list[int]:
         """Gives up the running trials of other directories that no longer report.
@@ -216,7 +263,7 @@ class Study:
         """
         heartbeats = {
             key.removeprefix(_HEARTBEAT): float(when)
-            for key, when in self._study.user_attrs.items()
+            for key, when in self._storage.get_study_user_attrs(self._study_id).items()
             if key.startswith(_HEARTBEAT)
         }
         now = time.time()
@@ -238,7 +285,8 @@ class Study:
         done = threading.Event()
 
         def report() -> None:
-            self._study.set_user_attr(f"{_HEARTBEAT}{self.directory}", time.time())
+            key = f"{_HEARTBEAT}{self.directory}"
+            self._storage.set_study_user_attr(self._study_id, key, time.time())
 
         def repeat() -> None:
             while not done.wait(HEARTBEAT_S):
@@ -265,7 +313,8 @@ class Study:
             return {}
         # Its random forest is seeded, so that the numbers can be repeated.
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
+        study = optuna.load_study(study_name=self.name, storage=self._storage)
+        return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
 
 def best(trials: Sequence[Trial]) -> Trial | None:
@@ -302,24 +351,14 @@ def _open_database(url: str) -> BaseStorage:
         ) from error
 
 
-def _open_journal(path: Path) -> BaseStorage:
-    _remove_torn_line(path)
-    return JournalStorage(JournalFileBackend(str(path)))
-
-
-def _remove_torn_line(path: Path) -> None:
-    """Removes an incomplete last line, which a full disk or a killed worker leaves."""
-    if not path.exists():
-        return
-    lock = JournalFileSymlinkLock(str(path))
-    lock.acquire()
+def _replayed(journal: Journal) -> BaseStorage:
     try:
-        with path.open("rb+") as file:
-            content = file.read()
-            if content and not content.endswith(b"\n"):
-                file.truncate(content.rfind(b"\n") + 1)
-    finally:
-        lock.release()
+        return JournalStorage(journal)
+    except (KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        raise UserError(
+            f"{journal.path} is damaged ({type(error).__name__}: {error}); move it away: its "
+            f"trials will be restored from their run directories"
+        ) from error
 
 
 def _trial(trial: FrozenTrial) -> Trial:
@@ -329,16 +368,16 @@ def _trial(trial: FrozenTrial) -> Trial:
         TrialState.WAITING: "running",
         TrialState.COMPLETE: "complete",
         TrialState.PRUNED: "pruned",
-        TrialState.FAIL: "lost" if _LOST in about else "failed",
+        TrialState.FAIL: "lost" if LOST in about else "failed",
     }
     return Trial(
         number=trial.number,
         state=states[trial.state],
         value=trial.values[0] if trial.values else None,
         params=dict(trial.params),
-        run=str(about.get(_RUN, "")),
-        member=int(about.get(_MEMBER, 0)),
-        directory=str(about.get(_DIRECTORY, "")),
+        run=str(about.get(RUN, "")),
+        member=int(about.get(MEMBER, 0)),
+        directory=str(about.get(DIRECTORY, "")),
         reported=dict(trial.intermediate_values),
     )
 
@@ -367,11 +406,18 @@ def _suggest(trial: optuna.trial.Trial, name: str, one: Dimension) -> Any:
     return trial.suggest_float(name, one.low, one.high, log=one.log)
 
 
-def _identifier(folder: Path) -> str:
-    """The random identifier of a search directory, kept in a file of its own."""
+def _identifier(folder: Path, known: str = "") -> str:
+    """The random identifier of a search directory, kept in a file of its own.
+
+    Args:
+      folder: the search directory.
+      known: its identifier, if the trials in its journal have one.
+    """
     path = folder / "place"
     # Workers that start at the same moment must agree on one.
     with turn(folder / "turn"):
-        if not path.exists():
-            files.write_text(path, uuid.uuid4().hex[:12])
-    return path.read_text().strip()
+        found = path.read_text(errors="replace").strip() if path.exists() else ""
+        if found and known in ("", found):
+            return found
+        files.write_text(path, known or uuid.uuid4().hex[:12])
+        return path.read_text().strip()

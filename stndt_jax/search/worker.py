@@ -73,7 +73,10 @@ class Plan:
 
     def study(self) -> Study:
         """Opens the study."""
-        return Study(self.folder, url=self.storage, name=self.name, sampler=self.sampler)
+        space = {**self.space.shared, **self.space.own}
+        return Study(
+            self.folder, url=self.storage, name=self.name, sampler=self.sampler, space=space
+        )
 
 
 def base(config: Config) -> Config:
