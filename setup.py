@@ -18,6 +18,7 @@ EXTRAS = {
     "dandi": ["dandi"],
     "export": ["h5netcdf", "pynwb", "xarray>=2025.9"],
     "log": ["tensorboardX"],
+    "parquet": ["pyarrow"],
     "plots": ["matplotlib"],
     "search": ["optuna>=4.2,<6"],
     # 630 MB, for --executor=ray alone.

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stndt_jax.data import arrays
+from stndt_jax.data import arrays, count_files, lfads
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 
@@ -83,15 +83,15 @@ def test_what_a_continuous_recording_must_be():
 def test_files_of_arrays(tmp_path):
     np.save(tmp_path / "a.npy", np.arange(6).reshape(1, 2, 3))
     np.savez(tmp_path / "b.npz", np.zeros((2, 3)), np.ones((4, 3)))
-    assert arrays.load(tmp_path / "a.npy").shape == (1, 2, 3)
-    assert [len(x) for x in arrays.load(tmp_path / "b.npz")] == [2, 4]
+    assert count_files.read(tmp_path / "a.npy").spikes.shape == (1, 2, 3)
+    assert [len(x) for x in count_files.read(tmp_path / "b.npz").spikes] == [2, 4]
     (tmp_path / "c.npy").write_text("counts")
     for name, message in (("c.npy", "cannot be read as .npy or .npz"), ("d.npy", "no such file")):
         with pytest.raises(UserError, match=message):
-            arrays.load(tmp_path / name)
+            count_files.read(tmp_path / name)
 
 
-def lfads(path: Path, **changes) -> np.ndarray:
+def write_lfads(path: Path, **changes) -> np.ndarray:
     """A file as LFADS' own generators write it; returns the trials in their order."""
     x = np.random.default_rng(0).poisson(1.0, (10, 6, 4))
     places = {"train": [0, 2, 3, 5, 6, 8, 9], "valid": [1, 4, 7]}
@@ -107,9 +107,9 @@ def lfads(path: Path, **changes) -> np.ndarray:
 
 
 def test_lfads_files(tmp_path):
-    x = lfads(tmp_path / "a.h5")
-    assert arrays.is_lfads(tmp_path / "a.h5")
-    data = arrays.from_lfads(tmp_path / "a.h5", bin_ms=10, heldout=[1])
+    x = write_lfads(tmp_path / "a.h5")
+    assert lfads.is_lfads(tmp_path / "a.h5")
+    data = lfads.from_lfads(tmp_path / "a.h5", bin_ms=10, heldout=[1])
     assert data.name == "a"
     for trials, rows in ((data.train, [0, 2, 3, 5, 6, 8, 9]), (data.eval, [1, 4, 7])):
         np.testing.assert_array_equal(trials.counts(0, 1), x[rows][..., [0, 2, 3, 1]])
@@ -118,8 +118,8 @@ def test_lfads_files(tmp_path):
 
 def test_lfads_files_may_hold_less(tmp_path):
     none = dict.fromkeys(("train_truth", "valid_truth", "train_inds", "conversion_factor"))
-    x = lfads(tmp_path / "a.h5", **none)
-    data = arrays.from_lfads(tmp_path / "a.h5", bin_ms=10, heldout=[3])
+    x = write_lfads(tmp_path / "a.h5", **none)
+    data = lfads.from_lfads(tmp_path / "a.h5", bin_ms=10, heldout=[3])
     np.testing.assert_array_equal(data.eval.counts(0, 1), x[[1, 4, 7]])
     assert data.train.rates is None
 
@@ -140,9 +140,9 @@ def test_lfads_files_may_hold_less(tmp_path):
     ],
 )
 def test_broken_lfads_files(changes, message, tmp_path):
-    lfads(tmp_path / "a.h5", **changes)
+    write_lfads(tmp_path / "a.h5", **changes)
     with pytest.raises(UserError, match=message):
-        arrays.from_lfads(tmp_path / "a.h5", bin_ms=10)
+        lfads.from_lfads(tmp_path / "a.h5", bin_ms=10)
 
 
 UNUSED = [
@@ -231,15 +231,15 @@ def test_tables_that_do_not_fit_are_refused(options, message, tmp_path, monkeypa
     ("found", "message"),
     [
         ({"a": np.ones((9, 3)), "b": np.ones((9, 2))}, r"no trials: a \(9, 3\), b \(9, 2\); name"),
-        ({"a": np.ones(4), "b": np.ones((4, 2))}, "for example .*x.npz:a"),
+        ({"a": np.ones(4), "b": np.ones((4, 2))}, "for example .*x.npz:b"),
     ],
 )
 def test_named_arrays_are_no_trials(found, message, tmp_path):
     np.savez(tmp_path / "x.npz", **found)
     with pytest.raises(UserError, match=message):
-        arrays.load(tmp_path / "x.npz")
-    np.testing.assert_array_equal(arrays.load(f"{tmp_path / 'x.npz'}:b"), found["b"])
+        count_files.read(tmp_path / "x.npz")
+    np.testing.assert_array_equal(count_files.read(f"{tmp_path / 'x.npz'}:b").spikes, found["b"])
     with pytest.raises(UserError, match="has no array c; it holds a"):
-        arrays.load(f"{tmp_path / 'x.npz'}:c")
+        count_files.read(f"{tmp_path / 'x.npz'}:c")
     np.savez(tmp_path / "y.npz", only=found["b"])
-    np.testing.assert_array_equal(arrays.load(tmp_path / "y.npz"), found["b"])
+    np.testing.assert_array_equal(count_files.read(tmp_path / "y.npz").spikes, found["b"])

@@ -64,6 +64,7 @@ BARE_ALSO = {"types": {"jaxtyping"}}
 HOMES: dict[str, set[str]] = {
     "orbax": {"runs.checkpoint"},
     "pandas": {"data.nlb"},
+    "pyarrow": {"data.table_files"},
     "pynwb": {"data.export"},
     "hdmf": {"data.export"},
     "xarray": {"data.export", "run"},

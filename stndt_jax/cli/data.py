@@ -73,8 +73,8 @@ def prepare(argv: list[str]) -> int:
 
     KIND is a data set of the Neural Latents Benchmark (mc_maze, mc_rtt, area2_bump,
     dmfc_rsg, mc_maze_large, mc_maze_medium, mc_maze_small), custom for any other NWB
-    file, or arrays for .npy, .npz and the HDF5 files of LFADS. stndt prepare KIND
-    --help lists the flags of a kind.
+    file, arrays for files of spike counts, or spikes for files of spike times. stndt
+    prepare KIND --help lists the flags of a kind.
 
     example: stndt prepare mc_maze --nwb=data/nwb --out=data
     """
@@ -210,12 +210,17 @@ def prepare_arrays(argv: list[str]) -> int:
 
     usage: stndt prepare arrays --spikes=FILE --bin-ms=5 --out=DIR [flags]
 
-    FILE is .npy with counts (trials, bins, neurons), or (bins, neurons) of a
-    continuous recording, which is chopped into windows; .npz with one array (bins,
-    neurons) per trial, of any lengths; or the HDF5 file of LFADS. NaN means not
-    recorded. FILE:NAME takes one array of an .npz file, or one column of a table.
+    FILE holds counts (trials, bins, neurons); (bins, neurons) of a continuous
+    recording, which is chopped into windows; or one array (bins, neurons) per trial,
+    of any lengths. It is .npy, .npz, .mat, HDF5, a table (.csv, .tsv, .parquet) with
+    one column per neuron, or the HDF5 file of LFADS or lfads-torch. stndt inspect FILE
+    lists what is in it. NaN means not recorded. FILE:NAME takes one array of a file,
+    or one column of a table.
 
-    --heldout takes identifiers of units (5,6), COLUMN=VALUE of the table of units
+    Behaviour has the form of the spikes, or one row for each bin of all trials one
+    after the other, or a column time (s) with samples at any times.
+
+    --heldout takes identifiers of units (5,6-9), COLUMN=VALUE of the table of units
     (area=V2), or a file with identifiers, or with true or false for each unit;
     --evaluated takes trials in the same way, numbered from 0. Conditions and areas may
     be texts. Tables keep their rows: rates are exported with all columns of a trial and
@@ -226,12 +231,14 @@ def prepare_arrays(argv: list[str]) -> int:
                  --overlap-ms=200 --out=data
     """
     flags = Flags(prepare_arrays)
-    flags.text("spikes", "FILE", ".npy, .npz, or the HDF5 file of LFADS", required="x.npy")
-    flags.number("bin_ms", "MS", "bin width, ms", None, required="5")
+    flags.text("spikes", "FILE", "spike counts", required="x.npy")
+    flags.number("bin_ms", "MS", "bin width, ms (required, unless the file states it)", None)
+    flags.text("axes", "AXES", "of the array, such as neurons,bins (default: trials,bins,neurons)")
     shared.out(flags, "DIR", "directory to write to", required="data")
     flags.text("name", "NAME", "of the recording; by default the file's own")
-    flags.text("behavior", "FILE", ".npy or .npz in the form of the spikes")
+    flags.text("behavior", "FILE", "values in bins, or samples with a column time")
     _behavior_names(flags)
+    _circular(flags)
     flags.text("conditions", "FILE", ".npy, .csv or .txt with the condition of every trial")
     flags.text("area", "FILE", ".npy, .csv or .txt with the area of every unit")
     flags.text("trial_table", "FILE", ".csv or .npz with columns about trials, to be kept")
@@ -247,9 +254,7 @@ def prepare_arrays(argv: list[str]) -> int:
         flag.refuse("split", when="with --evaluated")
     if flag["evaluated"] and flag["heldout"]:
         flag.refuse("seed", when="with --evaluated and --heldout")
-    if not flag["behavior"]:
-        flag.refuse("behavior_name", "behavior_unit", when="without --behavior")
-    from stndt_jax.data import arrays
+    from stndt_jax.data import arrays, behavior, count_files
     from stndt_jax.workflows import prepare as workflow
 
     split = _evaluated(flag["split"]) if "split" in flag.given else None
@@ -258,6 +263,7 @@ def prepare_arrays(argv: list[str]) -> int:
         Path(flag["out"]),
         bin_ms=flag["bin_ms"],
         name=flag["name"],
+        axes=count_files.parsed_axes(flag["axes"]),
         bins_forward=flag.if_given("bins_forward"),
         window_ms=flag["window_ms"],
         overlap_ms=flag["overlap_ms"],
@@ -272,6 +278,7 @@ def prepare_arrays(argv: list[str]) -> int:
             trial_table=flag["trial_table"],
             unit_table=flag["unit_table"],
             area=flag["area"],
+            angles=behavior.parsed_angles(flag["circular"]),
         ),
     )
     return shared.wrote(written)
@@ -289,6 +296,11 @@ def _behavior_names(flags: Flags) -> None:
     """Flags that say what behaviour is."""
     flags.words("behavior_name", "NAME", "names of its dimensions, such as vel_x,vel_y")
     flags.text("behavior_unit", "UNIT", "its unit, such as mm/s")
+
+
+def _circular(flags: Flags) -> None:
+    """The flag that names angles."""
+    flags.words("circular", "NAME[:deg]", "dimensions that are angles, read as sine and cosine")
 
 
 def _refuse_heldout_twice(flag: Values) -> None:

@@ -1,4 +1,4 @@
-"""Recordings from arrays without trials, numpy files and the HDF5 files of LFADS.
+"""Recordings from arrays without trials, and from files of spike counts.
 
 A continuous recording is chopped into overlapping windows, which take the role of trials; rates
 of the windows are merged into one array again.
@@ -6,24 +6,19 @@ of the windows are merged into one array again.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from stndt_jax.data import table_files
-from stndt_jax.data.numpy_files import load_numpy
+from stndt_jax.data import behavior, count_files, lfads, table_files
+from stndt_jax.data.behavior import Angles, Behavior
 from stndt_jax.data.trials import SpikeData
-from stndt_jax.data.validation import Group, open_hdf5
 from stndt_jax.errors import UserError
 from stndt_jax.types import Float, Int, NDArray, Shaped
-
-# LFADS' names of the training and the evaluated trials.
-LFADS_SPLITS = ("train", "valid")
 
 
 def window_starts(bins: int, window: int, overlap: int) -> Int[NDArray, " R"]:
@@ -161,6 +156,7 @@ class Beside:
         trial_table: .csv or .npz with columns about trials.
         unit_table: .csv or .npz with columns about units.
         area: file with the area of every unit.
+        angles: dimensions of behaviour that are angles.
     """
 
     behavior: str = ""
@@ -170,6 +166,7 @@ class Beside:
     trial_table: str = ""
     unit_table: str = ""
     area: str = ""
+    angles: Sequence[Angles] = ()
 
     def of_units(self, units: int) -> dict[str, NDArray]:
         """The columns about units.
@@ -184,15 +181,44 @@ class Beside:
                     f"{self.unit_table} has a column area, and --area={self.area} was given too; "
                     "leave one of the two out"
                 )
-            columns["area"] = table_files.labels(self.area, units, "area")
+            columns["area"] = table_files.labels(self.area, units, "area", "area")
         return columns
+
+    def of_behavior(self, found: Behavior) -> dict[str, Any]:
+        """Behaviour with its names and unit; options of ``SpikeData.from_arrays``."""
+        # Angles have other names than those that were given.
+        names = found.names if self.angles or not self.behavior_names else self.behavior_names
+        return {
+            "behavior": found.values,
+            "behavior_names": names,
+            "behavior_unit": self.behavior_unit,
+        }
+
+    def in_bins(
+        self, found: count_files.Counts, bin_ms: float, starts: NDArray | None
+    ) -> dict[str, Any]:
+        """Behaviour of counts, from its own file or from theirs; options of ``from_arrays``."""
+        how: dict[str, Any] = {"angles": self.angles, "names": self.behavior_names}
+        if self.behavior:
+            given = behavior.from_file(self.behavior, found.spikes, bin_ms, starts=starts, **how)
+        elif found.behavior is not None:
+            given = behavior.from_arrays(found.behavior, found.spikes, **how)
+        else:
+            given_for = {"behavior_name": self.behavior_names, "circular": self.angles}
+            for flag, value in {**given_for, "behavior_unit": self.behavior_unit}.items():
+                if value:
+                    spelled = flag.replace("_", "-")
+                    raise UserError(f"--{spelled} has no effect without --behavior; leave it out")
+            return {}
+        return self.of_behavior(given)
 
 
 def from_file(
     path: Path,
     *,
-    bin_ms: float,
+    bin_ms: float | None = None,
     name: str = "",
+    axes: Sequence[str] = (),
     window_ms: float | None = None,
     overlap_ms: float | None = None,
     bins_forward: int | None = None,
@@ -200,62 +226,118 @@ def from_file(
     heldout: float | str | None = None,
     seed: int = 0,
     beside: Beside | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> SpikeData:
     """A recording from a file of spike counts.
 
-    The file is ``.npy`` with counts (trials, bins, neurons), or (bins, neurons) of a continuous
-    recording; ``.npz`` with one array (bins, neurons) per trial; or the HDF5 file of LFADS.
+    The file holds counts (trials, bins, neurons), (bins, neurons) of a continuous recording, or one
+    array (bins, neurons) per trial, in one of the formats of
+    :mod:`stndt_jax.data.array_files`; or it is a file of LFADS or lfads-torch.
 
     Args:
-        path: of the file; behind a colon, the name of an array in an ``.npz`` file.
-        bin_ms: bin width, ms.
-        name: of the recording; by default the file's own.
-        window_ms: length of the windows of a continuous recording, ms.
-        overlap_ms: what neighbouring windows of it share, ms; by default nothing.
-        bins_forward: last bins of a trial to predict; by default none.
-        evaluated: fraction of the trials to evaluate, or which ones, as
-            :class:`stndt_jax.data.table_files.Choices` takes them; by default a quarter. LFADS has
-            its own.
-        heldout: fraction of the units to hold out, or which ones, in the same way; by default those
-            that the unit table holds out, else a quarter.
-        seed: of the random choices.
-        beside: what else is known.
+      path: of the file; behind a colon, the name of an array in it.
+      bin_ms: bin width, ms; None where the file states it.
+      name: of the recording; by default the file's own.
+      axes: of the array, if they are not in the order above.
+      window_ms: length of the windows of a continuous recording, ms.
+      overlap_ms: what neighbouring windows of it share, ms; by default nothing.
+      bins_forward: last bins of a trial to predict; by default none.
+      evaluated: fraction of the trials to evaluate, or which ones, as
+        :class:`stndt_jax.data.table_files.Choices` takes them; by default a quarter. LFADS has
+        its own.
+      heldout: fraction of the units to hold out, or which ones, in the same way; by default those
+        that the unit table holds out, else a quarter.
+      seed: of the random choices.
+      beside: what else is known.
+      say: called with each line on what was taken of the file.
 
     Raises:
-        UserError: a file is missing or malformed, or an option does not apply to this kind of file.
+      UserError: a file is missing or malformed, or an option does not apply to this kind of file.
     """
     beside = beside or Beside()
     file, _ = table_files.split(str(path))
-    found = None if is_lfads(file) else load(path)
-    units = _lfads_units(file) if found is None else _last_size(found)
+    found = None if lfads.is_lfads(file) else count_files.read(path, axes)
+    width = _bin_ms(bin_ms, None if found is None else found.bin_ms, file)
+    units = lfads.neurons(file) if found is None else _last_size(found.spikes)
     columns = beside.of_units(units)
-    options: dict[str, Any] = {"bin_ms": bin_ms, "name": name or file.stem, "seed": seed}
+    if found is not None and found.units is not None:
+        columns.setdefault("unit", found.units)
+    options: dict[str, Any] = {"bin_ms": width, "name": name or file.stem, "seed": seed}
     options |= _heldout(heldout, units, columns) | {"unit_table": columns}
-    options |= {"behavior_names": beside.behavior_names, "behavior_unit": beside.behavior_unit}
-    if beside.behavior:
-        options["behavior"] = load(beside.behavior)
     if bins_forward is not None:
         options["bins_forward"] = bins_forward
     windows = {"window_ms": window_ms, "overlap_ms": overlap_ms}
     of_trials = {"conditions": beside.conditions, "trial_table": beside.trial_table}
     if found is None:
-        _unused(file, "trials in the form of LFADS", **of_trials, evaluated=evaluated, **windows)
-        return from_lfads(file, **options)
-    if isinstance(found, np.ndarray) and found.ndim == 2:
-        fraction = None if isinstance(evaluated, str) else evaluated
-        listed = None if fraction is not None else evaluated
+        given = {**of_trials, "evaluated": evaluated, "axes": axes or None, **windows}
+        _unused(file, "trials in the form of LFADS", **given)
+        if beside.behavior:
+            options |= beside.of_behavior(behavior.from_arrays(
+                count_files.load_behavior(beside.behavior), [], angles=beside.angles,
+                names=beside.behavior_names,
+            ))  # fmt: skip
+        return lfads.from_lfads(file, **options)
+    for note in found.notes:
+        say(f"{file.name}: {note}")
+    if isinstance(found.spikes, np.ndarray) and found.spikes.ndim == 2:
+        listed = evaluated if isinstance(evaluated, str) else None
         given = {**of_trials, "bins_forward": bins_forward, "evaluated": listed}
         _unused(file, "a continuous recording", **given)
-        if not window_ms:
-            raise UserError(
-                f"{file} holds a continuous recording {found.shape}; give the length of the "
-                "windows to chop it into with --window-ms"
-            )
-        options |= {} if fraction is None else {"evaluated": fraction}
-        window, overlap = (round((ms or 0.0) / bin_ms) for ms in (window_ms, overlap_ms))
-        return from_continuous(found, window=window, overlap=overlap, **options)
+        fraction = {} if evaluated is None else {"evaluated": evaluated}
+        return _continuous(found, width, beside, windows, {**options, **fraction}, not axes)
     _unused(file, "trials", **windows)
-    return SpikeData.from_arrays(found, **options, **_of_trials(beside, found, evaluated))
+    options |= _of_trials(beside, found.spikes, evaluated)
+    options |= beside.in_bins(found, width, options["trial_table"].get("start_s"))
+    return SpikeData.from_arrays(found.spikes, **options)
+
+
+def _bin_ms(given: float | None, stated: float | None, file: Path) -> float:
+    """The bin width, ms, of the user or of the file.
+
+    Raises:
+      UserError: neither states it, or they differ.
+    """
+    if given is None and stated is None:
+        raise UserError(
+            f"--bin-ms is missing, and {file} does not state the bin width; for example --bin-ms=5"
+        )
+    if given is None:
+        assert stated is not None
+        return stated
+    if stated is not None and abs(given - stated) > 1e-3 * stated:
+        raise UserError(
+            f"--bin-ms={given:g}, but {file} states bins of {stated:g} ms; leave --bin-ms out, or "
+            f"name the array of counts alone, {file}:NAME, if that means something else"
+        )
+    return given
+
+
+def _continuous(
+    found: count_files.Counts,
+    bin_ms: float,
+    beside: Beside,
+    windows: dict[str, float | None],
+    options: dict[str, Any],
+    warn: bool,
+) -> SpikeData:
+    """A recording from continuous counts, chopped into windows."""
+    assert isinstance(found.spikes, np.ndarray)
+    bins, units = found.spikes.shape
+    if warn and units > bins:
+        warnings.warn(
+            f"{found.where} holds {bins} bins of {units} neurons; if it is {bins} neurons of "
+            f"{units} bins, give --axes=neurons,bins",
+            UserWarning,
+            stacklevel=3,
+        )
+    if not windows["window_ms"]:
+        raise UserError(
+            f"{found.where} holds a continuous recording {found.spikes.shape}; give the length of "
+            "the windows to chop it into with --window-ms"
+        )
+    options |= beside.in_bins(found, bin_ms, None)
+    window, overlap = (round((ms or 0.0) / bin_ms) for ms in windows.values())
+    return from_continuous(found.spikes, window=window, overlap=overlap, **options)
 
 
 def _of_trials(
@@ -266,7 +348,9 @@ def _of_trials(
     columns = table_files.read(beside.trial_table) if beside.trial_table else {}
     options: dict[str, Any] = {"trial_table": columns}
     if beside.conditions:
-        options["conditions"] = table_files.labels(beside.conditions, trials, "condition")
+        options["conditions"] = table_files.labels(
+            beside.conditions, trials, "condition", "conditions"
+        )
     if isinstance(evaluated, str):
         hint = "give it in --trial-table"
         choices = table_files.Choices("evaluated", "trials", np.arange(trials), columns, hint)
@@ -302,133 +386,3 @@ def _unused(path: Path, kind: str, **options: Any) -> None:
     given = [name for name, value in options.items() if value not in (None, "")]
     if given:
         raise UserError(f"{path} holds {kind}, on which {given[0]} has no effect; leave it out")
-
-
-def load(path: str | Path) -> NDArray | list[NDArray]:
-    """Reads the array of a ``.npy`` file, or one array per trial of an ``.npz`` file.
-
-    Of an ``.npz`` file that holds one array, or behind whose path a colon names one, this array.
-
-    Raises:
-      UserError: the file is missing, damaged, or of another format, or holds arrays that are no
-        trials.
-    """
-    file, name = table_files.split(str(path))
-    found = load_numpy(file)
-    if isinstance(found, np.ndarray):
-        return found
-    if name and name not in found:
-        raise UserError(f"{file} has no array {name}; it holds {_listed(found)}")
-    if name or len(found) == 1:
-        return found[name or next(iter(found))]
-    if found and not _are_trials(found):
-        raise UserError(
-            f"{file} holds arrays that are no trials: {_listed(found)}; name the one to read, for "
-            f"example {file}:{next(iter(found))}"
-        )
-    return list(found.values())
-
-
-def _are_trials(found: dict[str, NDArray]) -> bool:
-    """Whether arrays are trials: numbered, or with as many values in each bin."""
-    stems = {re.sub(r"[0-9]+$", "", name) for name in found}
-    numbered = len(stems) == 1 and all(name[-1:].isdecimal() for name in found)
-    ends = {x.shape[1:] for x in found.values()}
-    return numbered or (len(ends) == 1 and all(x.ndim in (1, 2) for x in found.values()))
-
-
-def _listed(found: dict[str, NDArray]) -> str:
-    shown = [f"{name} {x.shape}" for name, x in list(found.items())[:8]]
-    return ", ".join(shown) + (" ..." if len(found) > 8 else "")
-
-
-def from_lfads(
-    path: str | Path, *, bin_ms: float, name: str | None = None, **options: Any
-) -> SpikeData:
-    """Makes a recording from the HDF5 file that LFADS reads.
-
-    ``train_data`` and ``valid_data`` are counts (trials, bins, neurons). ``train_truth`` and
-    ``valid_truth``, divided by ``conversion_factor``, are true rates, expected counts per bin.
-    ``train_inds`` and ``valid_inds``, or ``*_idx``, are the positions of the trials in the
-    recording; with them, trials come in that order. The validation trials are evaluated.
-
-    Args:
-      path: HDF5 file.
-      bin_ms: bin width, ms, which the file does not contain.
-      name: name of the recording; default the file's own.
-      **options: options of ``SpikeData.from_arrays``, except ``evaluated``.
-
-    Raises:
-      UserError: a key is missing, or arrays do not fit together.
-    """
-    path = Path(path)
-    with open_hdf5(path) as file:
-        group = Group(path, file, None)
-        group.require([f"{split}_data" for split in LFADS_SPLITS], "LFADS' files hold both")
-        spikes = _lfads_pair(group, "data")
-        rates = _lfads_rates(group)
-        order = _lfads_order(group, [len(x) for x in spikes])
-    return SpikeData.from_arrays(
-        np.concatenate(spikes)[order],
-        bin_ms=bin_ms,
-        name=name or path.stem,
-        evaluated=np.flatnonzero(order >= len(spikes[0])),
-        rates=None if rates is None else rates[order],
-        **options,
-    )
-
-
-def is_lfads(path: str | Path) -> bool:
-    """Whether a file is HDF5 with LFADS' keys."""
-    if not Path(path).is_file() or not h5py.is_hdf5(path):
-        return False
-    with open_hdf5(path) as file:
-        return all(f"{split}_data" in file for split in LFADS_SPLITS)
-
-
-def _lfads_units(path: Path) -> int:
-    """The number of neurons."""
-    with open_hdf5(path) as file:
-        shape = getattr(file[f"{LFADS_SPLITS[0]}_data"], "shape", ())
-        return int(shape[-1]) if shape else 0
-
-
-def _lfads_pair(group: Group, what: str) -> list[NDArray]:
-    """Reads an array of the training and one of the validation trials."""
-    train, valid = (group.numbers(f"{split}_{what}") for split in LFADS_SPLITS)
-    if train.ndim != 3 or valid.ndim != 3 or train.shape[1:] != valid.shape[1:]:
-        raise UserError(
-            f"{group.path}: train_{what} has shape {train.shape} and valid_{what} {valid.shape}; "
-            "both must be (trials, bins, neurons) with the same bins and neurons"
-        )
-    return [train, valid]
-
-
-def _lfads_rates(group: Group) -> Float[NDArray, "R T N"] | None:
-    """True rates, expected counts per bin, training trials first; None unless both are there."""
-    if not all(f"{split}_truth" in group.keys for split in LFADS_SPLITS):
-        return None
-    # The factor scales counts to LFADS' truth.
-    scale = group.numbers("conversion_factor") if "conversion_factor" in group.keys else 1.0
-    return np.concatenate(_lfads_pair(group, "truth")) / scale
-
-
-def _lfads_order(group: Group, trials: Sequence[int]) -> Int[NDArray, " R"]:
-    """Indices of the training, then validation trials, in the order of the recording."""
-    keys = [
-        next((key for key in (f"{split}_inds", f"{split}_idx") if key in group.keys), None)
-        for split in LFADS_SPLITS
-    ]
-    present = [key for key in keys if key is not None]
-    if len(present) < len(keys):
-        return np.arange(sum(trials))
-    positions = []
-    for key, split, number in zip(present, LFADS_SPLITS, trials, strict=True):
-        position = np.ravel(group.numbers(key))
-        if len(position) != number:
-            raise UserError(
-                f"{group.where(key)} holds {len(position)} positions, but {split}_data holds "
-                f"{number} trials; give one position per trial"
-            )
-        positions.append(position)
-    return np.argsort(np.concatenate(positions).astype(np.int64), kind="stable")

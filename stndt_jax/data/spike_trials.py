@@ -404,10 +404,33 @@ def _recorded(
 
 
 def behavior(series: Samples, edges: Sequence[NDArray], cut: Cut, where: object) -> list[NDArray]:
-    """Behaviour in the bins of every trial, (bins, dimensions); NaN where missing."""
+    """Behaviour in the bins of every trial, taken later by the lag of ``cut``."""
+    return behavior_in(series, edges, cut.lag_ms, where)
+
+
+def behavior_in(
+    series: Samples, edges: Sequence[NDArray], lag_ms: float, where: object
+) -> list[NDArray]:
+    """Behaviour in bins.
+
+    Args:
+      series: its samples.
+      edges: of the bins of every trial, ns.
+      lag_ms: how much later than the bins behaviour is taken, ms.
+      where: the source, with which messages start.
+
+    Returns:
+      For every trial (bins, dimensions); NaN where missing.
+
+    Raises:
+      UserError: there is no sample in any bin.
+
+    Warns:
+      UserWarning: it is missing in some bins.
+    """
     found = []
     for edges_E in edges:
-        edges_s = edges_E / 1e9 + cut.lag_ms / 1e3
+        edges_s = edges_E / 1e9 + lag_ms / 1e3
         times_S, x_SD = series.between(edges_s[0], edges_s[-1])
         period = 1 / series.rate if series.rate else None
         found.append(resample(times_S, x_SD, edges_s, period))

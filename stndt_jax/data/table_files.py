@@ -1,7 +1,8 @@
 """Tables of trials and units, labels, and choices of them, from files or the command line.
 
-A table is a .csv or .tsv file with a header, or an .npz file of named arrays. Labels are one column
-of a table, ``FILE:COLUMN``, an .npy file, or a text file with one label a line.
+A table is a .csv or .tsv file with a header, a .parquet file, or an .npz file of named arrays.
+Labels are one column of a table, ``FILE:COLUMN``, an .npy file, or a text file with one label a
+line.
 """
 
 from __future__ import annotations
@@ -16,13 +17,24 @@ from typing import NamedTuple
 import numpy as np
 
 from stndt_jax import files
+from stndt_jax.data import limits
 from stndt_jax.data.numpy_files import load_numpy
 from stndt_jax.data.tables import texts_or_numbers
 from stndt_jax.errors import UserError
 from stndt_jax.types import Bool, NDArray, Shaped
 
 _DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
-_IDS = re.compile(r"[0-9]{1,9}(,[0-9]{1,9})*")
+# Endings of files that an array or a column can be named of, behind a colon.
+_NAMED = (*_DELIMITERS, ".parquet", ".npz", ".npy", ".mat", ".h5", ".hdf5", ".txt")
+_IDS = re.compile(r"[0-9]{1,9}(-[0-9]{1,9})?(,[0-9]{1,9}(-[0-9]{1,9})?)*")
+_LIKE_IDS = re.compile(r"[-+0-9., ]+")
+_BYTE_ORDER_MARKS = {
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe\x00\x00": "utf-32",
+    b"\x00\x00\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
 # A leading zero makes a text, for such an identifier would not be the same as a number.
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _BOOLEANS = {"true": True, "false": False}
@@ -31,7 +43,8 @@ _BOOLEANS = {"true": True, "false": False}
 def split(named: str) -> tuple[Path, str]:
     """A file, and the name behind a colon of what to take of it; empty without one."""
     path, colon, name = named.rpartition(":")
-    if colon and not Path(named).exists() and Path(path).is_file():
+    is_file = Path(path).is_file() or Path(path).suffix.lower() in _NAMED
+    if colon and is_file and not Path(named).exists():
         return Path(path), name
     return Path(named), ""
 
@@ -40,19 +53,23 @@ def read(path: str | Path) -> dict[str, NDArray]:
     """The columns of a table by name: whole numbers, numbers, booleans or texts.
 
     An empty cell is NaN among numbers. A first column without a name that counts the rows, as
-    pandas writes it, is left out.
+    pandas writes it, is left out. Columns without a header are named by their number, from 0.
 
     Raises:
       UserError: the file is missing or damaged, or is no table.
     """
     path = Path(path)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         found = load_numpy(path)
         assert isinstance(found, dict)
         return found
-    if path.suffix not in _DELIMITERS:
-        raise UserError(f"{path} is no table; give .csv or .tsv with a header, or .npz")
+    if path.suffix.lower() == ".parquet":
+        return _parquet(path)
+    if path.suffix.lower() not in _DELIMITERS:
+        raise UserError(f"{path} is no table; give .csv or .tsv with a header, .parquet or .npz")
     head, *rows = _cells(path)
+    if not _is_header(head, rows):
+        head, rows = [str(number) for number in range(len(head))], [head, *rows]
     if len(set(head)) < len(head):
         twice = next(name for name in head if head.count(name) > 1)
         raise UserError(f"{path} has two columns {twice!r}; rename one")
@@ -68,21 +85,29 @@ def read(path: str | Path) -> dict[str, NDArray]:
     return columns
 
 
-def labels(named: str, rows: int, column: str) -> Shaped[NDArray, " n"]:
+def labels(named: str, rows: int, column: str, option: str = "") -> Shaped[NDArray, " n"]:
     """Labels from a file.
 
     Args:
       named: the file, or ``FILE:COLUMN`` for a column of a table or an array of an .npz file.
       rows: how many labels are needed, by which a header of a single column is recognised.
       column: the column to take of a table if none is named.
+      option: the flag that names the file, for messages.
 
     Raises:
       UserError: the file is missing or damaged, the column is not clear, or it is no list.
     """
-    found = _labels(named, rows, column)
+    flag = f"--{option}={named}: " if option else ""
+    try:
+        found = _labels(named, rows, column)
+    except UserError as error:
+        raise UserError(f"{flag}{error}") from None
+    if found.ndim == 2 and 1 in found.shape:
+        found = found.ravel()  # a row or a column, as MATLAB's
     if found.ndim != 1:
         raise UserError(
-            f"{named} has shape {found.shape}; give a list, with one entry for each of the {rows}"
+            f"{flag}{named} has shape {found.shape}; give a list, with one entry for each of the "
+            f"{rows}"
         )
     return found
 
@@ -97,7 +122,7 @@ def _labels(named: str, rows: int, column: str) -> NDArray:
         return found if plain is None else plain
     if path.suffix == ".txt":
         return typed([line.strip() for line in _text(path).splitlines()])
-    if path.suffix in _DELIMITERS and not name:
+    if path.suffix.lower() in _DELIMITERS and not name:
         cells = _cells(path)
         if all(len(row) == 1 for row in cells):
             return typed([row[0] for row in cells[len(cells) == rows + 1 :]])
@@ -132,18 +157,23 @@ class Choices(NamedTuple):
         """Which ones were chosen.
 
         Args:
-          words: identifiers separated by commas; ``COLUMN=VALUE,...``; or a file with
-            identifiers, or with true or false for each.
+          words: identifiers and ranges of them, separated by commas; ``COLUMN=VALUE,...``; or a
+            file with identifiers, or with true or false for each.
 
         Raises:
           UserError: an identifier, column or value is unknown, or the file is no choice.
         """
         column, equals, value = words.partition("=")
         if _IDS.fullmatch(words):
-            return self._by_ids(np.array([int(word) for word in words.split(",")]))
+            return self._by_ids(self._listed(words))
         if equals and not Path(words).exists():
             return self._by_column(column, value)
-        listed = labels(words, len(self.ids), self.option)
+        if not Path(split(words)[0]).exists() and _LIKE_IDS.fullmatch(words):
+            raise UserError(
+                f"--{self.option}={words} is no list of {self.of}; give whole numbers and ranges "
+                f"from 0, such as 5,6,10-12"
+            )
+        listed = labels(words, len(self.ids), self.option, self.option)
         if listed.dtype == bool or (len(listed) == len(self.ids) and np.isin(listed, (0, 1)).all()):
             if listed.shape != self.ids.shape:
                 raise UserError(
@@ -159,7 +189,24 @@ class Choices(NamedTuple):
             )
         return self._by_ids(listed)
 
+    def _listed(self, words: str) -> NDArray:
+        """The identifiers in words such as ``5,7-9``."""
+        found: list[int] = []
+        for word in words.split(","):
+            first, _, last = word.partition("-")
+            low, high = int(first), int(last or first)
+            if not low <= high < low + 100_000:
+                raise UserError(f"--{self.option}={words}: {word} is no range; give such as 5-7")
+            found += range(low, high + 1)
+        return np.array(found)
+
     def _by_ids(self, given: NDArray) -> Bool[NDArray, " n"]:
+        values, counts = np.unique(given, return_counts=True)
+        if np.any(counts > 1):
+            raise UserError(
+                f"--{self.option} lists {values[counts > 1][0]} twice; list each of the {self.of} "
+                f"once"
+            )
         unknown = np.setdiff1d(given, self.ids)
         if unknown.size:
             few = ", ".join(map(str, self.ids[:8])) + (" ..." if len(self.ids) > 8 else "")
@@ -225,7 +272,7 @@ def _cells(path: Path) -> list[list[str]]:
     """
     text = _text(path)
     first = text.partition("\n")[0]
-    delimiter = max(_DELIMITERS[path.suffix], key=first.count)
+    delimiter = max(_DELIMITERS[path.suffix.lower()], key=first.count)
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
@@ -248,6 +295,61 @@ def _text(path: Path) -> str:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
         raise UserError(f"{path}: {reason}; check the path") from None
     try:
-        return content.decode("utf-8-sig")
+        return content.decode(_encoding(content))
     except UnicodeDecodeError:
         return content.decode("latin-1")
+
+
+def _encoding(content: bytes) -> str:
+    """The encoding of a text: by its byte order mark, else UTF-16 where every other byte is 0."""
+    for mark, name in _BYTE_ORDER_MARKS.items():
+        if content.startswith(mark):
+            return name
+    head = content[:2000]
+    for first, name in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if head and len(head) % 2 == 0 and head[first::2].count(0) > 0.9 * len(head) / 2:
+            return name
+    return "utf-8"
+
+
+def _is_header(head: list[str], rows: list[list[str]]) -> bool:
+    """Whether the first row names columns.
+
+    Numbers do if they rise, as identifiers of units, and there are more rows.
+    """
+    if not all(head) or not all(_is_number(cell) or _WHOLE.fullmatch(cell) for cell in head):
+        return True
+    numbers = [float(cell) for cell in head]
+    return bool(rows) and len(head) > 1 and bool(np.all(np.diff(numbers) > 0))
+
+
+def _parquet(path: Path) -> dict[str, NDArray]:
+    """The columns of a .parquet file; lists become object arrays.
+
+    Raises:
+      UserError: pyarrow is missing, or the file is missing or damaged.
+    """
+    try:
+        import pyarrow.parquet
+    except ModuleNotFoundError:
+        raise UserError(
+            f"{path} needs pyarrow; run: pip install 'stndt_jax[parquet]', or write it as .csv"
+        ) from None
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check the path")
+    try:
+        meta = pyarrow.parquet.read_metadata(path)
+        groups = [meta.row_group(g).total_byte_size for g in range(meta.num_row_groups)]
+        limits.check(str(path), max(sum(groups), 8 * meta.num_rows * meta.num_columns))
+        table = pyarrow.parquet.read_table(path)
+        columns = {name: table[name].to_numpy() for name in table.column_names}
+    except (pyarrow.ArrowException, OSError, ValueError, NotImplementedError) as error:
+        raise UserError(f"{path} cannot be read as .parquet ({error}); write it again") from None
+    found = {}
+    for name, x in columns.items():
+        plain = texts_or_numbers(x)
+        found[name] = x if plain is None else plain
+    index = found.get("__index_level_0__")
+    if index is not None and np.array_equal(index, np.arange(len(index))):
+        del found["__index_level_0__"]
+    return found

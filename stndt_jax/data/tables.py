@@ -155,6 +155,9 @@ def names(what: str, given: str | Sequence[str], number: int) -> tuple[str, ...]
     found = () if found == ("",) else found
     if not all(isinstance(name, str) and name.strip() for name in found):
         raise UserError(f"{what} is {reprlib.repr(given)}; give texts")
+    if len(set(found)) < len(found):
+        twice = next(name for name in found if found.count(name) > 1)
+        raise UserError(f"{what} has {twice!r} twice; give each dimension a name of its own")
     if found and len(found) != number:
         raise UserError(f"{what} has {len(found)} names of {number} dimensions; give one for each")
     return found

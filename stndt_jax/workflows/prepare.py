@@ -82,7 +82,7 @@ def from_arrays(path: Path, out: Path, *, say: Say = print, **options: object) -
     """Makes the files of a recording from a file of spike counts.
 
     Args:
-      path: .npy, .npz, or the HDF5 file of LFADS.
+      path: the file; behind a colon, an array in it.
       out: directory to write to.
       say: called with each line of the result.
       options: of :func:`stndt_jax.data.arrays.from_file`.
@@ -94,7 +94,7 @@ def from_arrays(path: Path, out: Path, *, say: Say = print, **options: object) -
       UserError: as :func:`stndt_jax.data.arrays.from_file`, or a file cannot be written.
     """
     files.make_parent(out / "recording")
-    data = arrays.from_file(path, **options)  # type: ignore[arg-type]
+    data = arrays.from_file(path, say=say, **options)  # type: ignore[arg-type]
     return _write(data, out, say=say)
 
 
