@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import scipy.sparse
 
+from stndt_jax import files
 from stndt_jax.data import limits, matlab, numpy_files, table_files
 from stndt_jax.data.tables import texts_or_numbers
 from stndt_jax.data.validation import explaining_damage, open_hdf5
@@ -89,8 +90,7 @@ def open_file(path: str | Path) -> ArrayFile:
       UserError: the file is missing, damaged, or of none of the formats.
     """
     path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{path} is a directory; give a file: {', '.join(ENDINGS)}")
+    files.check_input(path)
     suffix = path.suffix.lower()
     if suffix in TABLES:
         return _table(path)
