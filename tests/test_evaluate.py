@@ -30,6 +30,15 @@ def test_table_of_one_model_and_of_none() -> None:
     assert "nothing was scored" in evaluate.table({"members": [{}], "left_out": []})
 
 
+def test_the_first_line_says_that_the_data_are_other_ones() -> None:
+    one = {"co_bps": 0.25}
+    scores = {"members": [{}], "ensemble": one, "best_member": one, "left_out": [], "data": "x"}
+    for marked in (scores, {"members": [{}], "left_out": [], "data": "x"}):
+        lines = evaluate.table(marked | {"data_differs": True}).splitlines()
+        assert "scores on other data (x) than the run was trained on" in lines[0]
+        assert lines[1:] == evaluate.table(marked | {"data_differs": False}).splitlines()
+
+
 @pytest.mark.parametrize("forward", [0, 2])
 def test_submission_cuts_rates_by_the_benchmarks_keys(forward: int) -> None:
     dims = Dims(3, forward, 4, 2)

@@ -63,6 +63,16 @@ def expected(run: Path, x_RTN: np.ndarray) -> np.ndarray:
     return np.mean(rates, axis=0)
 
 
+def test_a_run_is_not_exported_as_a_file_of_rates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("x.nc", "x.nwb", "x.h5"):
+        assert main.main(["export", str(tmp_path), f"--out={tmp_path / name}"]) == 2
+        said = capsys.readouterr().err
+        assert f"submission.h5 --out={tmp_path / name}" in said and "Traceback" not in said
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.long
 def test_any_number_of_trials_in_chunks(run: Path, model: Path) -> None:
     exported = stablehlo_loader.Model(model)

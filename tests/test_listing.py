@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from stndt_jax.cli import main
 from stndt_jax.config import schema
 from stndt_jax.errors import UserError
 from stndt_jax.runs import listing
+from stndt_jax.runs.lock import Lock
 
 SIZES = {"bins_observed": 6, "bins_forward": 2, "heldin": 4, "heldout": 2}
 
@@ -57,11 +57,10 @@ def test_a_row_says_what_the_files_say(tmp_path: Path) -> None:
     killed = make(tmp_path / "b")
     assert row_of(tmp_path, "b")["how"] == "killed"
     assert row_of(tmp_path, "b")["validation_co_bps"] is None
-    (killed / "lock").write_text("{}")
-    assert row_of(tmp_path, "b")["how"] == "running"
-    # A killed process leaves its lock behind.
-    gone = {"host": socket.gethostname(), "pid": 2**22 + 1, "began": "1"}
-    (killed / "lock").write_text(json.dumps(gone))
+    with Lock(killed):
+        assert row_of(tmp_path, "b")["how"] == "running"
+    # A killed process leaves its lock behind, which the kernel no longer holds.
+    (killed / "lock").write_text(json.dumps({"host": "a", "pid": 1, "token": "b"}))
     assert row_of(tmp_path, "b")["how"] == "killed"
 
 

@@ -114,6 +114,52 @@ def test_a_name_asked_for_in_python_is_kept_by_the_run(tmp_path: Path) -> None:
     assert named.data.path == str(tmp_path / "run" / "data.h5")
 
 
+def begun(tmp_path: Path) -> tuple[Path, schema.Config, SpikeData]:
+    """A run that was begun on a recording without its targets, which lie beside it."""
+    hdf5.write(data(), tmp_path / "x.h5")
+    hdf5.write_targets(data(), tmp_path / "x_target.h5")
+    named = dataclasses.replace(config().data, path=str(tmp_path / "x.h5"), targets="")
+    given = dataclasses.replace(config(), data=named)
+    read, run = recording.read(given), tmp_path / "run"
+    run.mkdir()
+    directory.open_run(run, given, read)
+    return run, given, read
+
+
+def test_other_data_than_those_of_the_run_are_recognised(tmp_path: Path) -> None:
+    run, given, read = begun(tmp_path)
+    targets = str(tmp_path / "x_target.h5")
+    assert recording.difference(run, given, read) == ""
+    scored = recording.read(given, "", targets)
+    assert scored.fingerprint() != read.fingerprint()
+    assert recording.difference(run, given, scored, "", targets) == ""
+    (tmp_path / "moved.h5").write_bytes((tmp_path / "x.h5").read_bytes())
+    moved = str(tmp_path / "moved.h5")
+    at = dataclasses.replace(recording.read(given, moved), name="moved")
+    assert at.fingerprint() != read.fingerprint()
+    assert recording.difference(run, given, at, moved) == ""
+    scored = recording.read(given, moved, targets)
+    assert recording.difference(run, given, scored, moved, targets) == ""
+    hdf5.write(data(seed=1), tmp_path / "other.h5")
+    path = str(tmp_path / "other.h5")
+    sentence = recording.difference(run, given, recording.read(given, path), path)
+    assert path in sentence and str(run) in sentence and read.fingerprint()[:12] in sentence
+
+
+def test_a_recording_that_changes_is_noticed(tmp_path: Path) -> None:
+    _, given, read = begun(tmp_path)
+    path = tmp_path / "x.h5"
+    watch = recording.Watch(given, read)
+    assert watch.changed() == ""
+    before = path.read_bytes()
+    path.unlink()
+    assert f"{path} can no longer be read" in watch.changed()
+    path.write_bytes(before)  # the same content at another time
+    assert watch.changed() == ""
+    hdf5.write(data(seed=1), path)
+    assert f"{path} has changed since training began" in watch.changed()
+
+
 def test_without_a_file_the_key_is_named() -> None:
     with pytest.raises(UserError, match=r"config\.data\.path is empty"):
         recording.read(config())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,8 +56,11 @@ def export(argv: list[str]) -> int:
     any number of trials; cpu, cuda, tpu), a manifest and load.py, which needs jax and
     numpy only. Of a submission file it writes the rates, with all that is known of the
     trials and units; the ending of --out is the format: .nwb, .nc (xarray, NetCDF) or
-    .h5. Windows of a continuous recording are merged. To an existing NWB file the rates
-    are added. The recording is that of the run, unless --data names it.
+    .h5. Windows of a continuous recording are merged. The recording is that of the run,
+    unless --data names it.
+
+    To an existing NWB file the rates are added; otherwise --out replaces an earlier
+    export of the same kind, and nothing else.
 
     example: stndt export runs/maze --out=model
     example: stndt export runs/maze/submission.h5 --out=rates.nc
@@ -78,6 +82,12 @@ def export(argv: list[str]) -> int:
         flag.refuse("weights", "select", when="on a submission file")
         return _export_rates(Path(path), flag)
     flag.refuse("name", "targets", when="on a run directory, but only on a submission file")
+    if Path(path).is_dir() and Path(flag["out"]).suffix in (".nwb", ".nc", ".h5"):
+        raise UserError(
+            f"--out={flag['out']} names a file of rates, but of {path} the model is exported, as a "
+            f"directory; for its rates: stndt evaluate {path}, then stndt export "
+            f"{Path(path) / 'submission.h5'} --out={flag['out']}"
+        )
     files.check_output(Path(flag["out"]), "a directory", [path])
     from stndt_jax.interop import stablehlo
     from stndt_jax.training import restore
@@ -122,9 +132,10 @@ def _recording_of(submission: Path, flag: Values) -> SpikeData:
       UserError: none is named, or a file cannot be read.
     """
     from stndt_jax.data import hdf5
-    from stndt_jax.runs import ensemble_directory
+    from stndt_jax.runs import ensemble_directory, recording
 
     run, data, targets, expected = submission.parent, flag["data"], flag["targets"], ""
+    config = None
     if ensemble_directory.is_run(run) or ensemble_directory.is_ensemble(run):
         config = ensemble_directory.read_config(run)
         expected, data = config.data.name, data or config.data.path
@@ -132,7 +143,11 @@ def _recording_of(submission: Path, flag: Values) -> SpikeData:
             targets = config.data.targets
     if not data:
         raise UserError("--data is missing; name the recording, for example --data=mc_maze.h5")
-    return hdf5.read(data, targets or None, name=flag["name"] or None, expected=expected or None)
+    found = hdf5.read(data, targets or None, name=flag["name"] or None, expected=expected or None)
+    other = config and recording.difference(run, config, found, data, targets)
+    if other:
+        warnings.warn(other, stacklevel=2)
+    return found
 
 
 def infer(argv: list[str]) -> int:

@@ -12,7 +12,7 @@ from stndt_jax import files
 from stndt_jax.console import progress, tables
 from stndt_jax.data import hdf5
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import bootstrap, inference, scoring, submission
+from stndt_jax.evaluation import bootstrap, inference, method_scores, scoring, submission
 from stndt_jax.runs import ensemble_directory, records
 from stndt_jax.runs.score_names import INTERVAL, label
 from stndt_jax.training import restore
@@ -60,7 +60,7 @@ def evaluate(
 
     The mean rate over members and the best member by validation get all scores, each member those
     that need no fit. Scores in bits per spike have 95% bootstrap intervals over the evaluated
-    trials.
+    trials. ``data_differs`` says whether the run was trained on another recording.
 
     Args:
       path: the run or ensemble directory.
@@ -95,6 +95,8 @@ def evaluate(
         "weights": select,
         "members": sorted(rows, key=lambda row: row["member"]),
         "left_out": [],
+        "data_fingerprint": data.fingerprint(),
+        "data_differs": any(model.trained.other_data for model in found),
     }
     if not ensemble_directory.is_ensemble(path):
         scores["left_out"] = sorted(set(range(trained.config.population)) - set(trained.usable))
@@ -142,9 +144,14 @@ def _brief(rates: Mapping[str, NDArray], targets: Mapping[str, NDArray]) -> dict
 
 
 def table(scores: Mapping[str, Any]) -> str:
-    """Scores as lines of text, one line per score, ensemble beside best member."""
+    """Scores as lines of text, one line per score, ensemble beside best member.
+
+    The first line says so if the recording is not the one that the run was trained on.
+    """
+    note = method_scores.note(scores)
+    lines = [note] if note else []
     if "ensemble" not in scores:
-        return "no targets are known for these trials: nothing was scored"
+        return "\n".join([*lines, "no targets are known for these trials: nothing was scored"])
     ensemble, best = scores["ensemble"], scores["best_member"]
     many = len(scores["members"]) > 1
     rows = []
@@ -155,7 +162,7 @@ def table(scores: Mapping[str, Any]) -> str:
         rows.append([label(name), *map(tables.number, shown), interval])
     heads = ["score", *(("ensemble", "best member") if many else ("value",))]
     heads.append(f"95% interval{' of the ensemble' if many else ''}")
-    lines = [tables.table(heads, rows)]
+    lines.append(tables.table(heads, rows))
     if scores["left_out"]:
         lines.append(f"left out, never validated: members {scores['left_out']}")
     return "\n".join(lines)

@@ -136,6 +136,8 @@ def compare(
         return
     with progress.task("scoring"):
         scores = external_rates.score(rates, targets)
+    if run and (sentence := note(own(Path(run)))):
+        say(sentence)
     say(table({**(beside(Path(run)) if run else {}), name: scores}))
     if run:
         add(Path(run), name, scores)
@@ -144,14 +146,29 @@ def compare(
 
 def beside(run: Path) -> dict[str, Scores]:
     """The run's own scores, if it has been evaluated, then those of the other methods."""
-    path = run / "scores.json"
-    own = records.read(path) if path.exists() else {}
-    many = len(own.get("members", [])) > 1
+    scores = own(run)
+    many = len(scores.get("members", [])) > 1
     names = {"ensemble": "ensemble", "best_member": "best member"}
     if not many:
         names = {"ensemble": "this run"}
-    found = {name: own[key] for key, name in names.items() if key in own}
+    found = {name: scores[key] for key, name in names.items() if key in scores}
     return {**found, **read(run)}
+
+
+def own(run: Path) -> dict[str, Any]:
+    """The content of a run's ``scores.json``; empty if it was not evaluated."""
+    path = run / "scores.json"
+    return records.read(path) if path.exists() else {}
+
+
+def note(scores: Mapping[str, Any]) -> str:
+    """A sentence if the content of ``scores.json`` is of other data than the run was trained on."""
+    if scores.get("data_differs") is not True:
+        return ""
+    return (
+        f"these are scores on other data ({scores.get('data')}) than the run was trained on: "
+        f"their fingerprints differ"
+    )
 
 
 def table(methods: Mapping[str, Scores]) -> str:

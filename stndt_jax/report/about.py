@@ -14,6 +14,7 @@ from stndt_jax.report import tables
 from stndt_jax.report.layout import details
 from stndt_jax.report.markup import Child, Html, tag
 from stndt_jax.run import Run
+from stndt_jax.runs import recording
 
 # Paths of files are shown elsewhere, and differ between users.
 PATHS = ("data.path", "data.targets")
@@ -120,10 +121,15 @@ def data(run: Run) -> list[Child]:
     if fingerprint is None:
         return [_facts(facts)]
     facts.append(("fingerprint", tag("code", fingerprint)))
-    if found.matches(fingerprint, run.config.data.name):
+    if not other_data(run):
         return [_facts(facts)]
     text = "The recording is not the one that this run was trained on: their fingerprints differ."
     return [tag("p", text, class_="warn"), _facts(facts)]
+
+
+def other_data(run: Run) -> str:
+    """A sentence if the recording is not the one that the run was trained on; else empty."""
+    return recording.difference(run.path, run.config, run.data, run.data_path, run.targets_path)
 
 
 def moment(text: object) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from stndt_jax.config import schema
 from stndt_jax.console import tables as console_tables
 from stndt_jax.errors import UserError
+from stndt_jax.evaluation import method_scores
 from stndt_jax.report import about, charts, layout, tables, training
 from stndt_jax.report.layout import Section, details
 from stndt_jax.report.markup import Child, Html, tag
@@ -72,6 +73,9 @@ def warnings(runs: Mapping[str, Run]) -> list[str]:
             f"These runs were trained on different data ({groups}), so their scores differ because "
             "of the data as well as of the models."
         )
+    other = [name for name, run in runs.items() if method_scores.note(run.scores)]
+    if other:
+        sentences.append(f"Evaluated on other data than they were trained on: {', '.join(other)}.")
     without = [name for name in runs if name not in scores(runs)]
     if without:
         sentences.append(f"Not evaluated, or without targets: {', '.join(without)}.")

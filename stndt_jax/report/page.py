@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stndt_jax import files
 from stndt_jax.data import labels
-from stndt_jax.evaluation import evaluate
+from stndt_jax.evaluation import evaluate, method_scores
 from stndt_jax.report import about, attention, explorer, figures, layout, scores, training
 from stndt_jax.report.figures import RunFigures, draw
 from stndt_jax.report.layout import Section
@@ -71,6 +71,7 @@ def build(run: Run, drawn: RunFigures) -> Html:
         kicker=["stndt report of ", tag("code", str(run.path))],
         heading=name,
         lead=[
+            *(tag("p", sentence, class_="warn") for sentence in _other_data(run)),
             tag("p", _lead(run), class_="lead"),
             *scores.cards(methods, labels.behavior(run.data)),
         ],
@@ -85,6 +86,12 @@ def build(run: Run, drawn: RunFigures) -> Html:
         ],
         footer=_SOURCES,
     )
+
+
+def _other_data(run: Run) -> list[str]:
+    """Sentences if the recording or the scores are not of the data that were trained on."""
+    shown = [about.other_data(run), method_scores.note(run.scores)]
+    return [f"{sentence[0].upper()}{sentence[1:]}." for sentence in shown if sentence]
 
 
 def _lead(run: Run) -> str:

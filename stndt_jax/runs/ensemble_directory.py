@@ -100,6 +100,18 @@ def members(path: Path) -> list[EnsembleMember]:
     ]
 
 
+def trained_on(path: Path) -> tuple[str, str]:
+    """The fingerprint and the name of the recording that a run or an ensemble was trained on.
+
+    Either is empty if it is unknown.
+
+    Raises:
+      UserError: the file that holds it is missing or damaged.
+    """
+    found = read(path) if is_ensemble(path) else directory.read_run(path)
+    return str(found.get("data_fingerprint", "")), str(found.get("data", ""))
+
+
 def read_config(path: Path) -> Config:
     """The configuration of a run, or of the first part of an ensemble.
 

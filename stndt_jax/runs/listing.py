@@ -21,7 +21,7 @@ from stndt_jax.runs.score_names import label
 
 COLUMNS = (
     *("path", "kind", "config", "data", "epochs", "planned", "members", "validation_co_bps"),
-    *("co_bps", "vel_r2", "tp_corr", "psth_r2", "fp_bps", "how", "date"),
+    *("co_bps", "vel_r2", "tp_corr", "psth_r2", "fp_bps", "how", "date", "data_differs"),
 )
 _SCORES = ("co_bps", "vel_r2", "tp_corr", "psth_r2", "fp_bps")
 Row = dict[str, Any]
@@ -120,11 +120,13 @@ def _members(path: Path) -> Row:
 
 
 def _scores(path: Path) -> Row:
-    """The scores of the mean rate, if it has been evaluated."""
+    """The scores of the mean rate, if it has been evaluated, and whether on other data."""
     if not (path / "scores.json").exists():
         return {}
-    found = records.read(path / "scores.json", "evaluate it again").get("ensemble", {})
-    return {name: next(_numbers([found.get(name)]), None) for name in _SCORES}
+    content = records.read(path / "scores.json", "evaluate it again")
+    found = content.get("ensemble", {})
+    scores: Row = {name: next(_numbers([found.get(name)]), None) for name in _SCORES}
+    return scores | {"data_differs": "yes" if content.get("data_differs") is True else None}
 
 
 _run = (_settings, _history, _progress)

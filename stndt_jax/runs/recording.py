@@ -6,6 +6,7 @@ A recording that was given as arrays is written into the run directory, as ``dat
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -21,7 +22,7 @@ from stndt_jax.data import hdf5
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.parallel import multihost
-from stndt_jax.runs import directory
+from stndt_jax.runs import directory, ensemble_directory
 from stndt_jax.runs.lock import Lock
 
 # The files of the run's own copy.
@@ -40,6 +41,89 @@ def read(config: Config, path: str = "", targets: str = "") -> SpikeData:
       UserError: no file is named, or it cannot be read.
     """
     return automatic.read(config.data, path, targets)
+
+
+def difference(
+    path: Path, config: Config, data: SpikeData, data_path: str = "", targets: str = ""
+) -> str:
+    """A sentence if a recording is not the one that a run was trained on; empty otherwise.
+
+    Args:
+      path: the run or ensemble directory.
+      config: its configuration.
+      data: the recording.
+      data_path: where it was read from, if not where the configuration says.
+      targets: as ``data_path``, of the target file. What a run is scored against is no part of what
+        it was trained on.
+
+    Raises:
+      UserError: the fingerprint in the directory cannot be read.
+    """
+    trained, name = ensemble_directory.trained_on(path)
+
+    def is_same(found: SpikeData) -> bool:
+        # A file that states no name gives its own, which may have changed.
+        named = dataclasses.replace(found, name=name or found.name)
+        return any(x.matches(trained, config.data.name) for x in (found, named))
+
+    if not trained or is_same(data):
+        return ""
+    if targets and targets != config.data.targets:
+        with contextlib.suppress(UserError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if is_same(read(config, data_path)):
+                return ""
+    return (
+        f"the recording {data_path or config.data.path} is not the one that {path} was trained on "
+        f"(fingerprints {data.fingerprint()[:12]} and {trained[:12]}), so that its rates and "
+        f"scores are of other data"
+    )
+
+
+class Watch:
+    """Finds out whether the files of a recording changed, for example while a run trained on it."""
+
+    def __init__(self, config: Config, data: SpikeData) -> None:
+        """Notes the state of the files.
+
+        Args:
+          config: names them.
+          data: the recording as it was read.
+        """
+        self._config, self._data = config, data
+        self._before = self._state()
+
+    def changed(self) -> str:
+        """A sentence if the files no longer hold the recording; empty otherwise.
+
+        They are read only if their size, time or inode changed.
+        """
+        if self._state() == self._before:
+            return ""
+        path, how = self._config.data.path, "has changed"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                if read(self._config).fingerprint() == self._data.fingerprint():
+                    return ""
+        except UserError as error:
+            how = f"can no longer be read ({error})"
+        return (
+            f"{path} {how} since training began; the run was trained on what the file held then, "
+            f"so keep or restore that version to evaluate and continue it"
+        )
+
+    def _state(self) -> list[tuple[int, ...]]:
+        named = (self._config.data.path, self._config.data.targets)
+        return [_stat(Path(name)) for name in named if name]
+
+
+def _stat(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return (found.st_size, found.st_mtime_ns, found.st_ino)
 
 
 def of_data(config: Config, data: SpikeData, run: Path) -> tuple[Config, SpikeData]:

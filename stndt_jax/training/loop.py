@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,10 @@ from stndt_jax.console.lines import counted
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import Diverged, Interrupted, UserError
 from stndt_jax.parallel import lifts, multihost
-from stndt_jax.runs import directory
+from stndt_jax.runs import directory, recording
 from stndt_jax.runs.checkpoint import Checkpoints
 from stndt_jax.runs.lock import Lock, LockLost
-from stndt_jax.runs.log import RunLog, Silent
+from stndt_jax.runs.log import RunLog, Silent, append
 from stndt_jax.runs.signals import Stop
 from stndt_jax.training import compaction, population, setup
 from stndt_jax.training.population import Initialisation, Member
@@ -95,7 +96,7 @@ def train(
         with multihost.together():
             if multihost.first():
                 directory.open_run(path, config, data, extend=extend)
-        ending = "failed"
+        ending, watch = "failed", recording.Watch(config, data)
         try:
             run = _Run(setup.prepare(config, data), data.name, path, stop, verify, initialisation)
             endings = run.train(quiet, pruner, notes)
@@ -113,7 +114,17 @@ def train(
             raise
         finally:
             if multihost.first() and ending:
+                _say_if_changed(watch, path)
                 directory.note_end(path, ending)
+
+
+def _say_if_changed(watch: recording.Watch, path: Path) -> None:
+    """Says on the screen and in the log if the recording changed while it was trained on."""
+    if sentence := watch.changed():
+        warnings.warn(sentence, stacklevel=2)
+        # A full disk, which may have ended the training, is reported by its own error.
+        with contextlib.suppress(UserError):
+            append(path, sentence)
 
 
 def _unverified() -> None:

@@ -54,6 +54,7 @@ class TrainedRun(NamedTuple):
       hyper: the members' hyperparameters, leading axis K.
       members: the members' weights and states, leading axis K.
       epoch: epochs trained.
+      other_data: a sentence if ``data`` is not the recording that it was trained on; else empty.
     """
 
     path: Path
@@ -63,6 +64,7 @@ class TrainedRun(NamedTuple):
     hyper: Hyper
     members: population.Member
     epoch: float
+    other_data: str = ""
 
     @property
     def usable(self) -> list[int]:
@@ -133,7 +135,7 @@ def load(
       UserError: it is no run directory, or its recording is missing or has other sizes.
 
     Warns:
-      UserWarning: as :func:`read`.
+      UserWarning: as :func:`read`, or the recording is not the one that the run was trained on.
     """
     config = directory.read_config(path)
     sizes = directory.read_run(path)["sizes"]
@@ -146,9 +148,11 @@ def load(
                 f"{name} {getattr(dims, name)}, but the run was trained with {sizes[name]}; give "
                 f"the same recording as data (--data)"
             )
+    if other := recording.difference(path, config, data, data_path, targets):
+        warnings.warn(other, stacklevel=2)
     arch = setup.prepare(config, data).arch
     at, hyper, members = _newest(path, config, arch)
-    return TrainedRun(path, config, data, arch, hyper, members, at / arch.steps_per_epoch)
+    return TrainedRun(path, config, data, arch, hyper, members, at / arch.steps_per_epoch, other)
 
 
 def models(path: Path, data_path: str = "", targets: str = "") -> list[TrainedModel]:
