@@ -49,7 +49,6 @@ EXCEPTIONS = {
     "runs.directory:make": "an empty file, removed at once, shows that one can be written",
     "runs.directory:set_aside": "renames a whole run directory",
     "runs.recording:_keep": "a temporary directory of the system, only to compare fingerprints",
-    "search.study:_remove_torn_line": "cuts the last, incomplete line of the journal",
 }
 
 
