@@ -88,8 +88,10 @@ def prepare(argv: list[str]) -> int:
         return prepare_custom(rest)
     if kind == "arrays":
         return prepare_arrays(rest)
+    if kind == "spikes":
+        return prepare_spikes(rest)
     if kind not in nlb.DATA_SETS:
-        known = ", ".join([*nlb.DATA_SETS, "custom", "arrays"])
+        known = ", ".join([*nlb.DATA_SETS, "custom", "arrays", "spikes"])
         raise UserError(f"{kind} is nothing that can be prepared; choose one of {known}")
     return prepare_benchmark(rest, kind)
 
@@ -282,6 +284,124 @@ def prepare_arrays(argv: list[str]) -> int:
         ),
     )
     return shared.wrote(written)
+
+
+def prepare_spikes(argv: list[str]) -> int:
+    r"""Makes a recording's input and target files from spike times and events.
+
+    usage: stndt prepare spikes --spikes=FILE --events=FILE --window=FROM,TO --bin-ms=5
+                         --out=DIR [flags]
+
+    Spike times are a table with the columns unit and time (s; .csv, .tsv, .parquet),
+    arrays of these (.npz, .mat, HDF5), one list of times per unit, or a folder of
+    Kilosort or phy, of which the units labelled good are taken. Events are a table with
+    one row per trial; all its columns are kept. Without events the recording is chopped
+    into windows of --window-ms. stndt inspect FILE lists what a file holds.
+
+    --heldout, --units and --skip-units take identifiers of units (5,6-9), COLUMN=VALUE
+    of what is known of them (area=V2, group=mua), or a file; --evaluated takes trials in
+    the same way, by their rows. Behaviour is a table with a column time (s).
+
+    example: stndt prepare spikes --spikes=kilosort --events=trials.csv \
+                 --align=go_time --window=-250,450 --bin-ms=5 --out=data
+    """
+    flags = _spike_flags()
+    flag, _ = flags.parse(_join_window(argv))
+    _check_spikes(flag)
+    from stndt_jax.data import behavior, spike_files, spike_times, spike_trials
+    from stndt_jax.workflows import prepare as workflow
+
+    series, names = None, tuple(flag["behavior_name"])
+    if flag["behavior"]:
+        angles = behavior.parsed_angles(flag["circular"])
+        series, found = behavior.samples(flag["behavior"], angles, names)
+        names = found if angles or not names else names
+    cut = spike_trials.Cut(
+        align=flag["align"],
+        window_ms=_two_numbers(flag, "window") if flag["events"] else (0.0, flag["bin_ms"]),
+        bin_ms=flag["bin_ms"],
+        until=flag["until"],
+        forward_ms=flag["forward_ms"],
+        lag_ms=flag["lag_ms"],
+    )
+    written = workflow.from_spikes(
+        flag["spikes"],
+        Path(flag["out"]),
+        events=flag["events"],
+        cut=cut,
+        options=spike_times.Options(
+            name=flag["name"],
+            heldout=flag["heldout"] or flag["heldout_fraction"],
+            evaluated=flag["evaluated"] or _evaluated(flag["split"]),
+            split_column=flag["split_column"],
+            condition_column=flag["condition_column"],
+            series=series,
+            behavior_names=names,
+            behavior_unit=flag["behavior_unit"],
+            seed=flag["seed"],
+        ),
+        chosen=spike_files.Chosen(
+            units=flag["units"],
+            skipped=flag["skip_units"],
+            unit_table=flag["unit_table"],
+            time_unit=flag["spike_time_unit"],
+        ),
+        windows_ms=None if flag["events"] else (flag["window_ms"], flag["overlap_ms"] or 0.0),
+    )
+    return shared.wrote(written)
+
+
+def _spike_flags() -> Flags:
+    flags = Flags(prepare_spikes)
+    flags.text("spikes", "FILE", "file or folder of spike times", required="spikes.csv")
+    flags.text("events", "FILE", "table with one row per trial", "")
+    flags.text("align", "COLUMN", "column of events with the time; needed if there are several")
+    flags.text("window", "FROM,TO", "of a trial, ms from the event", "")
+    flags.text("until", "COLUMN", "column of events; TO is ms from this event instead")
+    flags.number("bin_ms", "MS", "bin width, ms", None, required="5")
+    shared.out(flags, "DIR", "directory to write to", required="data")
+    flags.text("name", "NAME", "of the recording; by default the file's own")
+    flags.number("forward_ms", "MS", "end of the window that is to be predicted, ms", 0.0)
+    flags.number("window_ms", "MS", "length of windows of a recording without events, ms", None)
+    flags.number("overlap_ms", "MS", "what neighbouring windows share, ms", None)
+    flags.text("spike_time_unit", "UNIT", "of the spike times, if not s: ms, us, samples:RATE")
+    flags.text("units", "UNITS", "units to take, such as group=good, or all")
+    flags.text("skip_units", "UNITS", "units to leave out")
+    flags.text("unit_table", "FILE", "table with columns about units, to be kept")
+    flags.text("behavior", "FILE", "table of samples to decode, with a column time (s)")
+    flags.number("lag_ms", "MS", "how much later than the spikes behaviour is taken, ms", 0.0)
+    _behavior_names(flags)
+    _circular(flags)
+    flags.text("condition_column", "COLUMN", "column of events with conditions")
+    flags.text("split_column", "COLUMN", "column of events with train, and val or test")
+    flags.text("evaluated", "TRIALS", "trials to evaluate, instead of --split")
+    _partition(flags)
+    return flags
+
+
+def _check_spikes(flag: Values) -> None:
+    """Refuses flags that are missing, or would have no effect."""
+    _refuse_heldout_twice(flag)
+    of_events = ("align", "window", "until", "forward_ms", "lag_ms", "condition_column",
+                 "split_column", "evaluated")  # fmt: skip
+    if flag["events"]:
+        flag.refuse("window_ms", "overlap_ms", when="with --events")
+        if not flag["window"]:
+            raise UserError("--window is missing; for example --window=-250,450")
+    else:
+        flag.refuse(*of_events, when="without --events")
+        if not flag["window_ms"]:
+            raise UserError(
+                "--events is missing; for example --events=trials.csv, or --window-ms=600 to chop "
+                "a recording without trials"
+            )
+    if flag["split_column"]:
+        flag.refuse("split", "evaluated", when="with --split-column")
+    if flag["evaluated"]:
+        flag.refuse("split", when="with --evaluated")
+    if not flag["behavior"]:
+        flag.refuse("lag_ms", "behavior_name", "behavior_unit", "circular",
+                    when="without --behavior")  # fmt: skip
 
 
 def _partition(flags: Flags) -> None:

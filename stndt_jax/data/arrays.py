@@ -93,6 +93,7 @@ def from_continuous(
     overlap: int = 0,
     evaluated: float = 0.25,
     behavior: NDArray | None = None,
+    first_s: float = 0.0,
     **options: Any,
 ) -> SpikeData:
     """Makes a recording from continuous arrays, chopped into windows.
@@ -107,6 +108,7 @@ def from_continuous(
       overlap: bins that neighbouring windows share.
       evaluated: fraction of the recording, at its end, to evaluate.
       behavior: values (bins, dimensions).
+      first_s: time of the first bin, s.
       **options: options of ``SpikeData.from_arrays``.
 
     Raises:
@@ -137,7 +139,7 @@ def from_continuous(
         chop(spikes, window, starts_R),
         bin_ms=bin_ms,
         evaluated=len(first) + np.arange(len(last)),
-        starts=starts_R * (bin_ms / 1000.0),
+        starts=first_s + starts_R * (bin_ms / 1000.0),
         **options,
     )
 

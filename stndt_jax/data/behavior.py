@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -180,8 +181,55 @@ def from_file(
     x_SD, called = without_angles(x_SD, shown, angles, named)
     if time is None or trial is not None:
         return Behavior(_in_trials(x_SD, spikes, named), called)
+    series, called = samples(named, angles, names)
+    return Behavior(_resampled(series, spikes, bin_ms, starts), called)
+
+
+def samples(
+    named: str, angles: Sequence[Angles] = (), names: Sequence[str] = ()
+) -> tuple[TimedSamples, tuple[str, ...]]:
+    """Samples with times from a table or from named arrays, and the names of their dimensions.
+
+    Args:
+      named: the file, or the file and a column.
+      angles: dimensions that are angles.
+      names: of the dimensions, in place of those of the file.
+
+    Raises:
+      UserError: the file is missing or damaged, has no times, or its times do not rise.
+
+    Warns:
+      UserWarning: times are no numbers, which are left out.
+    """
+    path, name = table_files.split(named)
+    file = array_files.open_file(path)
+    columns = _columns(file, name)
+    time = next((key for key in file.entries if key.strip().lower() in TIMES), None)
+    if columns is None or time is None:
+        raise UserError(
+            f"{named} has no column of times ({', '.join(list(TIMES)[:3])} ...), but "
+            f"{file.listed()}; give samples of behaviour with their times, s"
+        )
+    called = tuple(key for key in columns if key != time)
+    if not called:
+        raise UserError(f"{named} holds no behaviour; give one column for each dimension")
+    x_SD = np.column_stack([columns[key] for key in called]).astype(np.float64)
     times_S = np.asarray(file.read(time), np.float64).ravel() * TIMES[time.strip().lower()]
-    return Behavior(_resampled(named, times_S, x_SD, spikes, bin_ms, starts), called)
+    known = np.isfinite(times_S)
+    if len(times_S) != len(x_SD):
+        raise UserError(f"{named} has {len(times_S)} times, but {len(x_SD)} values; write it again")
+    if not known.all():
+        warnings.warn(
+            f"{named}: left out {np.sum(~known)} samples whose time is no number",
+            UserWarning,
+            stacklevel=3,
+        )
+    times_S, x_SD = times_S[known], x_SD[known]
+    if len(times_S) < 2 or np.any(np.diff(times_S) < 0):
+        raise UserError(f"{named}: its times do not rise from sample to sample; sort the rows")
+    shown = names if len(names) == len(called) else called
+    x_SD, called = without_angles(x_SD, shown, angles, named)
+    return TimedSamples(named, times_S, x_SD), called
 
 
 def from_arrays(
@@ -256,23 +304,17 @@ def _in_trials(x_SD: NDArray, spikes: NDArray | list[NDArray], where: str) -> An
 
 
 def _resampled(
-    named: str,
-    times_S: Float[NDArray, " S"],
-    x_SD: Float[NDArray, "S D"],
+    series: TimedSamples,
     spikes: NDArray | list[NDArray],
     bin_ms: float,
     starts: NDArray | None,
 ) -> Any:
     """The mean of samples in every bin."""
-    known = np.isfinite(times_S)
-    times_S, x_SD = times_S[known], x_SD[known]
-    if len(times_S) < 2 or np.any(np.diff(times_S) < 0):
-        raise UserError(f"{named}: its times do not rise from sample to sample; sort the rows")
     rows = [spikes] if _is_continuous(spikes) else list(spikes)
     if starts is None and not _is_continuous(spikes):
         raise UserError(
-            f"{named} has times of samples, but the times of the trials are not known; give a "
-            f"column start_s, s, in --trial-table"
+            f"{series.name} has times of samples, but the times of the trials are not known; give "
+            f"a column start_s, s, in --trial-table"
         )
     firsts = np.zeros(1) if starts is None else np.asarray(starts, np.float64)
     if len(firsts) != len(rows):
@@ -281,6 +323,5 @@ def _resampled(
         np.round(first * 1e9 + np.arange(len(row) + 1) * (bin_ms * 1e6)).astype(np.int64)
         for first, row in zip(firsts, rows, strict=True)
     ]
-    series = TimedSamples(named, times_S, x_SD)
-    found = spike_trials.behavior_in(series, edges, 0.0, named)
+    found = spike_trials.behavior_in(series, edges, 0.0, series.name)
     return found[0] if _is_continuous(spikes) else found

@@ -190,14 +190,17 @@ class Choices(NamedTuple):
         return self._by_ids(listed)
 
     def _listed(self, words: str) -> NDArray:
-        """The identifiers in words such as ``5,7-9``."""
+        """The identifiers in words such as ``5,7-9``; of a range, those that there are."""
         found: list[int] = []
         for word in words.split(","):
-            first, _, last = word.partition("-")
+            first, dash, last = word.partition("-")
             low, high = int(first), int(last or first)
-            if not low <= high < low + 100_000:
-                raise UserError(f"--{self.option}={words}: {word} is no range; give such as 5-7")
-            found += range(low, high + 1)
+            within = [int(x) for x in self.ids if low <= x <= high]
+            if low > high or (dash and not within):
+                raise UserError(
+                    f"--{self.option}={words}: none of the {self.of} is from {low} to {high}"
+                )
+            found += within if dash else [low]
         return np.array(found)
 
     def _by_ids(self, given: NDArray) -> Bool[NDArray, " n"]:

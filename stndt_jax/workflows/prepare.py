@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 from stndt_jax import files
-from stndt_jax.data import arrays, hdf5, nlb, nwb_trials, spike_trials, summary, synthetic
+from stndt_jax.data import (
+    arrays,
+    hdf5,
+    nlb,
+    nwb_trials,
+    spike_files,
+    spike_times,
+    spike_trials,
+    summary,
+    synthetic,
+    table_files,
+)
+from stndt_jax.data.spike_files import Chosen
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 
@@ -95,6 +108,55 @@ def from_arrays(path: Path, out: Path, *, say: Say = print, **options: object) -
     """
     files.make_parent(out / "recording")
     data = arrays.from_file(path, say=say, **options)  # type: ignore[arg-type]
+    return _write(data, out, say=say)
+
+
+def from_spikes(
+    spikes: str,
+    out: Path,
+    *,
+    events: str,
+    cut: spike_trials.Cut,
+    options: spike_times.Options,
+    chosen: Chosen,
+    windows_ms: tuple[float, float] | None = None,
+    say: Say = print,
+) -> list[Path]:
+    """Makes the files of a recording from spike times and events.
+
+    Args:
+      spikes: file or folder of spike times, as :mod:`stndt_jax.data.spike_files` reads them.
+      out: directory to write to.
+      events: file of events; empty for a recording that is chopped into windows.
+      cut: how trials are cut; without events, its bin width alone counts. An empty ``align`` takes
+        the only column of times.
+      options: what else is known.
+      chosen: which units are taken.
+      windows_ms: length of the windows, and what neighbours share, without events.
+      say: called with each line of the result.
+
+    Returns:
+      The files written.
+
+    Raises:
+      UserError: a file cannot be read or written, or nothing can be made of them.
+    """
+    files.make_parent(out / "recording")
+    units, notes = chosen.read(spikes)
+    for note in notes:
+        say(f"{spikes}: {note}")
+    path = table_files.split(spikes)[0]
+    options = dataclasses.replace(options, name=options.name or path.resolve().stem)
+    if not events:
+        assert windows_ms is not None
+        window, overlap = windows_ms
+        data = spike_times.continuous(
+            units, bin_ms=cut.bin_ms, window_ms=window, overlap_ms=overlap, options=options
+        )
+        return _write(data, out, say=say)
+    table = spike_files.events(events)
+    align = cut.align or table.default_align()
+    data = spike_times.recording(units, table, dataclasses.replace(cut, align=align), options)
     return _write(data, out, say=say)
 
 

@@ -1,0 +1,307 @@
+"""Spike times and events from files of any format.
+
+=====================  ==========================================================================
+spike times            what it holds
+=====================  ==========================================================================
+.csv, .tsv, .parquet   one row a spike: columns ``unit`` and ``time``
+.npz, .mat, HDF5       the same as two arrays, such as ``spike_clusters`` and ``spike_times``; one
+                       list of times a unit, as arrays, cells, object arrays or structures
+.npy                   an object array with one list of times a unit
+a folder               of Kilosort or phy
+=====================  ==========================================================================
+
+Events are a table, or arrays of the same length, with one row a trial.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stndt_jax.data import array_files, kilosort, spike_times, table_files
+from stndt_jax.data.array_files import ArrayFile
+from stndt_jax.data.spike_times import EventTable, SpikeTimes
+from stndt_jax.data.table_files import Choices
+from stndt_jax.errors import UserError
+from stndt_jax.types import NDArray
+
+TIMES = (
+    *("spike_times", "spike_time", "spiketimes", "spike_times_s", "times", "time", "time_s"),
+    *("timestamps", "timestamp", "t", "spikes", "ts", "spike_times_ms", "time_ms", "sample"),
+    *("samples", "spike_samples", "st"),
+)
+UNITS = (
+    *("unit", "units", "unit_id", "unit_ids", "neuron", "neuron_id", "neurons", "cluster"),
+    *("cluster_id", "clusters", "spike_clusters", "cell", "cell_id", "id", "ids", "clu"),
+    *("unit_index", "neuron_index", "spike_units", "sorting_id"),
+)
+
+
+def read(named: str | Path, *, every: bool = False, rate: float | None = None) -> SpikeTimes:
+    """Spike times from a file or folder.
+
+    Args:
+      named: the file or folder; behind a colon, the array with the lists of times.
+      every: take all units of a folder, not those that are labelled good.
+      rate: sampling rate of a folder, samples/s, in place of its own.
+
+    Raises:
+      UserError: the file is missing or damaged, or holds no spike times.
+    """
+    return read_with_notes(named, every=every, rate=rate)[0]
+
+
+def read_with_notes(
+    named: str | Path, *, every: bool = False, rate: float | None = None
+) -> tuple[SpikeTimes, list[str]]:
+    """As :func:`read`, and what was taken of the file, for people."""
+    path, name = table_files.split(str(named))
+    if path.is_dir():
+        if not kilosort.is_folder(path):
+            raise UserError(
+                f"{path} is a directory without {kilosort.TIMES}; give a folder of Kilosort or "
+                f"phy, or a file of spike times"
+            )
+        return kilosort.read(path, every=every, rate=rate)
+    if path.suffix.lower() == ".nwb":
+        raise UserError(f"{path} is an NWB file; run: stndt prepare custom --nwb={path}")
+    file = array_files.open_file(path)
+    if pair := None if name else _pair(file):
+        time, unit = pair
+        times, units = (np.ravel(np.asarray(file.read(key))) for key in (time, unit))
+        found = spike_times.grouped(str(path), lambda: [(times, units)], tick=_tick(time))
+        return found, [f"{time} as spike times of the {len(found)} units in {unit}"]
+    lists, names, columns = _lists(file, name)
+    found = spike_times.from_lists(str(path), lists, names, columns=columns)
+    what = name or (next(iter(file.entries)) if len(file.entries) == 1 else "arrays")
+    return found, [f"{what or path.name} as spike times of {len(found)} units"]
+
+
+def seconds(unit: str) -> float | None:
+    """The length of a unit of time, s; None of an empty one.
+
+    Raises:
+      UserError: it is none of s, ms, us and samples:RATE.
+    """
+    if not unit:
+        return None
+    word, _, rate = unit.partition(":")
+    try:
+        found = 1 / float(rate) if word == "samples" else {"s": 1.0, "ms": 1e-3, "us": 1e-6}[unit]
+    except (KeyError, ValueError, ZeroDivisionError):
+        found = np.nan
+    if not 0 < found < np.inf:
+        raise UserError(f"--spike-time-unit is {unit!r}; give s, ms, us or samples:RATE")
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Which units of a file are taken, and what is known of them.
+
+    Attributes:
+      units: identifiers, ``COLUMN=VALUE`` or a file, as
+        :class:`stndt_jax.data.table_files.Choices` takes them; ``all``; empty for all, or of a
+        folder of Kilosort those that are labelled good.
+      skipped: units to leave out, in the same way.
+      unit_table: file with columns about units; with a column ``unit``, in any order.
+      time_unit: of the spike times: ``s``, ``ms``, ``us``, or ``samples:RATE``; empty for s, or
+        for what a folder states.
+    """
+
+    units: str = ""
+    skipped: str = ""
+    unit_table: str = ""
+    time_unit: str = ""
+
+    def read(self, named: str | Path) -> tuple[SpikeTimes, list[str]]:
+        """The units of a file, and what was taken of it, for people.
+
+        Raises:
+          UserError: the file cannot be read, or a unit or column is unknown.
+        """
+        tick = seconds(self.time_unit)
+        is_folder = kilosort.is_folder(named)
+        rate = 1 / tick if tick and is_folder else None
+        found, notes = read_with_notes(named, every=bool(self.units), rate=rate)
+        if tick and not is_folder:
+            found = dataclasses.replace(found, tick=tick)
+        if self.unit_table:
+            found = spike_times.with_columns(found, self._table(found))
+        number = len(found)
+        for option, words in (("units", self.units), ("skip-units", self.skipped)):
+            if words and words != "all":
+                hint = "give it in --unit-table"
+                choices = Choices(option, "units", found.ids, found.columns, hint)
+                found = found.take(choices.chosen(words) == (option == "units"))
+        if len(found) < number:
+            notes = [*notes, f"{len(found)} of {number} units taken"]
+        return found, notes
+
+    def _table(self, found: SpikeTimes) -> dict[str, NDArray]:
+        """The columns of the table, in the order of the units."""
+        columns = dict(table_files.read(self.unit_table))
+        ids = columns.pop("unit", None)
+        if ids is None:
+            if columns and len(next(iter(columns.values()))) != len(found):
+                raise UserError(
+                    f"--unit-table={self.unit_table} has {len(next(iter(columns.values())))} rows, "
+                    f"but there are {len(found)} units; give a column unit with their identifiers"
+                )
+            return columns
+        at = {int(unit): row for row, unit in enumerate(ids) if np.isfinite(unit)}
+        missing = [int(unit) for unit in found.ids if int(unit) not in at]
+        if missing:
+            raise UserError(
+                f"--unit-table={self.unit_table} has no row for unit {missing[0]}; give one for "
+                f"each of the {len(found)} units"
+            )
+        rows = [at[int(unit)] for unit in found.ids]
+        return {name: column[rows] for name, column in columns.items()}
+
+
+def events(named: str | Path) -> EventTable:
+    """Events from a table, or from arrays of the same length.
+
+    Args:
+      named: the file; behind a colon, the array of times, or the structure of MATLAB with columns.
+
+    Raises:
+      UserError: the file is missing or damaged, or holds no columns of the same length.
+    """
+    path, name = table_files.split(str(named))
+    file = array_files.open_file(path)
+    columns: dict[str, NDArray] = {}
+    for key, entry in file.entries.items():
+        is_field = bool(name) and key.startswith((f"{name}.", f"{name}/"))
+        if name and key != name and not is_field:
+            continue
+        if entry.kind not in ("numbers", "texts", "lists"):
+            continue
+        x = _column(file.read(key))
+        if x is not None:
+            columns[key.removeprefix(f"{name}.").removeprefix(f"{name}/") or "time"] = x
+        elif key == name and (found := _matrix(file.read(key))) is not None:
+            columns |= found
+    if name and not columns:
+        raise UserError(f"{path} has no column {name}; it holds {file.listed()}")
+    lengths = {len(x) for x in columns.values()}
+    if len(lengths) > 1:
+        most = max(lengths, key=lambda n: sum(len(x) == n for x in columns.values()))
+        alike = sum(len(x) == most for x in columns.values())
+        if alike == 1:
+            raise UserError(
+                f"{path} holds arrays of several lengths: {file.listed()}; name the one with the "
+                f"times, for example {path}:{next(iter(columns))}"
+            )
+        columns = {key: x for key, x in columns.items() if len(x) == most}
+    if not columns or not max(lengths):
+        raise UserError(f"{path} holds no events; give a table with one row for each trial")
+    return EventTable(str(named), columns)
+
+
+def _tick(name: str) -> float:
+    return 1e-3 if name.lower().endswith("_ms") else 1.0
+
+
+def _pair(file: ArrayFile) -> tuple[str, str] | None:
+    """The arrays of times and of units; None without such a pair of the same length."""
+    flat = {
+        key: entry
+        for key, entry in file.entries.items()
+        if entry.kind == "numbers" and _length(entry.shape) is not None
+    }
+    lower = {_last(key): key for key in flat}
+    time = next((lower[name] for name in TIMES if name in lower), None)
+    unit = next((lower[name] for name in UNITS if name in lower), None)
+    if time is None or unit is None:
+        return None
+    sizes = [_length(flat[key].shape) for key in (time, unit)]
+    if sizes[0] != sizes[1]:
+        return None
+    return time, unit
+
+
+def _last(name: str) -> str:
+    return name.replace("/", ".").rsplit(".", 1)[-1].lower()
+
+
+def _length(shape: tuple[int, ...]) -> int | None:
+    """The length of a vector, also of a row or column of a matrix; None of other shapes."""
+    size = int(np.prod(shape, dtype=np.int64))
+    return size if shape and size == max(shape) else None
+
+
+def _lists(file: ArrayFile, name: str) -> tuple[list[Any], list[Any] | None, dict[str, NDArray]]:
+    """One list of times a unit, their names, and columns about units.
+
+    Raises:
+      UserError: the file holds no such lists.
+    """
+    entries = {key: e for key, e in file.entries.items() if e.kind != "texts"}
+    if name:
+        return (*_of_one(file, name), {})
+    several = {k: e for k, e in entries.items() if e.kind in ("lists", "other")}
+    known = [k for k in several if _last(k) in (*TIMES, *UNITS)]
+    if len(several) == 1 or len(known) == 1:
+        key = (known or list(several))[0]
+        lists, names = _of_one(file, key)
+        given = next((k for k in entries if k not in several and _last(k) in UNITS), None)
+        if names is None and given is not None and _length(entries[given].shape) == len(lists):
+            names = np.ravel(file.read(given)).tolist()
+        return lists, names, {}
+    numbers = {key: entry for key, entry in entries.items() if entry.kind == "numbers"}
+    vectors = [key for key, entry in numbers.items() if _length(entry.shape) is not None]
+    if len(vectors) > 1 and len(vectors) == len(entries):
+        return [file.read(key) for key in vectors], list(vectors), {}
+    raise UserError(
+        f"{file.path} holds {file.listed()}, which are no spike times; give columns unit and time, "
+        f"or one list of times for each unit; counts per bin go into: stndt prepare arrays "
+        f"--spikes={file.path}"
+    )
+
+
+def _of_one(file: ArrayFile, name: str) -> tuple[list[Any], list[Any] | None]:
+    """The lists of times in one array, cell array, or array of structures."""
+    found = file.read(name)
+    if isinstance(found, list) and found and all(isinstance(row, dict) for row in found):
+        keys = {key.lower(): key for key in found[0]}
+        time = next((keys[k] for k in TIMES if k in keys), None)
+        unit = next((keys[k] for k in UNITS if k in keys), None)
+        if time is not None and all(time in row for row in found):
+            names = None if unit is None else [np.ravel(row[unit])[0] for row in found]
+            return [row[time] for row in found], names
+    lists = array_files.as_lists(found)
+    if lists is None:
+        raise UserError(
+            f"{file.where(name)} holds no lists of spike times; give one list for each unit, or "
+            f"columns unit and time"
+        )
+    return lists, None
+
+
+def _column(found: Any) -> NDArray | None:
+    """One value a row, of numbers or texts; None of anything else."""
+    if isinstance(found, np.ndarray) and found.dtype == object:
+        texts = [np.ravel(x) for x in found.flat]
+        if all(t.size == 1 and t.dtype.kind == "U" for t in texts):
+            return np.array([str(t[0]) for t in texts], "U")
+        if all(t.size == 1 and t.dtype.kind in "buif" for t in texts):
+            return np.array([float(t[0]) for t in texts])
+        return None
+    x = np.asarray(found)
+    if x.dtype.kind not in "buifU" or not x.shape or x.size != max(x.shape):
+        return None
+    return x.ravel()
+
+
+def _matrix(found: Any) -> dict[str, NDArray] | None:
+    """Begins and ends of trials from a matrix (trials, 2)."""
+    x = np.asarray(found)
+    if x.ndim != 2 or x.shape[1] != 2 or x.dtype.kind not in "buif":
+        return None
+    return {"start": x[:, 0], "end": x[:, 1]}
