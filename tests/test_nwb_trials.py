@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from stndt_jax.data import nwb, nwb_trials, spike_trials, summary
+from stndt_jax.data import nwb_series, nwb_trials, nwb_units, spike_trials, summary
 from stndt_jax.data.nwb import open_nwb
 from stndt_jax.data.spike_trials import Cut
 from stndt_jax.errors import UserError
@@ -155,17 +155,8 @@ def _no_intervals(file):
     file["units/spike_times"][...] += 1e6
 
 
-def _nan(file):
-    file["units/spike_times"][5] = np.nan
-
-
 def _nan_behavior(file):
     file["processing/behavior/Position/hand/data"][...] = np.nan
-
-
-def _unsorted(file):
-    x = file["units/spike_times"][()]
-    file["units/spike_times"][...] = x[::-1]
 
 
 def _nothing(file):
@@ -180,8 +171,6 @@ BROKEN = {
     "no time": (_nothing, {"align": "block"}, "column block holds no times; columns of times: "),
     "ms for s": (_scale, {}, r"of unit 10 lie outside its observation intervals \(0 to 40 s"),
     "elsewhere": (_no_intervals, {}, "none of the .* spikes falls into a window"),
-    "NaN spike": (_nan, {}, "the spike times of unit 10 hold nan at 5"),
-    "unsorted": (_unsorted, {}, "the spike times of unit 10 are not in order"),
     "NaN behaviour": (_nan_behavior, {}, "hand has no value in any window"),
     "series": (_nothing, {"behavior": "hand_vel"}, "no series hand_vel; series: behavior/Pos"),
     "empty split": (
@@ -233,8 +222,6 @@ def test_series_are_read_piece_by_piece(tmp_path, monkeypatch):
     """Times of samples are searched in blocks, whatever their size."""
     import pynwb
 
-    from stndt_jax.data import nwb
-
     rng = np.random.default_rng(0)
     times = np.cumsum(rng.uniform(0.5e-3, 1.5e-3, 500))
     file = nwb_files.new_file("series")
@@ -244,7 +231,7 @@ def test_series_are_read_piece_by_piece(tmp_path, monkeypatch):
     with pynwb.NWBHDF5IO(tmp_path / "x.nwb", "w") as io:
         io.write(file)
     for mark in (1, 7, 64, 1000):
-        monkeypatch.setattr(nwb, "INDEX_STRIDE", mark)
+        monkeypatch.setattr(nwb_series, "INDEX_STRIDE", mark)
         with open_nwb(tmp_path / "x.nwb") as found:
             series = found.one_series("x")
             for low, high in (
@@ -365,7 +352,7 @@ def test_areas_names_and_unit_are_those_that_the_file_states(tmp_path, groups):
     ],
 )
 def test_an_area_is_a_name(location, area):
-    assert nwb._area_of(location) == area
+    assert nwb_units.area_of(location) == area
 
 
 def test_units_of_an_area_are_held_out(tmp_path):

@@ -140,61 +140,50 @@ def prepare_custom(argv: list[str]) -> int:
     usage: stndt prepare custom --nwb=FILE --align=COLUMN --window=FROM,TO --out=DIR
                          [flags]
 
-    The file needs a units table with spike times and a trials table; stndt inspect
-    FILE lists what it has. Bins in gaps of the recording count as not recorded.
+    The file needs a table of units with spike times and a table of trials; stndt
+    inspect FILE lists what it has. Bins outside the observation intervals of a unit, in
+    invalid_times, and after a unit was lost count as not recorded.
+
+    --heldout, --units and --skip-units take identifiers of units (5,6), COLUMN=VALUE of
+    the table of units (area=V2, quality=good), or a file with identifiers, or with true
+    or false for each unit; --evaluated takes trials in the same way, by their rows.
+    Trials are padded to the longest: one 20 times as long as the median is refused, and
+    --max-bins leaves it out.
 
     example: stndt prepare custom --nwb=day1.nwb --align=go_cue_time \
                  --window=-250,450 --behavior=hand_vel --forward-ms=100 --out=data
     """
-    flags = Flags(prepare_custom)
-    flags.text("nwb", "FILE", "the NWB file", required="day1.nwb")
-    shared.out(flags, "DIR", "directory to write to", required="data")
-    flags.text("name", "NAME", "of the recording; by default the file's own")
-    flags.text("align", "COLUMN", "column of trials with the time of an event", required="go_time")
-    flags.text("window", "FROM,TO", "of a trial, ms from the event", required="-250,450")
-    flags.text("until", "COLUMN", "column of trials; TO is ms from this event instead")
-    flags.number("bin_ms", "MS", "bin width, ms", 5.0)
-    flags.number("forward_ms", "MS", "end of the window that is to be predicted, ms", 0.0)
-    flags.text("behavior", "SERIES", "time series to decode")
-    flags.number("lag_ms", "MS", "how much later than the spikes behaviour is taken, ms", 0.0)
-    flags.text("heldout_column", "COLUMN", "column of units that is true for held-out units")
-    flags.text("split_column", "COLUMN", "column of trials with train, and val or test")
-    flags.text("condition_column", "COLUMN", "column of trials with conditions")
-    flags.words("trial_columns", "COLUMN", "columns of trials to keep beside the rates")
-    flags.words("unit_columns", "COLUMN", "columns of units to keep, such as area")
-    _behavior_names(flags)
-    _partition(flags)
+    flags = _custom_flags()
     flag, _ = flags.parse(_join_window(argv))
-    _refuse_heldout_twice(flag)
-    if flag["heldout_column"]:
-        flag.refuse("heldout_fraction", "heldout", when="with --heldout-column")
-    if flag["split_column"]:
-        flag.refuse("split", when="with --split-column")
-    if flag["heldout_column"] and flag["split_column"]:
-        flag.refuse("seed", when="with --heldout-column and --split-column")
-    if not flag["behavior"]:
-        flag.refuse("lag_ms", "behavior_name", "behavior_unit", when="without --behavior")
-    from stndt_jax.data import nwb_trials, spike_trials
+    _check_custom(flag)
+    from stndt_jax.data import nwb_population, nwb_trials, spike_trials
     from stndt_jax.workflows import prepare as workflow
 
+    names = ("align", "bin_ms", "until", "forward_ms", "behavior", "lag_ms", "max_bins", "drifting")
     cut = spike_trials.Cut(
-        align=flag["align"],
         window_ms=_two_numbers(flag, "window"),
-        bin_ms=flag["bin_ms"],
-        until=flag["until"],
-        forward_ms=flag["forward_ms"],
-        behavior=flag["behavior"],
-        lag_ms=flag["lag_ms"],
+        spike_time_unit=flag["spike_time_unit"],
+        trial_time_unit=flag["trial_time_unit"],
+        **{name: flag[name] for name in names},
     )
     written = workflow.custom(
         flag["nwb"],
         cut,
         Path(flag["out"]),
         name=flag["name"],
-        heldout=flag["heldout"] or flag["heldout_fraction"],
+        heldout=flag["heldout"] or flag["heldout_units"] or flag["heldout_fraction"],
         heldout_column=flag["heldout_column"],
-        evaluated=_evaluated(flag["split"]),
+        evaluated=flag["evaluated"] or _evaluated(flag["split"]),
         split_column=flag["split_column"],
+        trials_table=flag["trials_table"],
+        behavior_rate=flag["behavior_rate"],
+        taken=nwb_population.Taken(
+            tables=flag["units_table"],
+            units=flag["units"],
+            skipped=flag["skip_units"],
+            ids=flag["ids"] or "",
+            intervals=flag["obs_intervals"],
+        ),
         kept=nwb_trials.Kept(
             trial_columns=flag["trial_columns"],
             unit_columns=flag["unit_columns"],
@@ -205,6 +194,61 @@ def prepare_custom(argv: list[str]) -> int:
         seed=flag["seed"],
     )
     return shared.wrote(written)
+
+
+def _custom_flags() -> Flags:
+    flags = Flags(prepare_custom)
+    flags.text("nwb", "FILE", "the NWB file", required="day1.nwb")
+    shared.out(flags, "DIR", "directory to write to", required="data")
+    flags.text("name", "NAME", "of the recording; by default the file's own")
+    flags.text("trials_table", "TABLE", "table of intervals to cut, instead of trials")
+    flags.text("align", "COLUMN", "column of trials with the time of an event", required="go_time")
+    flags.text("window", "FROM,TO", "of a trial, ms from the event", required="-250,450")
+    flags.text("until", "COLUMN", "column of trials; TO is ms from this event instead")
+    flags.whole("max_bins", "leave out trials with more bins; 0 for no limit", 0, 0)
+    flags.text("trial_time_unit", "UNIT", "of the times of trials, if not s: ms, us, samples:RATE")
+    flags.number("bin_ms", "MS", "bin width, ms", 5.0)
+    flags.number("forward_ms", "MS", "end of the window that is to be predicted, ms", 0.0)
+    flags.text("behavior", "SERIES", "time series to decode")
+    flags.number("lag_ms", "MS", "how much later than the spikes behaviour is taken, ms", 0.0)
+    flags.number("behavior_rate", "HZ", "its samples/s, if the file does not say it", None)
+    _behavior_names(flags)
+    flags.words("units_table", "PATH", "tables of units to take, several are joined")
+    flags.text("units", "UNITS", "units to take, such as quality=good")
+    flags.text("skip_units", "UNITS", "units to leave out")
+    flags.choice("ids", "number the units anew, from 0", ["new"], None)
+    flags.text("spike_time_unit", "UNIT", "of the spike times, if not s: ms, us, samples:RATE")
+    flags.choice(
+        "drifting", "units lost or found half-way: silence is not recorded, or a rate of 0",
+        ["mask", "keep"], "mask",
+    )  # fmt: skip
+    flags.switch("obs_intervals", "observe the intervals in which units were recorded", True)
+    flags.text("heldout_column", "COLUMN", "column of units that is true for held-out units")
+    flags.text("heldout_units", "FILE", "file with the identifiers of held-out units")
+    flags.text("split_column", "COLUMN", "column of trials with train, and val or test")
+    flags.text("evaluated", "TRIALS", "trials to evaluate, instead of --split")
+    flags.text("condition_column", "COLUMN", "column of trials with conditions")
+    flags.words("trial_columns", "COLUMN", "columns of trials to keep beside the rates")
+    flags.words("unit_columns", "COLUMN", "columns of units to keep besides area and quality")
+    _partition(flags)
+    return flags
+
+
+def _check_custom(flag: Values) -> None:
+    """Refuses flags that would have no effect."""
+    _refuse_heldout_twice(flag)
+    if flag["heldout_units"]:
+        flag.refuse("heldout_fraction", "heldout", when="with --heldout-units")
+    if flag["heldout_column"]:
+        flag.refuse("heldout_fraction", "heldout", "heldout_units", when="with --heldout-column")
+    if flag["split_column"]:
+        flag.refuse("split", "evaluated", when="with --split-column")
+    if flag["evaluated"]:
+        flag.refuse("split", when="with --evaluated")
+    if flag["heldout_column"] and flag["split_column"]:
+        flag.refuse("seed", when="with --heldout-column and --split-column")
+    if not flag["behavior"]:
+        flag.refuse("lag_ms", "behavior_name", "behavior_unit", when="without --behavior")
 
 
 def prepare_arrays(argv: list[str]) -> int:

@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stndt_jax.data.hdf5 import group_name
-from stndt_jax.data.nwb import NWB, Series, open_nwb
+from stndt_jax.data.nwb import NWB, open_nwb
+from stndt_jax.data.nwb_series import Series
 from stndt_jax.data.tables import SOURCE
 from stndt_jax.data.validation import MAX_COUNT, ragged, write_group
 from stndt_jax.errors import UserError
@@ -367,6 +368,8 @@ def _check_units(file: NWB, test: bool) -> None:
                     f"{units.where}: unit {number} has a spike at {outside[0]:g} s, outside the "
                     f"recording, which is from 0 to {end:g} s; times must be in s"
                 )
+    for note in units.notes():
+        raise UserError(f"{note}; nlb_tools takes spike times as they are: write the file again")
 
 
 def _check_same_units(paths: list[Path]) -> None:

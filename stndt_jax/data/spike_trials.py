@@ -8,22 +8,28 @@ belongs to the second one regardless of rounding errors.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from stndt_jax.console.lines import counted
+from stndt_jax.data import drift, limits, time_units
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.data.validation import MAX_COUNT
-from stndt_jax.errors import UserError
+from stndt_jax.errors import UserError, check_choice
 from stndt_jax.types import Bool, Float, Int, NDArray
 
 # Values of a split column.
 TRAIN, EVALUATED = ("train",), ("val", "valid", "validation", "eval", "test")
 # Samples of behaviour further apart than this many sampling periods have a gap between them.
 GAP_PERIODS = 1.5
+# Trials are padded to the longest; one that is longer than the median by this factor is refused.
+LONGEST_TRIAL = 20
+# Times, s, beyond which nothing is a time of a recording; they fit into 64 bits of ns.
+_END = 9e9
+DRIFTING = ("mask", "keep")
 
 
 @runtime_checkable
@@ -117,6 +123,13 @@ class Cut:
       forward_ms: length of the forward bins, at the end of the window, ms.
       behavior: name of a time series; empty for none.
       lag_ms: lag of behaviour behind spikes, ms: a bin's behaviour is taken that much later.
+      max_bins: trials with more bins are left out; 0 for none, but for a trial that is longer than
+        the median by a factor of ``LONGEST_TRIAL``, which is refused.
+      drifting: units without recorded intervals that fall silent, or appear, in the middle of the
+        recording: ``mask`` marks the silence as not recorded, ``keep`` takes it as a rate of 0.
+      spike_time_unit: unit of spike times, as :func:`stndt_jax.data.time_units.seconds` takes it;
+        empty for s, unless they cannot be s.
+      trial_time_unit: unit of the times of events, in the same form.
 
     Raises:
       UserError: a width is not positive, or a length is not a whole number of bins.
@@ -129,11 +142,18 @@ class Cut:
     forward_ms: float = 0.0
     behavior: str = ""
     lag_ms: float = 0.0
+    max_bins: int = 0
+    drifting: str = "mask"
+    spike_time_unit: str = ""
+    trial_time_unit: str = ""
 
     def __post_init__(self) -> None:
+        check_choice("drifting", self.drifting, DRIFTING)
         low, high = self.window_ms
-        if not self.bin_ms > 0:
+        if not 1e-6 <= self.bin_ms < np.inf:
             raise UserError(f"bin_ms is {self.bin_ms:g}; give the bin width in ms, above 0")
+        if not np.isfinite([low, high, self.forward_ms, self.lag_ms]).all():
+            raise UserError(f"window is {low:g} to {high:g} ms; give finite times")
         if not low < high and not self.until:
             raise UserError(f"window is {low:g} to {high:g} ms; its end must be after its begin")
         for what, ms in (("window", high - low), ("forward_ms", self.forward_ms)):
@@ -187,12 +207,19 @@ class CutTrials(NamedTuple):
 
 
 def cut_trials(
-    where: object, units: Spikes, trials: Events, cut: Cut, *, split_column: str = ""
+    where: object,
+    units: Spikes,
+    trials: Events,
+    cut: Cut,
+    *,
+    split_column: str = "",
+    invalid: Float[NDArray, "i 2"] | None = None,
+    sampling_rate: float | None = None,
 ) -> CutTrials:
     """Cuts trials out of spike times.
 
-    Bins that are not completely covered by a unit's recorded intervals are not recorded; a trial
-    in which no unit was recorded is left out.
+    Bins that are not completely covered by a unit's recorded intervals, or that touch invalid
+    times, are not recorded; a trial in which no unit was recorded is left out.
 
     Args:
       where: the source, with which messages start.
@@ -201,35 +228,131 @@ def cut_trials(
       cut: the event, the window and the bins.
       split_column: column of the events with ``train``, and ``val`` or ``test``; trials with any
         other value are left out.
+      invalid: times in which nothing was recorded properly, s.
+      sampling_rate: of the recording, samples/s, if it is known; for messages.
 
     Raises:
       UserError: no trial can be cut, or values cannot be right.
 
     Warns:
-      UserWarning: trials or spikes are left out.
+      UserWarning: trials or spikes are left out, or bins are marked as not recorded.
     """
-    found = windows(trials, cut)
+    length = time_units.seconds("spike-time-unit", cut.spike_time_unit)
+    if length not in (None, 1.0):
+        units = _Scaled(units, length)
+    found = windows(trials, cut, lambda: _first_spike(units))
     if split_column:
         found = split(trials, split_column, found)
     edges = found.edges(cut.bin_ms)
-    counts, recorded = bin_spikes(units, edges)
+    _check_size(where, edges, len(units))
+    counts, recorded = bin_spikes(
+        units, edges, cut.drifting, None if length else (sampling_rate or 0.0)
+    )
+    if invalid is not None:
+        recorded = _without(where, invalid, edges, recorded)
     used = np.array([r for r, block in enumerate(recorded) if block.any()], int)
     if not used.size:
         raise UserError(
             f"{where}: no unit was recorded in any of the {len(edges)} windows; the observation "
             f"intervals and {cut.align} must be times of the same clock, in s"
         )
-    warn_left_out(where, len(edges) - used.size, "outside the observation intervals")
+    warn_left_out(
+        where, len(edges) - used.size, "outside the observation intervals or in invalid times"
+    )
     counts = [_with_nan(counts[r], recorded[r]) for r in used]
     return CutTrials(found.take(used), counts, [edges[r] for r in used])
 
 
-def windows(trials: Events, cut: Cut) -> Windows:
-    """The windows of all trials that have their times."""
-    event_R = trials.times(cut.align)
-    end_R = trials.times(cut.until) if cut.until else event_R
+class _Scaled:
+    """Spikes whose times are in another unit than s."""
+
+    def __init__(self, units: Spikes, length: float) -> None:
+        self._units, self._length = units, length
+        self.where, self.ids = units.where, units.ids
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+    def count(self, row: int) -> int:
+        return self._units.count(row)
+
+    def spikes(self, row: int) -> Iterable[NDArray]:
+        return (times * self._length for times in self._units.spikes(row))
+
+    def recorded_intervals(self, row: int) -> NDArray | None:
+        """Intervals in s, or else in the unit of the spikes, whichever fits them."""
+        intervals = self._units.recorded_intervals(row)
+        if intervals is None:
+            return None
+        scaled = intervals * self._length
+        fits = [sum(_number_inside(x, y) for x in self.spikes(row)) for y in (intervals, scaled)]
+        return intervals if fits[0] >= fits[1] else scaled
+
+
+def _first_spike(units: Spikes) -> float:
+    """When the recording began, s: five mean times between spikes before the first spike."""
+    first, last, number = np.inf, -np.inf, 0
+    for n in range(len(units)):
+        for times in units.spikes(n):
+            first, last = min(first, float(times[0])), max(last, float(times[-1]))
+            number += len(times)
+    return first - 5 * (last - first) / number if number else np.inf
+
+
+def _check_size(where: object, edges: Sequence[NDArray], units: int) -> None:
+    """Raises UserError if the counts of all trials would not fit into memory."""
+    longest = max(len(edges_E) - 1 for edges_E in edges)
+    limits.check_array(f"{where}: counts", (len(edges), longest, units), 4)
+
+
+def _without(
+    where: object,
+    invalid: Float[NDArray, "i 2"],
+    edges: Sequence[NDArray],
+    recorded: Sequence[NDArray],
+) -> list[NDArray]:
+    """Where units were recorded, without the bins that touch invalid times.
+
+    Warns:
+      UserWarning: there are such bins.
+    """
+    low, high = np.round(np.clip(invalid.T, -_END, _END) * 1e9).astype(np.int64)
+    found, number = [], 0
+    for edges_E, recorded_TN in zip(edges, recorded, strict=True):
+        touched_T = np.any(
+            (edges_E[:-1, None] < high[None]) & (edges_E[1:, None] > low[None]), axis=1
+        )
+        number += int(touched_T.sum())
+        found.append(recorded_TN & ~touched_T[:, None])
+    if number:
+        total = sum(len(edges_E) - 1 for edges_E in edges)
+        warnings.warn(
+            f"{where}: {number} of {total} bins lie in invalid_times, in which nothing was "
+            "recorded properly, and count as not recorded",
+            UserWarning,
+            stacklevel=3,
+        )
+    return found
+
+
+def windows(trials: Events, cut: Cut, begin: Callable[[], float] = lambda: 0.0) -> Windows:
+    """The windows of all trials that have their times.
+
+    Args:
+      trials: events.
+      cut: the event, the window and the bins.
+      begin: when the recording began, s; called only for trials before time 0.
+
+    Raises:
+      UserError: there are none, or one is so long that it would pad all others.
+    """
+    length = time_units.seconds("trial-time-unit", cut.trial_time_unit) or 1.0
+    event_R = trials.times(cut.align) * length
+    end_R = trials.times(cut.until) * length if cut.until else event_R
     low, high = (ms / 1000.0 for ms in cut.window_ms)
-    rows = np.flatnonzero(np.isfinite(event_R) & np.isfinite(end_R))
+    with np.errstate(invalid="ignore"):
+        is_time_R = (np.abs(event_R + low) < _END / 2) & (np.abs(end_R + high) < _END / 2)
+    rows = np.flatnonzero(is_time_R)
     if not rows.size:
         raise UserError(
             f"{trials.where}: column {cut.align} has no time in any of {len(event_R)} trials"
@@ -237,16 +360,41 @@ def windows(trials: Events, cut: Cut) -> Windows:
     starts = np.round((event_R[rows] + low) * 1e9).astype(np.int64)
     lengths = np.round((end_R[rows] + high) * 1e9).astype(np.int64) - starts
     bins = (lengths + 1000) // round(cut.bin_ms * 1e6)  # with a tolerance of a microsecond
-    usable = (bins > cut.forward_ms / cut.bin_ms) & (starts >= 0)
+    is_late = starts >= (0 if np.all(starts >= 0) else min(begin(), 0.0) * 1e9)
+    usable = (bins > cut.forward_ms / cut.bin_ms) & (bins >= 1) & is_late
     warn_left_out(trials.where, len(event_R) - len(rows), f"without {cut.align}")
     too_short = int(np.sum(~usable))
     warn_left_out(trials.where, too_short, "that began before the recording or were too short")
+    if cut.max_bins:
+        is_long = usable & (bins > cut.max_bins)
+        warn_left_out(trials.where, int(is_long.sum()), f"longer than --max-bins={cut.max_bins}")
+        usable &= ~is_long
     if not usable.any():
         raise UserError(
             f"{trials.where}: no window of {cut.window_ms[0]:g} to {cut.window_ms[1]:g} ms around "
             f"{cut.align} fits into the recording; choose another window"
         )
-    return Windows(rows, starts, bins).take(usable)
+    found = Windows(rows, starts, bins).take(usable)
+    if not cut.max_bins:
+        _check_longest(trials, found, cut.bin_ms)
+    return found
+
+
+def _check_longest(trials: Events, found: Windows, bin_ms: float) -> None:
+    """Raises UserError if one trial is so long that the others would be mostly padding."""
+    median = float(np.median(found.bins))
+    longest = int(np.argmax(found.bins))
+    most = int(found.bins[longest])
+    if most <= LONGEST_TRIAL * median:
+        return
+    others = found.bins[found.bins <= LONGEST_TRIAL * median]
+    raise UserError(
+        f"{trials.where}: the trial in row {found.rows[longest]} has {most} bins "
+        f"({most * bin_ms / 1e3:g} s), {most / median:.0f} times the median, and all others would "
+        f"be padded to its length; leave trials out that are longer than N bins with "
+        f"--max-bins=N, for example --max-bins={int(others.max())}, which leaves out "
+        f"{counted(len(found.bins) - len(others), 'trial')}"
+    )
 
 
 def split(trials: Events, column: str, cut: Windows) -> Windows:
@@ -260,7 +408,8 @@ def split(trials: Events, column: str, cut: Windows) -> Windows:
             )
             raise UserError(
                 f"{trials.where}: column {column} has no trial to {kind}, which is "
-                f"{' or '.join(words)}; values: {present}"
+                f"{' or '.join(words)}; values: {present}; or name those to evaluate with "
+                f"--evaluated={column}=VALUE"
             )
     return cut._replace(evaluated=is_eval).take(is_train | is_eval)
 
@@ -288,11 +437,24 @@ class Tally:
     total: int = 0
     in_windows: int = 0
     not_recorded: int = 0  # outside the observation intervals
-    first: float = np.inf
-    last: float = -np.inf
+    is_whole: bool = True  # whether all spike times are whole numbers
+    units: list[drift.Presence] = field(default_factory=list)
+
+    @property
+    def first(self) -> float:
+        return min((unit.first for unit in self.units), default=np.inf)
+
+    @property
+    def last(self) -> float:
+        return max((unit.last for unit in self.units), default=-np.inf)
 
 
-def bin_spikes(units: Spikes, edges: Sequence[NDArray]) -> tuple[list[NDArray], list[NDArray]]:
+def bin_spikes(
+    units: Spikes,
+    edges: Sequence[NDArray],
+    drifting: str = "mask",
+    sampling_rate: float | None = 0.0,
+) -> tuple[list[NDArray], list[NDArray]]:
     """Bins the spikes of all units.
 
     Every unit's spike times are read in blocks, in which all edges are searched at once. This
@@ -301,10 +463,16 @@ def bin_spikes(units: Spikes, edges: Sequence[NDArray]) -> tuple[list[NDArray], 
     Args:
       units: the units.
       edges: edges of the bins of every trial, ns.
+      drifting: ``mask`` or ``keep``, see :class:`Cut`.
+      sampling_rate: of the recording, samples/s, 0 if unknown; None if the unit of the spike times
+        is known, so that it is not to be checked.
 
     Returns:
       For every trial the counts (bins, units), and where the unit was recorded during the whole
       bin.
+
+    Raises:
+      UserError: no spike lies in a trial, or times cannot be in s.
     """
     sizes = [len(edges_E) - 1 for edges_E in edges]
     every_E = np.concatenate(list(edges))
@@ -327,7 +495,8 @@ def bin_spikes(units: Spikes, edges: Sequence[NDArray]) -> tuple[list[NDArray], 
             if key not in by_intervals:
                 by_intervals[key] = _recorded(intervals, every_E)[is_bin]
             recorded_SN[:, n] = by_intervals[key]
-    _check_tally(units, tally, every_E)
+    _check_tally(units, tally, every_E, sampling_rate)
+    _mark_drifting(units, tally, every_E, is_bin, recorded_SN, drifting)
     stops = np.cumsum(sizes)[:-1]
     return np.split(counts_SN, stops), np.split(recorded_SN, stops)
 
@@ -345,32 +514,56 @@ def _unit_counts(
       UserError: most of the spikes lie outside the observation intervals.
     """
     before_E = np.zeros(len(edges_E), np.int64)  # number of spikes before each edge
-    inside, total = 0, units.count(n)
+    inside, total, presence = 0, units.count(n), drift.Presence()
     for times in units.spikes(n):
-        spikes_ns = np.round(times * 1e9).astype(np.int64)
+        spikes_ns = np.round(np.clip(times, -_END, _END) * 1e9).astype(np.int64)
         before_E += np.searchsorted(spikes_ns, edges_E, side="left")
-        tally.first, tally.last = min(tally.first, times[0]), max(tally.last, times[-1])
+        presence = presence.with_block(times)
+        tally.is_whole = tally.is_whole and not np.any(times % 1)
         if intervals is not None:
             inside += _number_inside(times, intervals)
+    tally.units.append(presence if intervals is None else presence._replace(longest=np.inf))
     tally.total += total
     if intervals is not None:
         tally.not_recorded += total - inside
         if inside < total / 2:
+            finite = intervals[np.isfinite(intervals)]
+            ends = f"{finite.min():g} to {finite.max():g} s" if finite.size else "without ends"
+            hint = ""
+            if finite.size and total:
+                unit = time_units.fitting(
+                    (presence.first, presence.last), (float(finite.min()), float(finite.max()))
+                )
+                hint = f"; if spike times are in {unit}, give --spike-time-unit={unit}" * bool(unit)
             raise UserError(
                 f"{units.where}: {total - inside} of {total} spikes of unit {units.ids[n]} lie "
-                f"outside its observation intervals ({intervals.min():g} to {intervals.max():g} "
-                "s); all times must be in s, of the same clock"
+                f"outside its observation intervals ({ends}); all times must be in s, of the same "
+                f"clock{hint}"
             )
     return np.diff(before_E)
 
 
-def _check_tally(units: Spikes, tally: Tally, edges_E: Int[NDArray, " E"]) -> None:
-    """Raises UserError if no spike lies in a window; warns of spikes that are not counted."""
+def _check_tally(
+    units: Spikes, tally: Tally, edges_E: Int[NDArray, " E"], sampling_rate: float | None
+) -> None:
+    """Raises UserError if no spike lies in a window, or if times of spikes cannot be in s.
+
+    Warns:
+      UserWarning: some spikes are not counted.
+    """
+    windows_s = (float(edges_E.min()) / 1e9, float(edges_E.max()) / 1e9)
+    spikes_s = (tally.first, tally.last)
+    if not tally.total:
+        raise UserError(f"{units.where}: there are no spikes; take another file or table of units")
+    if sampling_rate is not None:
+        _check_unit(units, tally, spikes_s, windows_s, sampling_rate)
     if not tally.in_windows:
+        unit = time_units.fitting(windows_s, spikes_s)
+        hint = f"; if the times of trials are in {unit}, give --trial-time-unit={unit}"
         raise UserError(
             f"{units.where}: none of the {tally.total} spikes falls into a window: spikes are from "
-            f"{tally.first:g} to {tally.last:g} s, windows from {edges_E.min() / 1e9:g} to "
-            f"{edges_E.max() / 1e9:g} s; all times must be in s, of the same clock"
+            f"{tally.first:g} to {tally.last:g} s, windows from {windows_s[0]:g} to "
+            f"{windows_s[1]:g} s; all times must be in s, of the same clock{hint if unit else ''}"
         )
     if tally.not_recorded:
         warnings.warn(
@@ -379,6 +572,88 @@ def _check_tally(units: Spikes, tally: Tally, edges_E: Int[NDArray, " E"]) -> No
             UserWarning,
             stacklevel=4,
         )
+
+
+def _check_unit(
+    units: Spikes,
+    tally: Tally,
+    spikes_s: tuple[float, float],
+    windows_s: tuple[float, float],
+    sampling_rate: float,
+) -> None:
+    """Raises UserError if the span and the rates of the spikes are not those of times in s."""
+    rates_hz = [unit.rate_hz for unit in tally.units]
+    unit = time_units.suspected(
+        rates_hz, spikes_s, windows_s, whole=tally.is_whole, sampling_rate=sampling_rate or None
+    )
+    known = sorted(rate for rate, unit in zip(rates_hz, tally.units, strict=True)
+                   if rate and unit.spikes >= drift.FEWEST_SPIKES)  # fmt: skip
+    too_fast = bool(known) and known[len(known) // 2] > time_units.FASTEST
+    if not unit and not too_fast:
+        return
+    middle = float(np.median([rate for rate in rates_hz if rate > 0]))
+    said = (
+        f"{units.where}: spike times from {spikes_s[0]:g} to {spikes_s[1]:g} seem not to be in s: "
+        f"the trials are from {windows_s[0]:g} to {windows_s[1]:g} s, {tally.in_windows} of "
+        f"{tally.total} spikes fall into them, and the median unit would fire {middle:.2g} spikes/s"
+    )
+    if too_fast and not unit:
+        raise UserError(f"{said}; give their unit with --spike-time-unit ({time_units.FORMS})")
+    length = time_units.seconds("spike-time-unit", unit) or 1.0
+    guess = " (a guess: the file states no sampling rate)"
+    raise UserError(
+        f"{said}; with --spike-time-unit={unit}{guess if ':' in unit and not sampling_rate else ''}"
+        f" they are from {spikes_s[0] * length:g} to {spikes_s[1] * length:g} s, with "
+        f"{middle / length:.2g} spikes/s; if they are in s, give --spike-time-unit=s"
+    )
+
+
+def _mark_drifting(
+    units: Spikes,
+    tally: Tally,
+    edges_E: Int[NDArray, " E"],
+    is_bin: Bool[NDArray, " bins"],
+    recorded_SN: Bool[NDArray, "S N"],
+    drifting: str,
+) -> None:
+    """Marks bins in which a unit was not there yet, or no longer, in ``recorded_SN``.
+
+    Warns:
+      UserWarning: there are such bins.
+    """
+    begin, end = float(edges_E.min()) / 1e9, float(edges_E.max()) / 1e9
+    spans = drift.present(tally.units, min(begin, tally.first), max(end, tally.last))
+    found = []
+    for n, span in enumerate(spans):
+        there_S = None if span is None else _recorded(np.array([span]), edges_E)[is_bin]
+        if span is None or there_S is None or there_S.all():
+            continue
+        found.append(f"{units.ids[n]} ({_span(span)})")
+        if drifting == "mask":
+            recorded_SN[:, n] &= there_S
+    if not found:
+        return
+    what = (
+        "the bins without it count as not recorded; take them as silence with --drifting=keep"
+        if drifting == "mask"
+        else "its silence is taken as a rate of 0; mark it as not recorded with --drifting=mask"
+    )
+    more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+    warnings.warn(
+        f"{units.where}: {len(found)} of {len(units)} units spike in a part of the recording only, "
+        f"for which no observation intervals are given, and by chance would not (p < 1e-13): unit "
+        f"{', '.join(found[:8])}{more}; {what}",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
+def _span(span: tuple[float, float]) -> str:
+    low, high = span
+    return " ".join(
+        [f"from {low:.1f} s"] * bool(np.isfinite(low))
+        + [f"until {high:.1f} s"] * bool(np.isfinite(high))
+    )
 
 
 def _number_inside(times: Float[NDArray, " s"], intervals: Float[NDArray, "i 2"]) -> int:
@@ -394,7 +669,8 @@ def _recorded(
     intervals: Float[NDArray, "i 2"], edges_E: Int[NDArray, " E"]
 ) -> Bool[NDArray, " bins"]:
     """Whether a bin, from one edge (ns) to the next, lies in one of the intervals (s)."""
-    begin, end = np.round(intervals[np.argsort(intervals[:, 0])].T * 1e9).astype(np.int64)
+    ordered = np.clip(intervals[np.argsort(intervals[:, 0])], -_END, _END)
+    begin, end = np.round(ordered.T * 1e9).astype(np.int64)
     # Intervals that touch or overlap are merged.
     is_first = np.append(True, begin[1:] > np.maximum.accumulate(end)[:-1])
     end = np.maximum.reduceat(end, np.flatnonzero(is_first))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import h5py
@@ -9,8 +10,8 @@ import numpy as np
 
 from stndt_jax.console import tables
 from stndt_jax.console.lines import counted
-from stndt_jax.data import labels
-from stndt_jax.data.nwb import NWB, open_nwb
+from stndt_jax.data import labels, nwb
+from stndt_jax.data.nwb import NWB
 from stndt_jax.data.tables import SOURCE
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.data.validation import explaining_damage, open_hdf5
@@ -176,12 +177,13 @@ def of_file(path: str | Path) -> str:
       UserError: the file is missing, damaged, or of another format.
     """
     with open_hdf5(path) as file:
-        is_nwb = "nwb_version" in file.attrs
-        if not is_nwb:
+        if not nwb.is_nwb(file):
             with explaining_damage(str(path)):
                 return "\n".join([f"{path}: HDF5", *_members(file)])
-    with open_nwb(path) as nwb:
-        return "\n".join([f"{path}: NWB", *_units(nwb), *_trials(nwb), *_series(nwb)])
+    with nwb.open_nwb(path) as found:
+        lines = [f"{path}: NWB {found.version or 'of a version that it does not state'}"]
+        lines += [*_units(found), *_intervals(found), *_series(found), *_next(found)]
+        return "\n".join(lines)
 
 
 def _members(file: h5py.File) -> list[str]:
@@ -197,37 +199,84 @@ def _members(file: h5py.File) -> list[str]:
     return [*lines, tables.table(["array", "shape", "type"], rows, left=("shape", "type"))]
 
 
-def _units(nwb: NWB) -> list[str]:
+def _units(found: NWB) -> list[str]:
+    """Every table of units; what is wrong with one is said beside it."""
+    lines = []
+    for path, group in found.unit_tables.items():
+        place = "" if path == "units" else f" in {path}"
+        try:
+            kind = nwb.OldUnits if found.is_old else nwb.Units
+            lines += _units_in(kind(f"{found.path}: {path}", group), place)
+        except UserError as error:
+            lines.append(f"units{place}: {error}")
+    return lines or ["units: none with spike times"]
+
+
+def _units_in(units: nwb.Units, place: str) -> list[str]:
+    counts, problem = units.counts()
+    lines = [f"units{place}: {len(units)}"]
+    if len(units):
+        lines[0] += f", {counts.sum()} spikes, {counts.min()} to {counts.max()} per unit"
+    if problem:
+        lines.append(f"  {problem}")
+    if len(set(units.own_ids.tolist())) < len(units):
+        lines.append("  ids repeat: several units have the same one")
     try:
-        units = nwb.units
-    except UserError:
-        return ["units: none with spike times"]
-    counts = np.array([units.count(row) for row in range(len(units))])
-    lines = [
-        f"units: {len(units)}, {counts.sum()} spikes, {counts.min()} to {counts.max()} per unit"
-    ]
-    intervals = units.recorded_intervals(0)
-    if intervals is not None and len(intervals):
+        intervals = units.recorded_intervals(0) if len(units) else None
+    except UserError as error:
+        lines.append(f"  {error}")
+        intervals = None
+    if intervals is not None:
         seconds = float(np.sum(intervals[:, 1] - intervals[:, 0]))
         lines.append(
             f"  the first unit was recorded from {intervals.min():g} to {intervals.max():g} s, "
-            f"{seconds:g} s in {len(intervals)} intervals"
+            f"{seconds:g} s in {counted(len(intervals), 'interval')}"
         )
+    for what, known in (("areas", units.areas), ("probes", units.probes)):
+        if known is not None:
+            names, numbers = np.unique(known, return_counts=True)
+            pairs = zip(names, numbers, strict=True)
+            lines.append(f"  {what}: " + ", ".join(f"{name or 'none'} ({n})" for name, n in pairs))
     return [*lines, f"  columns: {', '.join(units.columns)}"]
 
 
-def _trials(nwb: NWB) -> list[str]:
+def _intervals(found: NWB) -> list[str]:
+    """The trials, or all tables of intervals if there are none; and invalid times."""
+    lines = []
+    others = [path for path in found.interval_tables if path not in (nwb.TRIALS, nwb.INVALID)]
+    if nwb.TRIALS in found.interval_tables or found.epochs is not None:
+        lines += _table(found.trials, "epochs" if found.is_old else "trials")
+        if others:
+            lines.append(f"other tables of intervals: {', '.join(map(_short, others))}")
+    else:
+        lines.append("trials: none" + "; tables of intervals:" * bool(others))
+        for path in others:
+            lines += _table(found.intervals(path), _short(path))
     try:
-        trials = nwb.trials
-    except UserError:
-        return ["trials: none"]
+        invalid = found.invalid_times()
+    except UserError as error:
+        return [*lines, f"invalid times: {error}"]
+    if invalid is not None:
+        spans = ", ".join(f"{low:g} to {high:g} s" for low, high in invalid[:8])
+        lines.append(f"invalid times: {spans}{' ...' if len(invalid) > 8 else ''}")
+    return lines
+
+
+def _short(path: str) -> str:
+    return path.removeprefix("intervals/")
+
+
+def _table(table: nwb.Table, name: str) -> list[str]:
     rows = []
-    for column in trials.columns:
+    for column in table.columns:
         try:
-            rows.append([column, _values(trials.column(column))])
-        except UserError:
-            rows.append([column, "lists"])
-    return [f"trials: {len(trials)}", tables.table(["column", "values"], rows, wrap=("values",))]
+            rows.append([column, _values(table.column(column))])
+        except UserError as error:
+            is_lists = "holds lists" in str(error)
+            reason = str(error).removeprefix(f"{table.where}: column {column} ").partition(";")[0]
+            rows.append([column, "lists" if is_lists else reason])
+    head = f"{name}: {len(table)}"
+    return [head, tables.table(["column", "values"], rows, wrap=("values",))] if rows else [head]
 
 
 def _values(values: NDArray) -> str:
@@ -242,13 +291,43 @@ def _values(values: NDArray) -> str:
     return f"{shown}{' ...' if len(kinds) > 8 else ''}"
 
 
-def _series(nwb: NWB) -> list[str]:
+def _series(found: NWB) -> list[str]:
     rows = []
-    for series in nwb.series.values():
+    for series in found.series.values():
+        shape = " x ".join(map(str, series.shape)) or "-"
+        if series.problem:
+            rows.append([series.name, shape, "-", f"cannot be read: {series.problem}"])
+            continue
         rate = "timestamps" if series.rate is None else f"{series.rate:g} samples/s"
-        shape = " x ".join(map(str, series.shape))
-        end = series.start + series.duration
-        rows.append([series.name, shape, rate, f"{series.start:g} to {end:g} s"])
+        try:
+            span = f"{series.start:g} to {series.start + series.duration:g} s"
+            odd = "; ".join(filter(None, (series.note, series.clock_note)))
+        except UserError as error:
+            span, odd = "-", str(error)
+        rows.append([series.name, shape, rate, f"{span}; {odd}" if odd else span])
     heads = ["time series", "shape", "rate", "from, to"]
-    shown = [tables.table(heads, rows, left=heads)] if rows else []
+    shown = [tables.table(heads, rows, left=heads, wrap=("from, to",))] if rows else []
     return [f"time series: {len(rows) or 'none'}", *shown]
+
+
+def _next(found: NWB) -> list[str]:
+    """The command that makes a recording of the file; nothing if it lacks what that needs."""
+    known = [path for path in found.interval_tables if path != nwb.INVALID]
+    if not found.unit_tables or not (known or found.epochs):
+        return []
+    flags = [f"--nwb={found.path}"]
+    if "units" not in found.unit_tables and len(found.unit_tables) > 1:
+        flags.append(f"--units-table={','.join(found.unit_tables)}")
+    table = nwb.TRIALS
+    if table not in known and not found.is_old:
+        table = max(known, key=lambda path: path.rpartition("/")[2] == "trials")
+        flags.append(f"--trials-table={_short(table)}")
+    try:
+        columns = found.intervals("" if found.is_old or table == nwb.TRIALS else table).columns
+    except UserError:
+        return []
+    events = [name for name in columns if name not in ("start_time", "stop_time")]
+    named = [name for name in events if re.search("go|move|onset|cue|stim.*time", name.lower())]
+    align = next((name for name in named if name.endswith("_time")), "start_time")
+    flags += [f"--align={align}", "--window=-250,450", "--out=data"]
+    return [f"next: stndt prepare custom {' '.join(flags)}"]

@@ -13,7 +13,7 @@ import numpy as np
 
 from stndt_jax.data.validation import MAX_COUNT
 from stndt_jax.errors import UserError
-from stndt_jax.types import Int, NDArray, Shaped
+from stndt_jax.types import Bool, Int, NDArray, Shaped
 
 # The column with the row that a trial has in the user's own table or array, counted from 0.
 SOURCE = "source_trial"
@@ -126,18 +126,22 @@ def conditions(given: Any, rows: int) -> tuple[Int[NDArray, " R"] | None, tuple[
         )
     if labels.shape != (rows,):
         raise UserError(f"conditions has shape {labels.shape}, but the spikes require ({rows},)")
+    none = without_label(labels)
     if labels.dtype.kind != "U":
-        whole = np.isnan(labels) if labels.dtype.kind == "f" else np.zeros(rows, bool)
-        labels = np.where(whole, -1, labels)
+        labels = np.where(none, -1, labels)
         if np.all((labels >= -1) & (labels < MAX_COUNT) & (labels == np.floor(labels))):
             return labels.astype(np.int32), ()
-        none = whole
-    else:
-        none = np.char.strip(labels) == ""
     values, index = np.unique(labels[~none], return_inverse=True)
     numbers = np.full(rows, -1, np.int32)
     numbers[~none] = index
     return numbers, tuple(str(value) for value in values)
+
+
+def without_label(labels: NDArray) -> Bool[NDArray, " n"]:
+    """Which entries of a column are no label: NaN, an empty text, or the text nan."""
+    if labels.dtype.kind == "U":
+        return np.isin(np.char.lower(np.char.strip(labels)), ("", "nan"))
+    return np.isnan(labels) if labels.dtype.kind == "f" else np.zeros(labels.shape, bool)
 
 
 def names(what: str, given: str | Sequence[str], number: int) -> tuple[str, ...]:
