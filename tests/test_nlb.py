@@ -255,7 +255,10 @@ BROKEN = {
         lambda f: f["units"].pop("heldout"),
         "units has no column heldout; columns: ",
     ),
-    "spikes out of order": (_swap_spikes, "the spike times of unit 0 were not in order, 1 of them earlier .* write the file"),
+    "spikes out of order": (
+        _swap_spikes,
+        "the spike times of unit 0 were not in order, 1 of them earlier .* write the file",
+    ),
     "spikes beyond the recording": (
         _late,
         r"unit 1 has a spike at 1e\+06 s, outside the recording",

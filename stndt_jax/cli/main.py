@@ -142,6 +142,8 @@ def main(argv: list[str]) -> int:
     """
     warnings.showwarning = _shower()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Commands write figures to files: the backend of a notebook may not even be installed here.
+    os.environ["MPLBACKEND"] = "agg"
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names need not be valid in the encoding of the terminal.
         sys.stdout.reconfigure(errors="backslashreplace")

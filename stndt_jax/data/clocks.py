@@ -91,7 +91,7 @@ def _sorted(
 
 def _without_strays(
     times_S: Float[NDArray, " S"], kept: Int[NDArray, " k"]
-) -> tuple[Int[NDArray, " k"], int]:
+) -> tuple[Int[NDArray, " j"], int]:
     """Leaves out single timestamps without which their neighbours are in order; counts them."""
     t = times_S[kept]
     if len(t) < 3 or not np.any(np.diff(t) < 0):

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +22,12 @@ import h5py
 import numpy as np
 
 from stndt_jax import __version__, files
+from stndt_jax.console.lines import one_line
 from stndt_jax.data.arrays import merge
+from stndt_jax.data.nwb import version_of
 from stndt_jax.data.tables import SOURCE, Columns
 from stndt_jax.data.trials import SpikeData, Trials
-from stndt_jax.data.validation import write_group
+from stndt_jax.data.validation import open_hdf5, write_group
 from stndt_jax.errors import UserError
 from stndt_jax.types import Bool, Float, Int, NDArray
 
@@ -303,6 +306,7 @@ def _write_nwb(rates: Rates, path: Path) -> None:
             new.write(file)
         files.write_bytes(path, image.getbuffer(), _SPACE)
         return
+    _check_extendable(path)
     with files.replacing(path, "check its free space, and that it is NWB") as partial:
         shutil.copy(path, partial)  # with its permissions
         _reserve(partial, 2 * rates.rates.nbytes + _NWB_OVERHEAD)
@@ -314,6 +318,34 @@ def _write_nwb(rates: Rates, path: Path) -> None:
                 )
             _add_module(file, rates)
             old.write(file)
+
+
+def _check_extendable(path: Path) -> None:
+    """Refuses an existing file to which pynwb cannot add rates, before anything is written.
+
+    Raises:
+      UserError: it is NWB 1, no NWB at all, or of a form that pynwb does not read.
+    """
+    import pynwb
+
+    advice = "choose the name of a file that does not exist, or .h5 or .nc"
+    with open_hdf5(path) as file:
+        version = version_of(file)
+        if not version.startswith("2"):
+            kind = f"NWB {version}, but rates are added to NWB 2" if version else "no NWB file"
+            raise UserError(f"{path} is {kind}; {advice}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pynwb.NWBHDF5IO(path, "r") as io:
+                io.read()
+    # On a file that does not follow its specification, pynwb and hdmf raise whatever their builders
+    # and constructors raise; these exceptions have no other common base.
+    except Exception as error:  # noqa: BLE001
+        reason = one_line(str(error), 200)
+        raise UserError(
+            f"{path} cannot get rates added, because pynwb cannot read it ({reason}); {advice}"
+        ) from None
 
 
 def _reserve(path: Path, size: int) -> None:

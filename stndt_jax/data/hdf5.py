@@ -124,13 +124,17 @@ def _open(
 def _title(
     path: str | Path, groups: list[Group], name: str | None, expected: str | None, bin_ms: float
 ) -> str:
-    """The name of a recording, without ``_20``.
+    """The name of a recording, without the ``_20`` of a group.
+
+    A name that a file states in its attribute is whole, even if it ends in ``_20``.
 
     Raises:
       UserError: it cannot be the name of a group.
     """
     title = name or _name(groups) or expected or Path(path).stem
-    title = title.removesuffix("_20") if bin_ms == 20 else title
+    stated = [group.text("name") for group in groups]
+    if bin_ms == 20 and title not in stated:
+        title = title.removesuffix("_20")
     if not title.isprintable() or "/" in title or title in ("", "."):
         raise UserError(
             f"{path} is a recording named {title!r}, which cannot be the name of a group in a "
@@ -397,8 +401,10 @@ def _group_candidates(name: str | None, bin_ms: float | None) -> list[str]:
     """Names that the recording's group may have, the most likely one first."""
     if name is None:
         return []
-    if name.endswith("_20") or bin_ms not in (None, 20):
+    if bin_ms not in (None, 20):
         return [name]
+    if name.endswith("_20"):
+        return [name, f"{name}_20"]
     return [f"{name}_20", name] if bin_ms == 20 else [name, f"{name}_20"]
 
 

@@ -12,12 +12,13 @@ from functools import cached_property
 import h5py
 import numpy as np
 
-from stndt_jax.data import hdf5_items
+from stndt_jax.data import hdf5_items, limits
 from stndt_jax.data.hdf5_items import array_in, attribute, texts
 from stndt_jax.errors import UserError
 from stndt_jax.types import Bool, Float, Int, NDArray
 
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1", "1.0"), ("false", "f", "no", "n", "0", "0.0", "")
+MOST_ROWS = 10**7
 
 
 class Table:
@@ -34,6 +35,10 @@ class Table:
         listed = texts(attribute(group, "colnames", np.array([], object)))
         listed = [name for name in dict.fromkeys(listed) if hdf5_items.member(group, name).item]
         self._rows = self._count_rows(listed)
+        if self._rows > MOST_ROWS:
+            raise UserError(
+                f"{where} declares {self._rows} rows, more than any recording has; write it again"
+            )
         # Some writers list some of the columns only.
         others = [name for name in group if name not in listed and self._is_column(name)]
         self.columns = listed + others
@@ -181,6 +186,11 @@ class Lists:
         index = array_in(group, f"{name}_index")
         self.problem = hdf5_items.member(group, name).reason if self._data is None else ""
         self._form, self._index = "", np.zeros(0, np.int64)
+        if self._data is not None:
+            size, stored = self._data.size * self._data.dtype.itemsize, None
+            if h5py.check_vlen_dtype(self._data.dtype) is None:
+                stored = self._data.id.get_storage_size()
+            limits.check(where, size, stored, copies=0)  # it is read in parts
         if self._data is None:
             self.problem = self.problem or "is a group"
         elif index is not None:

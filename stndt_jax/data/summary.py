@@ -245,13 +245,13 @@ def _intervals(found: NWB) -> list[str]:
     lines = []
     others = [path for path in found.interval_tables if path not in (nwb.TRIALS, nwb.INVALID)]
     if nwb.TRIALS in found.interval_tables or found.epochs is not None:
-        lines += _table(found.trials, "epochs" if found.is_old else "trials")
+        lines += _listed(found, "")
         if others:
             lines.append(f"other tables of intervals: {', '.join(map(_short, others))}")
     else:
         lines.append("trials: none" + "; tables of intervals:" * bool(others))
         for path in others:
-            lines += _table(found.intervals(path), _short(path))
+            lines += _listed(found, path)
     try:
         invalid = found.invalid_times()
     except UserError as error:
@@ -260,6 +260,15 @@ def _intervals(found: NWB) -> list[str]:
         spans = ", ".join(f"{low:g} to {high:g} s" for low, high in invalid[:8])
         lines.append(f"invalid times: {spans}{' ...' if len(invalid) > 8 else ''}")
     return lines
+
+
+def _listed(found: NWB, path: str) -> list[str]:
+    """A table of intervals with its columns; the trials, or epochs of NWB 1, for an empty path."""
+    try:
+        table = found.intervals(path)
+    except UserError as error:
+        return [f"{_short(path) or 'trials'}: {error}"]
+    return _table(table, _short(path) or ("epochs" if found.is_old else "trials"))
 
 
 def _short(path: str) -> str:

@@ -275,7 +275,10 @@ class SpikeData:
         bare = [replace(trials, starts=None) for trials in (self.train, self.eval)]
         untimed = replace(self, train=bare[0], eval=bare[1], units=None)
         short = expected.removesuffix("_20") if self.bin_ms == 20 else expected
-        earlier = [replace(data, name=short or data.name) for data in (self, untimed)]
+        # They also took a name's own end for that of a group of 20 ms.
+        cut = self.name.removesuffix("_20") if self.bin_ms == 20 else self.name
+        names = {short or self.name, cut}
+        earlier = [replace(data, name=name) for data in (self, untimed) for name in names]
         return any(fingerprint == data.fingerprint() for data in (*earlier, untimed))
 
     @property

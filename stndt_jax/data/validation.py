@@ -457,6 +457,11 @@ def explaining_damage(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError) as error:
+        if "unable to lock file" in str(error):
+            raise UserError(
+                f"{what} cannot be read, for HDF5 cannot lock it ({error}): close the program that "
+                "writes it, or, on a file system without locks, set HDF5_USE_FILE_LOCKING=FALSE"
+            ) from None
         raise UserError(
             f"{what} cannot be read: the file is truncated, damaged or being written ({error}); "
             "copy or write it again"
