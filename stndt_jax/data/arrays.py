@@ -281,6 +281,12 @@ def from_file(
         return lfads.from_lfads(file, **options)
     for note in found.notes:
         say(f"{file.name}: {note}")
+    if not any(np.any(row) for row in found.spikes):
+        warnings.warn(
+            f"{found.where} holds no spike, only zeros; check the array and how it was saved",
+            UserWarning,
+            stacklevel=2,
+        )
     if isinstance(found.spikes, np.ndarray) and found.spikes.ndim == 2:
         listed = evaluated if isinstance(evaluated, str) else None
         given = {**of_trials, "bins_forward": bins_forward, "evaluated": listed}

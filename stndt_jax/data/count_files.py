@@ -86,6 +86,45 @@ def read(named: str | Path, axes: Sequence[str] = ()) -> Counts:
     return _with_names(file, chosen, spikes, axes)
 
 
+class Plan(NamedTuple):
+    """What :func:`read` would take of a file.
+
+    Attributes:
+      is_continuous: whether the counts are not divided into trials.
+      bin_ms: bin width that the file states, ms; None without.
+      notes: what would be taken, for people.
+    """
+
+    is_continuous: bool
+    bin_ms: float | None
+    notes: tuple[str, ...]
+
+
+def plan(file: ArrayFile) -> Plan:
+    """What :func:`read` would take of a file, from the shapes of its arrays.
+
+    Raises:
+      UserError: it is not clear which array holds counts, or none can.
+    """
+    if file.path.suffix.lower() in array_files.TABLES:
+        counts = _of_table(file)
+        return Plan(isinstance(counts.spikes, np.ndarray), counts.bin_ms, counts.notes)
+    chosen = _choose(file)
+    if chosen is None:
+        return Plan(False, None, (f"{len(file.entries)} arrays as trials",))
+    entry = file.entries[chosen]
+    if entry.kind != "numbers" or len(entry.shape) not in (2, 3):
+        _checked(_numbers(file, chosen), file.where(chosen))
+    widths = [_width(file, name) for name in file.entries if _last(name) in BIN_WIDTHS]
+    lengths = any(_last(name) in LENGTHS for name in file.entries)
+    notes = [f"{chosen} {entry.text} as spike counts".strip()]
+    return Plan(
+        entry.kind == "numbers" and len(entry.shape) == 2 and not lengths,
+        next((width for width in widths if width), None),
+        tuple(notes),
+    )
+
+
 def load_behavior(named: str | Path) -> Found:
     """The array of behaviour of a file, or one array per trial.
 
@@ -156,7 +195,8 @@ def _numbers(file: ArrayFile, name: str) -> Any:
         return lists
     x = np.asarray(found)
     if x.dtype.kind not in "buif":
-        kind = "texts" if x.dtype.kind in "US" else f"type {x.dtype}"
+        kinds = {"U": "texts", "S": "texts", "O": "lists or structures"}
+        kind = kinds.get(x.dtype.kind, f"type {x.dtype}")
         raise UserError(f"{file.where(name)} holds {kind}; give numbers: spike counts per bin")
     return x
 

@@ -226,6 +226,11 @@ def _pair(file: ArrayFile) -> tuple[str, str] | None:
     return time, unit
 
 
+def holds_pair(file: ArrayFile) -> bool:
+    """Whether a file holds arrays of spike times and of their units."""
+    return _pair(file) is not None
+
+
 def _last(name: str) -> str:
     return name.replace("/", ".").rsplit(".", 1)[-1].lower()
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from stndt_jax.console import tables
 from stndt_jax.console.lines import counted
-from stndt_jax.data import labels, nwb
+from stndt_jax.data import contents, labels, nwb
 from stndt_jax.data.nwb import NWB
 from stndt_jax.data.tables import SOURCE
 from stndt_jax.data.trials import SpikeData, Trials
@@ -171,15 +171,18 @@ def _conditions(data: SpikeData) -> str:
 
 
 def of_file(path: str | Path) -> str:
-    """What an NWB file (units, columns of the trials, time series) or HDF5 file contains.
+    """What a file or folder contains: of an NWB file units, columns of the trials, time series.
 
     Raises:
       UserError: the file is missing, damaged, or of another format.
     """
+    if contents.is_other(path):
+        return contents.of(path)
     with open_hdf5(path) as file:
         if not nwb.is_nwb(file):
             with explaining_damage(str(path)):
-                return "\n".join([f"{path}: HDF5", *_members(file)])
+                lines = [f"{path}: HDF5", *_members(file)]
+                return "\n".join([*lines, *contents.of_hdf5(path)])
     with nwb.open_nwb(path) as found:
         lines = [f"{path}: NWB {found.version or 'of a version that it does not state'}"]
         lines += [*_units(found), *_intervals(found), *_series(found), *_next(found)]
