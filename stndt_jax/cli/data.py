@@ -367,10 +367,9 @@ def prepare_spikes(argv: list[str]) -> int:
         align=flag["align"],
         window_ms=_two_numbers(flag, "window") if flag["events"] else (0.0, flag["bin_ms"]),
         bin_ms=flag["bin_ms"],
-        until=flag["until"],
-        forward_ms=flag["forward_ms"],
-        lag_ms=flag["lag_ms"],
-    )
+        **{name: flag[name] for name in ("until", "forward_ms", "lag_ms", "max_bins", "drifting",
+                                         "trial_time_unit")},
+    )  # fmt: skip
     written = workflow.from_spikes(
         flag["spikes"],
         Path(flag["out"]),
@@ -405,6 +404,7 @@ def _spike_flags() -> Flags:
     flags.text("align", "COLUMN", "column of events with the time; needed if there are several")
     flags.text("window", "FROM,TO", "of a trial, ms from the event", "")
     flags.text("until", "COLUMN", "column of events; TO is ms from this event instead")
+    flags.whole("max_bins", "leave out trials with more bins; 0 for no limit", 0, 0)
     flags.number("bin_ms", "MS", "bin width, ms", None, required="5")
     shared.out(flags, "DIR", "directory to write to", required="data")
     flags.text("name", "NAME", "of the recording; by default the file's own")
@@ -412,6 +412,11 @@ def _spike_flags() -> Flags:
     flags.number("window_ms", "MS", "length of windows of a recording without events, ms", None)
     flags.number("overlap_ms", "MS", "what neighbouring windows share, ms", None)
     flags.text("spike_time_unit", "UNIT", "of the spike times, if not s: ms, us, samples:RATE")
+    flags.text("trial_time_unit", "UNIT", "of the times of events, if not s")
+    flags.choice(
+        "drifting", "units lost or found half-way: silence is not recorded, or a rate of 0",
+        ["mask", "keep"], "mask",
+    )  # fmt: skip
     flags.text("units", "UNITS", "units to take, such as group=good, or all")
     flags.text("skip_units", "UNITS", "units to leave out")
     flags.text("unit_table", "FILE", "table with columns about units, to be kept")
@@ -429,8 +434,8 @@ def _spike_flags() -> Flags:
 def _check_spikes(flag: Values) -> None:
     """Refuses flags that are missing, or would have no effect."""
     _refuse_heldout_twice(flag)
-    of_events = ("align", "window", "until", "forward_ms", "lag_ms", "condition_column",
-                 "split_column", "evaluated")  # fmt: skip
+    of_events = ("align", "window", "until", "max_bins", "trial_time_unit", "forward_ms", "lag_ms",
+                 "condition_column", "split_column", "evaluated")  # fmt: skip
     if flag["events"]:
         flag.refuse("window_ms", "overlap_ms", when="with --events")
         if not flag["window"]:

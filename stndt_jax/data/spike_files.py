@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from stndt_jax.data import array_files, kilosort, spike_times, table_files
+from stndt_jax.data import array_files, kilosort, spike_times, table_files, time_units
 from stndt_jax.data.array_files import ArrayFile
 from stndt_jax.data.spike_times import EventTable, SpikeTimes
 from stndt_jax.data.table_files import Choices
@@ -81,24 +81,6 @@ def read_with_notes(
     return found, [f"{what or path.name} as spike times of {len(found)} units"]
 
 
-def seconds(unit: str) -> float | None:
-    """The length of a unit of time, s; None of an empty one.
-
-    Raises:
-      UserError: it is none of s, ms, us and samples:RATE.
-    """
-    if not unit:
-        return None
-    word, _, rate = unit.partition(":")
-    try:
-        found = 1 / float(rate) if word == "samples" else {"s": 1.0, "ms": 1e-3, "us": 1e-6}[unit]
-    except (KeyError, ValueError, ZeroDivisionError):
-        found = np.nan
-    if not 0 < found < np.inf:
-        raise UserError(f"--spike-time-unit is {unit!r}; give s, ms, us or samples:RATE")
-    return found
-
-
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
     """Which units of a file are taken, and what is known of them.
@@ -109,8 +91,8 @@ class Chosen:
         folder of Kilosort those that are labelled good.
       skipped: units to leave out, in the same way.
       unit_table: file with columns about units; with a column ``unit``, in any order.
-      time_unit: of the spike times: ``s``, ``ms``, ``us``, or ``samples:RATE``; empty for s, or
-        for what a folder states.
+      time_unit: of the spike times, as :func:`stndt_jax.data.time_units.seconds` takes it; empty
+        for s, unless they cannot be s, or for what a folder states.
     """
 
     units: str = ""
@@ -124,7 +106,7 @@ class Chosen:
         Raises:
           UserError: the file cannot be read, or a unit or column is unknown.
         """
-        tick = seconds(self.time_unit)
+        tick = time_units.seconds("spike-time-unit", self.time_unit)
         is_folder = kilosort.is_folder(named)
         rate = 1 / tick if tick and is_folder else None
         found, notes = read_with_notes(named, every=bool(self.units), rate=rate)
@@ -141,6 +123,10 @@ class Chosen:
         if len(found) < number:
             notes = [*notes, f"{len(found)} of {number} units taken"]
         return found, notes
+
+    def states_unit(self, named: str | Path) -> bool:
+        """Whether the unit of time is known, by the user or the file."""
+        return bool(self.time_unit) or kilosort.is_folder(named)
 
     def _table(self, found: SpikeTimes) -> dict[str, NDArray]:
         """The columns of the table, in the order of the units."""

@@ -364,6 +364,10 @@ def recording(units: SpikeTimes, events: EventTable, cut: Cut, options: Options)
         columns = {name: x[rows] for name, x in events.columns.items()}
         choices = Choices("evaluated", "trials", rows, columns, hint)
         given["evaluated"] = choices.chosen(options.evaluated)
+    elif np.ndim(options.evaluated) == 1:
+        listed, number = np.asarray(options.evaluated), len(events.times(cut.align))
+        is_mask = listed.dtype == bool and len(listed) == number
+        given["evaluated"] = listed[rows] if is_mask else np.isin(rows, listed)
     else:
         given["evaluated"] = options.evaluated
     if options.condition_column:
@@ -397,15 +401,24 @@ def heldout(given: Any, units: SpikeTimes) -> Any:
 
 
 def continuous(
-    units: SpikeTimes, *, bin_ms: float, window_ms: float, overlap_ms: float, options: Options
+    units: SpikeTimes, cut: Cut, *, window_ms: float, overlap_ms: float, options: Options
 ) -> SpikeData:
     """A recording from spike times without events, chopped into windows.
 
     Bins begin at the whole second before the first spike. The last part is evaluated.
 
+    Args:
+      units: spike times.
+      cut: the bins, what becomes of units that are lost half-way, and whether the unit of the
+        spike times is known.
+      window_ms: length of a window, ms.
+      overlap_ms: what neighbouring windows share, ms.
+      options: what else is known.
+
     Raises:
       UserError: the recording is shorter than a window, or its counts do not fit into memory.
     """
+    bin_ms = cut.bin_ms
     first, last = units.span
     start = float(np.floor(first))
     bins = int(np.floor((last - start) * 1000.0 / bin_ms))
@@ -413,7 +426,9 @@ def continuous(
     if bins < 2:
         raise UserError(f"{units.where} lasts {last - first:g} s, less than two bins; check it")
     edges = np.round(start * 1e9 + np.arange(bins + 1) * (bin_ms * 1e6)).astype(np.int64)
-    [counts], _ = spike_trials.bin_spikes(units, [edges])
+    rate = None if cut.spike_time_unit else 0.0  # unknown, so that the unit of time is checked
+    [counts], [recorded] = spike_trials.bin_spikes(units, [edges], cut.drifting, rate)
+    counts = spike_trials.with_nan(counts, recorded)
     extra: dict[str, Any] = {}
     if options.series is not None:
         [extra["behavior"]] = spike_trials.behavior_in(options.series, [edges], 0.0, units.where)

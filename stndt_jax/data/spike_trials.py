@@ -259,7 +259,7 @@ def cut_trials(
     warn_left_out(
         where, len(edges) - used.size, "outside the observation intervals or in invalid times"
     )
-    counts = [_with_nan(counts[r], recorded[r]) for r in used]
+    counts = [with_nan(counts[r], recorded[r]) for r in used]
     return CutTrials(found.take(used), counts, [edges[r] for r in used])
 
 
@@ -425,7 +425,7 @@ def chosen_by(trials: Events, column: str, flags_R: Bool[NDArray, " R"]) -> Int[
     return found
 
 
-def _with_nan(counts_TN: NDArray, recorded_TN: NDArray) -> NDArray:
+def with_nan(counts_TN: NDArray, recorded_TN: NDArray) -> NDArray:
     """Counts, NaN where not recorded."""
     return counts_TN if recorded_TN.all() else np.where(recorded_TN, counts_TN, np.float32(np.nan))
 

@@ -326,7 +326,7 @@ class SpikeData:
     @classmethod
     def from_arrays(
         cls,
-        spikes: NDArray | Sequence[NDArray],
+        spikes: NDArray | Sequence[NDArray] | Any,
         *,
         bin_ms: float,
         name: str = "recording",
@@ -357,7 +357,8 @@ class SpikeData:
 
         Args:
           spikes: spike counts (trials, bins, neurons), or a list of one array (bins, neurons) per
-            trial; NaN where not recorded.
+            trial; NaN where not recorded. Or an array of xarray with the dimensions ``trial``,
+            ``time`` and ``unit``, in any order.
           bin_ms: bin width, ms.
           name: name of the recording.
           heldout: which neurons to hold out: a fraction, chosen at random, their indices, or a
@@ -383,7 +384,11 @@ class SpikeData:
         Raises:
           UserError: the arrays do not fit together, or contain values that they must not.
         """
+        from stndt_jax.data import objects  # which makes recordings itself
+
         given_arrays.check_bin_ms(bin_ms)
+        spikes, known_units = objects.counts(spikes)
+        units = known_units if units is None else units
         if not isinstance(name, str) or not name.strip(" .") or "/" in name:
             raise UserError(
                 f"name is {name!r}; give a text without /, the name of a group in files"
@@ -428,6 +433,109 @@ class SpikeData:
             ),
             behavior_unit=str(behavior_unit),
             condition_names=condition_names,
+        )
+
+    @classmethod
+    def from_spike_times(
+        cls,
+        spikes: Any,
+        events: Any = None,
+        *,
+        bin_ms: float,
+        window_ms: Sequence[float] | float,
+        overlap_ms: float = 0.0,
+        align: str = "",
+        until: str = "",
+        bins_forward: int = 0,
+        behavior: Any = None,
+        lag_ms: float = 0.0,
+        behavior_names: Sequence[str] = (),
+        behavior_unit: str = "",
+        condition_column: str = "",
+        split_column: str = "",
+        name: str = "recording",
+        heldout: Any = 0.25,
+        evaluated: Any = 0.25,
+        max_bins: int = 0,
+        drifting: str = "mask",
+        seed: int = 0,
+    ) -> SpikeData:
+        """Makes a recording from spike times and events: windows around an event are its trials.
+
+        Args:
+          spikes: spike times (s) by unit, or one list for every unit; a table with the columns
+            ``unit`` and ``time``; pynapple's ``TsGroup``, spikeinterface's sortings, or neo's spike
+            trains and segments.
+          events: times (s); begins and ends (trials, 2); columns by name, or a table of pandas;
+            pynapple's ``IntervalSet``; None for a recording that is chopped into windows.
+          bin_ms: bin width, ms.
+          window_ms: begin and end of a trial, ms from the event; or the length of a window without
+            events.
+          overlap_ms: what neighbouring windows share without events, ms.
+          align: column of events with the time; by default the only one, or ``start``.
+          until: column of events; the end of the window is relative to this event instead.
+          bins_forward: how many of the last bins of a trial are forward bins.
+          behavior: times (s) and values (samples, dimensions) as a pair; pynapple's ``TsdFrame``;
+            neo's analog signal; an array of xarray with the coordinate ``time``.
+          lag_ms: how much later than the spikes behaviour is taken, ms.
+          behavior_names: of the dimensions of behaviour, in place of its own.
+          behavior_unit: its unit.
+          condition_column: column of events with the conditions.
+          split_column: column of events with ``train``, and ``val`` or ``test``.
+          name: name of the recording.
+          heldout: fraction of the units to hold out, or which ones: ``"area=V2"``, ``"5,6"``,
+            indices or a boolean mask.
+          evaluated: fraction of the trials to evaluate, or which ones, in the same way.
+          max_bins: trials with more bins are left out; 0 for none.
+          drifting: ``mask`` or ``keep``: whether the silence of units that are lost, or appear,
+            half-way counts as not recorded.
+          seed: of the random choices.
+
+        Raises:
+          UserError: something is none of these, or no trial can be cut.
+
+        Warns:
+          UserWarning: trials or spikes are left out, or behaviour is missing.
+        """
+        from stndt_jax.data import objects, spike_times, spike_trials  # which make recordings
+
+        units = objects.spikes(spikes)
+        series, own_names = (None, ()) if behavior is None else objects.series(behavior)
+        options = spike_times.Options(
+            name=name,
+            heldout=heldout,
+            evaluated=evaluated,
+            split_column=split_column,
+            condition_column=condition_column,
+            series=series,
+            behavior_names=behavior_names or own_names,
+            behavior_unit=behavior_unit,
+            seed=seed,
+        )
+        is_pair = np.ndim(window_ms) == 1 and len(window_ms) == 2  # type: ignore[arg-type]
+        if is_pair != (events is not None):
+            wanted = "the length of a window" if events is None else "a pair, begin and end"
+            raise UserError(f"window_ms is {window_ms!r}; give {wanted}, ms")
+        table = None if events is None else objects.events(events)
+        starts = table is not None and not align and {"start", "end"} <= set(table.columns)
+        cut = spike_trials.Cut(
+            align="start" if starts else align or (table.default_align("align") if table else ""),
+            window_ms=tuple(window_ms) if is_pair else (0.0, bin_ms),  # type: ignore[arg-type]
+            bin_ms=bin_ms,
+            until=until,
+            forward_ms=bins_forward * bin_ms,
+            lag_ms=lag_ms,
+            max_bins=max_bins,
+            drifting=drifting,
+        )
+        if table is not None:
+            return spike_times.recording(units, table, cut, options)
+        return spike_times.continuous(
+            units,
+            cut,
+            window_ms=float(window_ms),  # type: ignore[arg-type]
+            overlap_ms=overlap_ms,
+            options=options,
         )
 
 

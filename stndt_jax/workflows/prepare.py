@@ -147,11 +147,13 @@ def from_spikes(
         say(f"{spikes}: {note}")
     path = table_files.split(spikes)[0]
     options = dataclasses.replace(options, name=options.name or path.resolve().stem)
+    unit = "s" if chosen.states_unit(spikes) else ""
+    cut = dataclasses.replace(cut, spike_time_unit=unit)
     if not events:
         assert windows_ms is not None
         window, overlap = windows_ms
         data = spike_times.continuous(
-            units, bin_ms=cut.bin_ms, window_ms=window, overlap_ms=overlap, options=options
+            units, cut, window_ms=window, overlap_ms=overlap, options=options
         )
         return _write(data, out, say=say)
     table = spike_files.events(events)
