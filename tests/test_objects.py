@@ -153,7 +153,7 @@ def test_events_of_other_packages(what):
             until="end",
             condition_column="target",
             heldout=[0],
-        )  # fmt: skip
+        )
     )
 
 
