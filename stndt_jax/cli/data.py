@@ -219,7 +219,7 @@ def _custom_flags() -> Flags:
     flags.words("units_table", "PATH", "tables of units to take, several are joined")
     flags.text("units", "UNITS", "units to take, such as quality=good")
     flags.text("skip_units", "UNITS", "units to leave out")
-    flags.choice("ids", "number the units anew, from 0", ["new"], None)
+    flags.choice("ids", "number the units from 0", ["new"], None)
     flags.text("spike_time_unit", "UNIT", "of the spike times, if not s: ms, us, samples:RATE")
     flags.choice(
         "drifting", "units lost or found half-way: silence is not recorded, or a rate of 0",
