@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 # A worker that has nothing left takes over tests of the other; each module stays with one worker
 # as far as possible, for its fixtures.
 PYTEST_ARGS ?= -n 2 --dist=worksteal
+# What the tests need beside the package itself.
+EXTRAS := browser,dev,export,log,nlb,notebooks,plots,search
 # bfloat16.py needs a recording.
 BENCHMARKS := train_step members growth inference eight_runs compilations prepare_nwb
 
@@ -18,10 +20,10 @@ PYTHON = $(shell $(call first_python,python3.11 python3,>= (3, 11)))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-py312 lint bench clean
+.PHONY: help demo test test-long test-versions lint bench clean
 
 help:  ## say what there is
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 demo: $(STAMP)  ## train on a synthetic population and score it
 	$(BIN)/stndt demo
@@ -32,11 +34,9 @@ test: $(STAMP)  ## run the tests (PYTEST_ARGS="-k masking" for some)
 test-long: $(STAMP)  ## run the long tests, which make test leaves out
 	$(BIN)/python -m pytest $(PYTEST_ARGS) -m long
 
-test-py312:  ## run the tests on Python 3.12, where there is one
-	@python=$$($(call first_python,python3.12 "$$HOME"/.pyenv/versions/3.12*/bin/python \
-		"$$(uv python find 3.12 2>/dev/null)",== (3, 12))); \
-	if [ -n "$$python" ]; then $(MAKE) test VENV=.venv312 PYTHON="$$python"; \
-	else echo "No Python 3.12 was found here, so nothing was tested on it."; fi
+test-versions:  ## run the tests on each Python found, oldest and newest packages (ONLY=3.13-oldest)
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found." >&2; exit 1; }
+	@$(PYTHON) tools/versions.py --extras=$(EXTRAS) --only=$(ONLY) -- $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## check format, style and types
 	$(BIN)/ruff format --check .
@@ -59,6 +59,6 @@ $(STAMP): setup.py
 			"with PYTHON=/path/to/python." >&2; exit 1; }; \
 		echo "Setting up $(VENV), which takes a minute or two."; \
 		"$$python" -m venv --clear $(VENV); }
-	$(BIN)/python -m pip install -q -e '.[browser,dev,export,log,nlb,notebooks,plots,search]'
+	$(BIN)/python -m pip install -q -e '.[$(EXTRAS)]'
 	$(BIN)/python -m pip install -q --no-deps nlb_tools==0.0.4
 	@touch $@

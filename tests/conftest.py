@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+from importlib import metadata
 from pathlib import Path
 
 # Before jax is imported, and in the environment, so that it also holds in commands a test starts.
@@ -16,7 +17,8 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_force_host_platform_device_count=8"
     # Programs that run for milliseconds: the faster they compile, the better.
     + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    + " --xla_cpu_use_fusion_emitters=false"
+    # Later versions of XLA do not have this flag, and abort on flags that they do not know.
+    + " --xla_cpu_use_fusion_emitters=false" * metadata.version("jaxlib").startswith("0.10.")
 )
 os.environ["MPLBACKEND"] = "Agg"
 # Many tests train the same small model: each program is compiled once, in whatever process.

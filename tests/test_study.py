@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 import time
@@ -151,7 +152,7 @@ def test_a_database_that_goes_away_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "study.db"
     opened = Study(tmp_path, url=f"sqlite:///{path}")
     opened.ask("0000", 1, SPACE, seed=0)
-    with sqlite3.connect(path) as database:
+    with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("DROP TABLE trials")
     with (
         pytest.raises(

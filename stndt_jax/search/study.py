@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.pool import NullPool
 
 from stndt_jax import files
 from stndt_jax.errors import UserError
@@ -342,7 +343,8 @@ def database_errors(url: str) -> Iterator[None]:
 
 def _open_database(url: str) -> BaseStorage:
     try:
-        return RDBStorage(url)
+        # A connection for each operation: none is left open, as Python 3.13 would complain.
+        return RDBStorage(url, engine_kwargs={"poolclass": NullPool})
     except Exception as error:
         name = type(error).__name__
         raise UserError(
