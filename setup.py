@@ -14,9 +14,9 @@ EXTRAS = {
     # The benchmark's own code, nlb_tools, is not named here: it pins a pandas that cannot be built
     # on Python 3.11, so it is installed beside these: pip install --no-deps nlb_tools==0.0.4
     # pandas 3 breaks its resampling.
-    "nlb": ["pandas>=2.2.3,<3", "pynwb>=3.0"],
+    "nlb": ["pandas>=2.2.3,<3", "pynwb>=4.1"],
     "dandi": ["dandi>=0.70"],
-    "export": ["h5netcdf>=1.4", "pynwb>=3.0", "xarray>=2025.9"],
+    "export": ["h5netcdf>=1.4", "pynwb>=4.1", "xarray>=2025.9"],
     "log": ["tensorboardX>=2.6.2.2"],
     "parquet": ["pyarrow>=18.0"],
     "plots": ["matplotlib>=3.10.7"],

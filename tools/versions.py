@@ -107,14 +107,16 @@ def installed(environment: Path, python: str, age: str, extras: str) -> str:
     lines = constraints(requirements(setup_py)) if age == "oldest" else []
     stamp = environment / ".installed"
     state = hashlib.sha256("\n".join([setup_py, extras, *lines]).encode()).hexdigest()
-    # The oldest versions stay what they are; whether there are newer ones must be asked.
+    # Whether there are newer versions must be asked each time.
     if age == "oldest" and stamp.exists() and stamp.read_text() == state:
         return ""
     stamp.unlink(missing_ok=True)
-    subprocess.run([python, "-m", "venv", "--clear", environment], check=True)
+    if not (environment / "bin" / "pip").exists():
+        subprocess.run([python, "-m", "venv", "--clear", environment], check=True)
     (environment / "constraints.txt").write_text("\n".join(lines) + "\n")
     pip = [environment / "bin" / "python", "-m", "pip", "install", "-q", "--prefer-binary"]
     pip += ["--disable-pip-version-check", "-c", environment / "constraints.txt"]
+    pip += ["--upgrade", "--upgrade-strategy", "eager"] if age == "newest" else []
     for what in (["-e", f"{ROOT}[{extras}]"], ["--no-deps", NLB_TOOLS]):
         done = subprocess.run([*pip, *what], capture_output=True, text=True, check=False)
         if done.returncode:
