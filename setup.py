@@ -10,6 +10,8 @@ PACKAGE = (HERE / "stndt_jax" / "__init__.py").read_text(encoding="utf-8")
 VERSION = re.findall(r'^__version__ = "(.+)"$', PACKAGE, re.MULTILINE)[0]
 README = HERE / "README.md"
 
+# Lower bounds are the oldest versions with which the tests pass: `make test-versions` installs them.
+# An upper bound is the next version that may change what is used, by the package's own rules.
 EXTRAS = {
     # The benchmark's own code, nlb_tools, is not named here: it pins a pandas that cannot be built
     # on Python 3.11, so it is installed beside these: pip install --no-deps nlb_tools==0.0.4
@@ -30,7 +32,7 @@ EXTRAS = {
     "cuda13": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
     # Tests of the report in a browser; they also need chromium, as Debian's package.
-    "browser": ["axe-playwright-python", "playwright"],
+    "browser": ["axe-playwright-python>=0.1.4", "playwright>=1.49"],
     "notebooks": ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"],
     "dev": [
         "beartype>=0.20",
@@ -61,6 +63,7 @@ setup(
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Typing :: Typed",
     ],

@@ -17,7 +17,6 @@ from stndt_jax.configs import tiny
 from stndt_jax.cli import main
 from stndt_jax.config import schema
 from stndt_jax.errors import UserError
-from stndt_jax.parallel import lifts
 from stndt_jax.runs import directory, log
 from stndt_jax.training import memory, restore, step
 from stndt_jax.types import Dims
@@ -90,9 +89,3 @@ def test_the_command_fills_the_memory_and_keeps_its_number(
     rows = log.read_metrics(run / "metrics.jsonl")
     assert [len(row["train_loss"]) for row in rows] == [3, 3, 3]
     assert len(restore.load(run).usable) == 3
-
-
-def test_a_file_in_the_place_of_the_compiled_programs(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"--compile-cache .* cannot be written"):
-        lifts.keep_compiled(tmp_path / "file")

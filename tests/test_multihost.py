@@ -122,7 +122,7 @@ def test_a_run_of_two_processes_is_that_of_one(tmp_path: Path) -> None:
     one += [f"--compile-cache={cache}"]
     done = subprocess.run(one, env=environment(1), cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert any("chunk" in kept.name for kept in cache.iterdir())
+    assert any("chunk" in kept.name for kept in cache.rglob("*"))
     command = launched(*train, f"--workdir={spread}")
     with subprocess.Popen(command, env=environment(4), cwd=ROOT, stderr=subprocess.PIPE) as running:
         metrics = spread / "metrics.jsonl"

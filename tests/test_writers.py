@@ -43,7 +43,7 @@ EXCEPTIONS = {
     "cli.main:main": "the standard output becomes /dev/null when its reader is gone",
     "data.dandi:_fetch": "renames the partial of files.resuming after its digest was checked",
     "data.export:_reserve": "enlarges a temporary file of files.replacing, for _write_nwb",
-    "parallel.lifts:keep_compiled": "an empty file, removed at once, shows that JAX can write",
+    "parallel.compile_cache:keep_compiled": "an empty file, removed at once, shows that one can be",
     "runs.checkpoint:Checkpoints._set_aside": "renames a damaged checkpoint",
     "runs.checkpoint:Checkpoints._write": "Orbax writes; digests, written last, tell what is whole",
     "runs.directory:make": "an empty file, removed at once, shows that one can be written",

@@ -114,8 +114,8 @@ def installed(environment: Path, python: str, age: str, extras: str) -> str:
     if not (environment / "bin" / "pip").exists():
         subprocess.run([python, "-m", "venv", "--clear", environment], check=True)
     (environment / "constraints.txt").write_text("\n".join(lines) + "\n")
-    pip = [environment / "bin" / "python", "-m", "pip", "install", "-q", "--prefer-binary"]
-    pip += ["--disable-pip-version-check", "-c", environment / "constraints.txt"]
+    pip = [f"{environment}/bin/python", "-m", "pip", "install", "-q", "--prefer-binary"]
+    pip += ["--disable-pip-version-check", "-c", f"{environment}/constraints.txt"]
     pip += ["--upgrade", "--upgrade-strategy", "eager"] if age == "newest" else []
     for what in (["-e", f"{ROOT}[{extras}]"], ["--no-deps", NLB_TOOLS]):
         done = subprocess.run([*pip, *what], capture_output=True, text=True, check=False)
@@ -129,7 +129,7 @@ def installed(environment: Path, python: str, age: str, extras: str) -> str:
 def versions(environment: Path) -> list[str]:
     """Versions of the packages in ``SHOWN``."""
     code = f"from importlib import metadata as m; print(*map(m.version, {SHOWN}))"
-    command = [environment / "bin" / "python", "-c", code]
+    command = [f"{environment}/bin/python", "-c", code]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
@@ -142,7 +142,7 @@ def tried(version: str, python: str, age: str, extras: str, arguments: Sequence[
         return outcome
     outcome.versions = versions(environment)
     began = time.monotonic()
-    command = [environment / "bin" / "python", "-m", "pytest", "-q", *arguments]
+    command = [f"{environment}/bin/python", "-m", "pytest", "-q", *arguments]
     with (environment / "pytest.log").open("w") as log:
         code = subprocess.run(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT).returncode
     outcome.seconds = time.monotonic() - began

@@ -145,10 +145,10 @@ def train(argv: list[str]) -> int:
         flag.refuse_keys("population", when="beside --population")
         flag.settings.extend([] if automatic else [f"--config.population={flag['population']}"])
     from stndt_jax import api
-    from stndt_jax.parallel import lifts, multihost
+    from stndt_jax.parallel import compile_cache, multihost
 
     if flag["compile_cache"]:
-        lifts.keep_compiled(Path(flag["compile_cache"]))
+        compile_cache.keep_compiled(Path(flag["compile_cache"]))
     run = api.train(
         loading.read(flag.settings, Path(flag["workdir"])),
         workdir=flag["workdir"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,7 +13,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from stndt_jax.errors import UserError
 from stndt_jax.types import Array
 
 Step = Callable[[Any, Any, Any], tuple[Any, dict[str, Array]]]
@@ -38,24 +36,6 @@ def compiler_options() -> dict[str, str]:
     except jax.errors.JaxRuntimeError:
         return {}
     return options
-
-
-def keep_compiled(folder: Path) -> None:
-    """Keeps compiled programs in a folder, where later processes find them.
-
-    Raises:
-      UserError: the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise UserError(
-            f"--compile-cache {folder} cannot be written ({error.strerror}); choose another folder"
-        ) from error
-    jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def compiled(fn: Callable, **how: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
+from stndt_jax.parallel import compile_cache
 from stndt_jax.runs import directory, recording
 from stndt_jax.search import space as spaces
 from stndt_jax.search import worker
@@ -93,6 +93,4 @@ def _compile_once(folder: Path) -> None:
     """Caches compiled programs, so that populations of the same shape compile once."""
     # The user may have named a directory for them.
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        # Compiled programs may not run on another machine.
-        path = folder / "compiled" / socket.gethostname()
-        jax.config.update("jax_compilation_cache_dir", str(path.absolute()))
+        compile_cache.keep_compiled(folder / "compiled", min_seconds=1.0)
