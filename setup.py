@@ -10,7 +10,7 @@ PACKAGE = (HERE / "stndt_jax" / "__init__.py").read_text(encoding="utf-8")
 VERSION = re.findall(r'^__version__ = "(.+)"$', PACKAGE, re.MULTILINE)[0]
 README = HERE / "README.md"
 
-# Lower bounds are the oldest versions with which the tests pass: `make test-versions` installs them.
+# Lower bounds are the oldest versions with which the tests pass; make test-versions installs them.
 # An upper bound is the next version that may change what is used, by the package's own rules.
 EXTRAS = {
     # The benchmark's own code, nlb_tools, is not named here: it pins a pandas that cannot be built
