@@ -53,12 +53,12 @@ def download(argv: list[str]) -> int:
 
 
 def inspect(argv: list[str]) -> int:
-    """Lists what a file or folder holds, and the command that makes a recording of it.
+    """Lists what a file holds, and the command that makes a recording of it.
 
     usage: stndt inspect FILE
 
     FILE is an NWB file, of which units, trials and time series are listed; HDF5, .mat,
-    .npy, .npz, .csv, .tsv or .parquet; or a folder of Kilosort or phy.
+    .npy, .npz, .csv, .tsv or .parquet; or a directory of Kilosort or phy.
 
     example: stndt inspect day1.nwb
     """
