@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # as far as possible, for its fixtures.
 PYTEST_ARGS ?= -n 2 --dist=worksteal
 # What the tests need beside the package itself.
-EXTRAS := browser,dev,export,log,nlb,notebooks,plots,search
+EXTRAS := browser,dev,docs,export,log,nlb,notebooks,plots,search
 # bfloat16.py needs a recording.
 BENCHMARKS := train_step members growth inference eight_runs compilations prepare_nwb
 
@@ -20,7 +20,7 @@ PYTHON = $(shell $(call first_python,python3.11 python3,>= (3, 11)))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-versions lint bench clean
+.PHONY: help demo test test-long test-versions lint docs bench clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -43,11 +43,14 @@ lint: $(STAMP)  ## check format, style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: $(STAMP)  ## build the site in docs/_build/html; a warning fails
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build/html
+
 bench: $(STAMP)  ## run the benchmarks
 	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:  ## remove caches and builds, not the environments
-	rm -rf build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist docs/_build docs/generated *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -path './.venv*' -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamp is touched last, so an installation that was interrupted starts again. nlb_tools goes in

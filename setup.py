@@ -34,6 +34,12 @@ EXTRAS = {
     # Tests of the report in a browser; they also need chromium, as Debian's package.
     "browser": ["axe-playwright-python>=0.1.4", "playwright>=1.49"],
     "notebooks": ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"],
+    "docs": [
+        "myst-nb>=1.4",
+        "pydata-sphinx-theme>=0.18",
+        "sphinx>=8.2",
+        "sphinx-copybutton>=0.5.2",
+    ],
     "dev": [
         "beartype>=0.20",
         "hypothesis>=6.115",
