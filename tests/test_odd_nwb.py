@@ -6,6 +6,8 @@ Each kind of oddity in several variations, the right value by a loop over spikes
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -16,11 +18,13 @@ from helpers import odd_nwb
 from helpers.odd_nwb import TRIALS, UNITS, VELOCITY, at_rate, observed, replace
 
 from stndt_jax.cli import main
-from stndt_jax.data import clocks, drift, hdf5, nwb_trials, nwb_units, summary, time_units
+from stndt_jax.data import clocks, drift, export, hdf5, nwb_trials, nwb_units, summary, time_units
 from stndt_jax.data.nwb_population import Taken
 from stndt_jax.data.nwb_tables import intervals_of
 from stndt_jax.data.spike_trials import Cut
+from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
+from stndt_jax.evaluation import submission
 
 WIDTH, BINS, BEFORE = 0.02, 25, 0.1
 CUT = {"align": "go", "window_ms": (-100.0, 400.0), "bin_ms": 20.0}
@@ -420,7 +424,7 @@ REFUSED = {
     "intervals backwards": (reversed_intervals, {}, r"\(30 to 0 s\); .*--noobs-intervals"),
     "ids that repeat": (repeated_ids, {}, "2 rows have the id 0, .*--ids=new"),
     "several tables": (two_tables, {}, "--units-table=processing/probeA/units,processing/probeB/"),
-    "no such table": (no_trials, {"trials_table": "go"}, "no one table of intervals go; present: "),
+    "no such table": (no_trials, {"trials_table": "go"}, "no interval table go; present: "),
     "no trials": (no_trials, {}, "tables of intervals: epochs, reaches.*--trials-table=epochs"),
     "endless": (endless, {"until": "stop_time"}, "trial in row 5 has 150015 bins .*--max-bins=60"),
     "booleans": (split_of_booleans, {"split_column": "split"}, "--evaluated=split=VALUE"),
@@ -762,3 +766,39 @@ def test_inspect_ends_with_the_command_that_follows(tmp_path, capsys, monkeypatc
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         assert main.main(words) == 0
+
+
+def _matnwb(file, _):
+    """Specifications are there, but attributes are arrays, as MatNWB once wrote them."""
+    file.create_group("specifications/core")
+    file.attrs["neurodata_type"], file.attrs["namespace"] = ["NWBFile"], ["core"]
+
+
+@pytest.mark.parametrize("what", ["no specifications", "MatNWB", "NWB 1", "no NWB", "damaged"])
+def test_rates_are_not_added_to_files_that_pynwb_does_not_read(what, tmp_path):
+    pytest.importorskip("pynwb", reason="needs the extra export: pynwb")
+    path = tmp_path / "x.nwb"
+    if what == "NWB 1":
+        odd_nwb.version_1(path)
+    else:
+        odd_nwb.write(path, _matnwb if what == "MatNWB" else None)
+    if what == "no NWB":
+        with h5py.File(path, "a") as file:
+            del file.attrs["nwb_version"]
+    if what == "damaged":
+        path.write_bytes(path.read_bytes()[:5000])
+    before = path.read_bytes()
+    data = SpikeData.from_arrays(np.ones((8, 4, 4)), bin_ms=20, starts=np.arange(8.0))
+    x = {split: np.ones((len(getattr(data, split)), 4, 4)) for split in ("train", "eval")}
+    found = export.collect(submission.of_rates(x, data.dims), data, {})
+    with pytest.raises(UserError, match=r"x.nwb (is|cannot) .*; (choose|copy)") as caught:
+        export.write(found, path)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_lock_is_named(tmp_path):
+    with h5py.File(tmp_path / "x.nwb", "w"):
+        script = f"from stndt_jax.data import summary; summary.of_file({str(tmp_path / 'x.nwb')!r})"
+        found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "HDF5_USE_FILE_LOCKING=FALSE" in found.stderr

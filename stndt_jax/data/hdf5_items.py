@@ -89,8 +89,7 @@ def member(group: h5py.Group, name: str) -> Member:
         return Member(path, None, f"is a link to the file {link.filename}, which is not there")
     if isinstance(link, h5py.SoftLink):
         return Member(path, None, f"is a link to {link.path}, which is not there")
-    missing = link is None and name not in group
-    return Member(path, None, "is missing" if missing else f"cannot be read ({reason})")
+    return Member(path, None, f"cannot be read ({reason})" if link else "is missing")
 
 
 def array_in(group: h5py.Group, name: str) -> h5py.Dataset | None:
@@ -164,6 +163,18 @@ def load(data: h5py.Dataset, where: str) -> NDArray:
         if is_text(data):
             x = np.array([text(value) for value in np.ravel(x)], "U").reshape(np.shape(x))
     return np.asarray(x)
+
+
+def whole_numbers(data: h5py.Dataset, where: str) -> NDArray | None:
+    """Reads an array of whole numbers, as a list; None if it holds something else.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    x = np.ravel(load(data, where))
+    if x.dtype.kind not in "uif" or not np.all(np.isfinite(x) & (np.abs(x) < 2.0**53)):
+        return None
+    return x.astype(np.int64)
 
 
 def part(data: h5py.Dataset, where: str, start: int, stop: int, axis: int = 0) -> NDArray:

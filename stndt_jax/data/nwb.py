@@ -197,7 +197,7 @@ class NWB:
         if self.is_old and self.epochs is not None and name in ("", "epochs"):
             return self.epochs
         if name:
-            path = self._named("table of intervals", name, known, "--trials-table")
+            path = self._named("interval table", name, known, "--trials-table")
             return Table(f"{self.path}: {path.rpartition('/')[2]}", self.interval_tables[path])
         if TRIALS in known:
             return Table(f"{self.path}: trials", self.interval_tables[TRIALS])
@@ -226,9 +226,11 @@ class NWB:
         found = [path for path in known if path == wanted or path.endswith(f"/{wanted}")]
         found = [wanted] if wanted in found else found
         if len(found) != 1:
-            state = f"several: {', '.join(found)}" if found else f"present: {', '.join(known)}"
-            state = state if found or known else "there is none"
-            raise UserError(f"{flag}={name}: {self.path} has no one {what} {name}; {state}")
+            if found:
+                state = f"several {what}s {name}: {', '.join(found)}; give the whole path"
+            else:
+                state = f"no {what} {name}; present: {', '.join(known) or 'none'}"
+            raise UserError(f"{self.path} has {state} with {flag}")
         return found[0]
 
     def invalid_times(self) -> Float[NDArray, "i 2"] | None:

@@ -29,13 +29,15 @@ class Table:
       columns: names of the columns.
     """
 
+    _most_rows = 10**7
+
     def __init__(self, where: str, group: h5py.Group) -> None:
         self.where = where
         self._group = group
         listed = texts(attribute(group, "colnames", np.array([], object)))
         listed = [name for name in dict.fromkeys(listed) if hdf5_items.member(group, name).item]
         self._rows = self._count_rows(listed)
-        if self._rows > MOST_ROWS:
+        if self._rows > self._most_rows:
             raise UserError(
                 f"{where} declares {self._rows} rows, more than any recording has; write it again"
             )
@@ -67,9 +69,9 @@ class Table:
     def own_ids(self) -> NDArray:
         """Identifiers of the rows as the file has them, the rows' numbers where it has none."""
         data = array_in(self._group, "id")
-        if data is None or data.dtype.kind not in "uif" or data.size != self._rows:
-            return np.arange(self._rows)
-        return np.ravel(hdf5_items.load(data, f"{self.where}: id")).astype(np.int64)
+        is_column = data is not None and data.size == self._rows
+        ids = hdf5_items.whole_numbers(data, f"{self.where}: id") if is_column else None
+        return np.arange(self._rows) if ids is None else ids
 
     @property
     def ids(self) -> Int[NDArray, " n"]:
@@ -207,15 +209,15 @@ class Lists:
 
     def _checked_index(self, name: str, index: h5py.Dataset) -> Int[NDArray, " n"]:
         """The end of every row's list."""
-        ends = np.ravel(hdf5_items.load(index, f"{self.where}_index"))
-        if ends.dtype.kind not in "uif" or not np.all(np.isfinite(ends)):
-            self.problem = f"has an index of type {ends.dtype}; whole numbers are needed"
+        ends = hdf5_items.whole_numbers(index, f"{self.where}_index")
+        if ends is None:
+            self.problem = f"has an index of type {index.dtype} that holds no whole numbers"
             return np.zeros(0, np.int64)
         if len(ends) == self._rows + 1 and ends[0] == 0:
             ends = ends[1:]
         if len(ends) > self._rows:
             self.problem = f"disagrees: {name}_index has {len(ends)} entries for {self._rows} rows"
-        return ends.astype(np.int64)
+        return ends
 
     def span(self, row: int) -> tuple[int, int]:
         """First and last index of a row's values.

@@ -124,6 +124,11 @@ def prepare(
         for note in units.notes():
             warnings.warn(note, UserWarning, stacklevel=2)
         rows, flags_R = found.windows.rows, found.windows.evaluated
+        if len(rows) < 2:
+            raise UserError(
+                f"{trials.where}: only one trial can be cut, but one is needed to train and one to "
+                "evaluate; name a table of more intervals with --trials-table"
+            )
         options["trial_table"] = kept.of_trials(trials, rows)
         options["evaluated"] = evaluated
         if flags_R is not None:
@@ -168,9 +173,20 @@ def _conditions(labels: NDArray | None) -> tuple[NDArray | None, tuple[str, ...]
 
 def _heldout(units: Population, heldout: float | str, columns: dict[str, NDArray]) -> Any:
     """Which units are held out, or which fraction of them."""
+    if len(units) < 2:
+        raise UserError(
+            f"{units.where}: there is only one unit, but one must be held in, one held out; take "
+            "more with --units, or another table with --units-table"
+        )
     if not isinstance(heldout, str):
         return heldout
-    return units.chosen("heldout", heldout, units.ids, columns)
+    chosen_N = units.chosen("heldout", heldout, units.ids, columns)
+    if chosen_N.all() or not chosen_N.any():
+        raise UserError(
+            f"{units.where}: --heldout={heldout} holds out {int(chosen_N.sum())} of {len(units)} "
+            "units; some must be held out and some held in"
+        )
+    return chosen_N
 
 
 def _evaluated(trials: Table, words: str) -> NDArray:

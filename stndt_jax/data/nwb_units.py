@@ -5,6 +5,7 @@ Spike times are read in blocks, so that a file of many gigabytes needs little me
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -17,6 +18,7 @@ from stndt_jax.data import hdf5_items
 from stndt_jax.data.hdf5_items import array_in, attribute, text
 from stndt_jax.data.nwb_series import NOTHING
 from stndt_jax.data.nwb_tables import Lists, Table, intervals_of
+from stndt_jax.data.validation import MAX_COUNT
 from stndt_jax.errors import UserError
 from stndt_jax.types import Float, Int, NDArray
 
@@ -32,6 +34,8 @@ NO_INTERVALS = "leave all intervals aside with --noobs-intervals"
 
 class Units(Table):
     """The units table; its rows have spike times and observation intervals."""
+
+    _most_rows = MAX_COUNT
 
     def __init__(self, where: str, group: h5py.Group) -> None:
         super().__init__(where, group)
@@ -169,14 +173,15 @@ class Units(Table):
         where = f"{self.where}: obs_intervals"
         x = hdf5_items.load(data, where)
         index = array_in(self._group, "obs_intervals_index")
+        ends: NDArray | None = np.arange(1, self._rows + 1)
         if index is not None:
-            ends = np.ravel(hdf5_items.load(index, f"{where}_index")).astype(np.int64)
-            if len(ends) == self._rows + 1 and ends[0] == 0:
-                ends = ends[1:]
-            if x.ndim == 1 and len(ends) and ends[-1] == x.size:
-                ends = ends // 2
-        else:
-            ends = np.arange(1, self._rows + 1)
+            ends = hdf5_items.whole_numbers(index, f"{where}_index")
+        if ends is None:
+            ends = np.zeros(0, np.int64)
+        if len(ends) == self._rows + 1 and ends[0] == 0:
+            ends = ends[1:]
+        if x.ndim == 1 and len(ends) and ends[-1] == x.size:
+            ends = ends // 2
         is_clear = len(ends) == self._rows and not np.any(np.diff(ends, prepend=0) < 0)
         is_number = x.dtype.kind in "uif"
         if is_number:
@@ -258,15 +263,20 @@ class Units(Table):
             return None
         if array_in(self._group, "electrodes_index") is None and data.size == self._rows:
             return _Singles(f"{self.where}: electrodes", data)
-        return Lists(f"{self.where}: electrodes", self._group, "electrodes", self._rows)
+        try:
+            return Lists(f"{self.where}: electrodes", self._group, "electrodes", self._rows)
+        except UserError:
+            return None
 
     def _electrode_texts(self, name: str) -> NDArray | None:
         if name not in self._electrode_columns:
             table = hdf5_items.group_in(self._group.file, _ELECTRODES)
             data = None if table is None else array_in(table, name)
-            is_there = data is not None and hdf5_items.is_text(data)
-            found = np.ravel(hdf5_items.load(data, f"{self.where}: {name}")) if is_there else None
-            self._electrode_columns[name] = found
+            self._electrode_columns[name] = None
+            if data is not None and hdf5_items.is_text(data):
+                with contextlib.suppress(UserError):  # nobody asks for electrodes
+                    said = np.ravel(hdf5_items.load(data, f"{self.where}: {name}"))
+                    self._electrode_columns[name] = said
         return self._electrode_columns[name]
 
     @cached_property

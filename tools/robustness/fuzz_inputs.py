@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import fuzz_nwb
 import numpy as np
 from fuzz_files import ODD_TEXTS, spoil_bytes, spoil_file
 
@@ -298,10 +299,53 @@ def command_line(draw: random.Random, place: Place, folder: Path) -> Made:
     return argv, "words"
 
 
+NWB_FLAGS = (
+    *("--align=start_time", "--align=id", "--until=stop_time", "--behavior=vel", "--behavior=pos"),
+    *("--trials-table=trials", "--trials-table=invalid_times", "--trials-table=epochs"),
+    *("--units-table=units", "--units-table=moved", "--units=quality=good", "--skip-units=1"),
+    *(
+        "--ids=new",
+        "--spike-time-unit=ms",
+        "--spike-time-unit=s",
+        "--spike-time-unit=samples:30000",
+    ),
+    *("--spike-time-unit=nan", "--trial-time-unit=ms", "--drifting=keep", "--noobs-intervals"),
+    *("--max-bins=10", "--max-bins=100000", "--heldout-column=ho", "--heldout=area=V1"),
+    *("--split-column=kind", "--evaluated=kind=left", "--condition-column=kind"),
+    *(
+        "--condition-column=go",
+        "--behavior-rate=50",
+        "--behavior-rate=nan",
+        "--heldout-units=x.nwb",
+    ),
+    *("--unit-columns=id", "--trial-columns=kind", "--bin-ms=1e-9", "--lag-ms=inf", "--name=_20"),
+    *("--window=-1e9,1e9", "--window=nan,1", "--forward-ms=100", "--evaluated=0,1"),
+)
+
+
+def nwb(draw: random.Random, place: Place, folder: Path) -> Made:
+    """An NWB file that is odd in some way, listed or cut into trials."""
+    path = folder / "x.nwb"
+    fuzz_nwb.write(path)
+    notes = [fuzz_nwb.spoil(draw, path) for _ in range(draw.choice((1, 1, 1, 2, 3)))]
+    if draw.random() < 0.1:
+        notes.append(spoil_file(draw, path))
+    if draw.random() < 0.3:
+        return ["inspect", str(path)], "; ".join(notes)
+    flags = [f"--nwb={path}", f"--out={folder / 'out'}", "--align=go", "--window=-100,400",
+             "--bin-ms=50"]  # fmt: skip
+    if draw.random() < 0.3:
+        flags.append("--behavior=" + draw.choice(("vel", "pos")))
+    flags += [flag for flag in NWB_FLAGS if draw.random() < 0.04]
+    by_name = {flag.partition("=")[0]: flag for flag in flags}
+    return ["prepare", "custom", *by_name.values()], "; ".join(notes)
+
+
 KINDS: dict[str, Callable[[random.Random, Place, Path], Made]] = {
     "recording": recording,
     "submission": submission,
     "arrays": arrays,
+    "NWB": nwb,
     "settings": settings,
     "configuration file": config_file,
     "run directory": run_directory,
