@@ -18,7 +18,17 @@ from helpers import odd_nwb
 from helpers.odd_nwb import TRIALS, UNITS, VELOCITY, at_rate, observed, replace
 
 from stndt_jax.cli import main
-from stndt_jax.data import clocks, drift, export, hdf5, nwb_trials, nwb_units, summary, time_units
+from stndt_jax.data import (
+    clocks,
+    drift,
+    export,
+    hdf5,
+    labels,
+    nwb_trials,
+    nwb_units,
+    summary,
+    time_units,
+)
 from stndt_jax.data.nwb_population import Taken
 from stndt_jax.data.nwb_tables import intervals_of
 from stndt_jax.data.spike_trials import Cut
@@ -460,6 +470,7 @@ def test_two_probes_are_joined_under_names_of_their_own(tmp_path):
     assert names == {n: f"probe{'AB'[n // 3]}:{n % 3}" for n in range(UNITS)}
     assert [names[unit] for unit in data.units[data.heldin :]] == ["probeA:1", "probeB:1"]
     assert list(table["probe"]) == [names[unit].partition(":")[0] for unit in table["unit"]]
+    assert "unit probeA:1" in labels.neuron(data, data.heldin)
     good, _ = prepare(tmp_path / "x.nwb", tables=tables, units="quality=good", heldout=0.5)
     truth.units = [0, 2, 3, 5]
     good_rows = [names_of.rpartition(":")[2] for names_of in good.unit_table()["unit_name"]]

@@ -147,9 +147,11 @@ def neuron_title(data: SpikeData, n: int) -> str:
 
 
 def _unit(data: SpikeData, n: int) -> list[str]:
-    """The identifier, unless it is the index, and the area."""
-    unit = [] if data.units is None or data.units[n] == n else [f"unit {data.units[n]}"]
-    return unit + ([] if (names := areas(data)) is None else [names[n]])
+    """The name or else the identifier, unless it is the index, and the area."""
+    names, number = data.unit_columns.get(tables.NAME), n if data.units is None else data.units[n]
+    name = "" if names is None else _plain(names[n])
+    unit = [f"unit {name or number}"] if name or number != n else []
+    return unit + ([] if (names_of_areas := areas(data)) is None else [names_of_areas[n]])
 
 
 def areas(data: SpikeData) -> list[str] | None:

@@ -11,13 +11,12 @@ import numpy as np
 
 from stndt_jax.data.nwb_units import AREA_COLUMNS, KEPT_COLUMNS, Units
 from stndt_jax.data.table_files import Choices
+from stndt_jax.data.tables import NAME
 from stndt_jax.data.validation import MAX_COUNT
 from stndt_jax.errors import UserError, check_choice
 from stndt_jax.types import Bool, Float, Int, NDArray
 
 IDS = ("", "new")
-# The column with what a unit is called in the file, where its identifier is a new number.
-NAME = "unit_name"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,8 @@ from stndt_jax.types import Bool, Int, NDArray, Shaped
 
 # The column with the row that a trial has in the user's own table or array, counted from 0.
 SOURCE = "source_trial"
+# The column with what a unit is called in a file, where its identifier is a new number.
+NAME = "unit_name"
 # Columns that are made of what a recording says elsewhere.
 MADE = {"trials": ("start_s", "condition"), "units": ("unit", "held_out")}
 
