@@ -94,6 +94,28 @@ def test_a_mistake_ends_the_search_and_leaves_it_to_others(
     assert _work(plan, tmp_path)[1]["complete"] == 7
 
 
+def test_a_cluster_without_workers_is_waited_for_and_says_so(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its nodes are gone; they come back."""
+
+    class Late(FakePool):
+        def __init__(self) -> None:
+            super().__init__()
+            self.away = 5
+
+        def free(self) -> int:
+            self.away -= 1
+            return 0 if self.away > 0 else super().free()
+
+    monkeypatch.setattr(worker, "POLL_S", 0.01)
+    here, said = Plan(tmp_path, plan.config, plan.space, 3, 2), list[str]()
+    executor.work(Search(here, recording.read(plan.config)), Late(), said.append)
+    assert said[0] == "waiting for the cluster to start a worker"
+    assert said.count(said[0]) == 1
+    assert [t.state for t in Study(tmp_path).trials()] == ["complete"] * 3
+
+
 def test_how_a_worker_says_that_it_failed(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -225,6 +225,24 @@ def test_the_dead_on_another_host_are_waited_for(tmp_path: Path, config: Config)
             lock.wait_until_free(tmp_path)
 
 
+def test_a_run_that_an_orphan_trains_is_left_to_it(
+    tmp_path: Path, config: Config, data: SpikeData, quick: None
+) -> None:
+    """A driver has died, but one of its actors trains on."""
+    driver = Search(_plan(tmp_path, config, trials=4), data)
+    claim = driver.claim()
+    assert claim is not None
+    claim.release()
+    with Lock(claim.folder):
+        other = driver.claim()
+        assert other is not None and other.folder.name == "0001"
+        assert driver.claim() is None and not driver.done()
+        other.release()
+    again = driver.claim()
+    assert again is not None and again.folder == claim.folder
+    again.release()
+
+
 def test_another_search_is_refused_with_the_difference(
     tmp_path: Path, config: Config, data: SpikeData, quick: None
 ) -> None:

@@ -26,8 +26,10 @@ def search(argv: list[str]) -> int:
     --pruner=median stops trials below the median of the complete trials at the same epoch,
     --pruner=halving the worse half after an eighth, a quarter and half of the epochs.
 
-    --executor=ray samples trials in this process and trains them on a Ray cluster, one population
-    per GPU: on the cluster at --ray-address, or on one started on this machine.
+    --executor=ray is the way to use several machines: it samples trials in this process and trains
+    them on a Ray cluster, one population per GPU: on the cluster at --ray-address, or on one
+    started on this machine. DIR and the recording must have the same path on all machines. Actors
+    and machines may die; if this process does, the same command continues the search.
 
     Writes search.json, trials.csv, figures, and the runs below DIR/trials.
 

@@ -70,6 +70,7 @@ def work(search: Search, pool: Pool, say: Callable[[str], None] = print) -> None
     """
     busy: dict[Path, Claim] = {}
     deaths: Counter[Path] = Counter()
+    waiting = ""
     try:
         with search.study.heartbeat(), progress.task("trials", search.plan.trials) as shown:
             while not search.done():
@@ -79,8 +80,18 @@ def work(search: Search, pool: Pool, say: Callable[[str], None] = print) -> None
                     busy[claim.folder] = claim
                     pool.start(claim.folder, search.plan)
                 if not busy:
+                    reason = (
+                        worker.WAITING
+                        if pool.free()
+                        else "waiting for the cluster to start a worker"
+                    )
+                    if reason != waiting:
+                        say(reason)
+                    waiting = reason
                     time.sleep(worker.POLL_S)
-                for run, failure in pool.ended(worker.POLL_S) if busy else []:
+                    continue
+                waiting = ""
+                for run, failure in pool.ended(worker.POLL_S):
                     claim = busy.pop(run)
                     try:
                         say(_outcome(search, claim, failure, deaths))

@@ -31,7 +31,7 @@ from stndt_jax.console.lines import counted
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import Diverged, UserError
 from stndt_jax.runs import directory, log, recording, records
-from stndt_jax.runs.lock import Lock, turn, wait_until_free
+from stndt_jax.runs.lock import Lock, holder, turn, wait_until_free
 from stndt_jax.search import pruning
 from stndt_jax.search import space as spaces
 from stndt_jax.search import study as studies
@@ -40,6 +40,7 @@ from stndt_jax.search.study import Study, Trial
 from stndt_jax.training import loop as training
 
 POLL_S = 1.0
+WAITING = "waiting for the trials that other workers train"
 _FILE = "population.json"
 
 
@@ -165,7 +166,10 @@ class Search:
             return self._filled(claim, 0)
 
     def _lock(self, run: str) -> Claim | None:
-        """A claim on a run, unless a living worker holds it."""
+        """A claim on a run, unless a living process claims or trains it.
+
+        Only an actor whose driver has died trains a run without a claim.
+        """
         folder = self.plan.folder / "claims" / run
         folder.mkdir(exist_ok=True)
         lock = Lock(folder, wait_s=0.0)
@@ -173,7 +177,11 @@ class Search:
             lock.__enter__()
         except UserError:
             return None
-        return Claim(self.plan.folder / "trials" / run, lock)
+        claim = Claim(self.plan.folder / "trials" / run, lock)
+        if holder(claim.folder) is not None:
+            claim.release()
+            return None
+        return claim
 
     def _missing(self) -> int:
         """How many trials are still to be created."""
@@ -338,7 +346,7 @@ def work(search: Search, say: Callable[[str], None] = print) -> None:
             claim = search.claim()
             if claim is None:
                 if not waiting:
-                    say("waiting for the trials that other workers train")
+                    say(WAITING)
                 waiting = True
                 time.sleep(POLL_S)
                 continue

@@ -5,7 +5,8 @@
 
 A search trains small models on synthetic reaches; one of its workers dies with a population that
 is not trained. Then its directory is copied for each damage, the journal in the copy is damaged,
-and the search continues there. Each damage is done to a journal of this version and to one of
+and the search continues there; a population with the same hyperparameters as an earlier one is
+copied instead of trained again. Each damage is done to a journal of this version and to one of
 earlier versions, whose lines have no checksum and no number of the trial.
 
 Prints for each damage what was said, how many trials were lost, and how the search ended. Exits
@@ -26,18 +27,22 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Run as a script, this file sees its own folder only.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 from helpers.recordings import small_reach
 
+from stndt_jax.config import schema as configs
+from stndt_jax.config.schema import Config
 from stndt_jax.console import progress
 from stndt_jax.errors import UserError
 from stndt_jax.search import plan as plans
 from stndt_jax.search import run, worker
 from stndt_jax.search.study import JOURNAL, Study
 from stndt_jax.search.worker import Search
+from stndt_jax.training import loop
 
 # Trials that are trained, that a dead worker leaves, and that are asked for in the end.
 TRAINED, LEFT, ASKED = 4, 2, 8
@@ -130,6 +135,22 @@ DAMAGES: dict[str, Callable[[Lines], bytes | None]] = {
     "emptied": lambda lines: b"",
     "removed": lambda lines: None,
 }
+
+
+class Trained:
+    """In place of ``training.loop.train``: trains each configuration once, then copies its run."""
+
+    def __init__(self) -> None:
+        self._train, self._runs = loop.train, dict[str, Path]()
+
+    def __call__(self, config: Config, data: Any, path: Path, **options: Any) -> list[str]:
+        key = json.dumps(configs.to_mapping(config))
+        if key not in self._runs:
+            ended = self._train(config, data, path, **options)
+            self._runs[key] = path
+            return ended
+        shutil.copytree(self._runs[key], path, dirs_exist_ok=True)
+        return ["finished"] * config.population
 
 
 class Original:
@@ -232,6 +253,7 @@ def main() -> int:
     parser.add_argument("--only", default="")
     flags = parser.parse_args()
     progress.off()
+    loop.train = Trained()
     began = time.monotonic()
     bad = number = 0
     with tempfile.TemporaryDirectory() as name:
