@@ -6,6 +6,7 @@ import copy
 import importlib
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from stndt_jax.configs import default
 
 from stndt_jax.config import loading, schema
 from stndt_jax.errors import UserError
+from stndt_jax.runs import directory
 from stndt_jax.training import step
 from stndt_jax.types import Dims
 
@@ -461,3 +463,56 @@ def test_variants_of_the_benchmark_configurations():
         with pytest.raises(UserError, match="there is no variant 'papr'; the only one is paper"):
             loading.load([f"--config={name}:papr"])
     assert loading.load(["--config=mc_maze_large"]).model.width == 32
+
+
+HOSTILE = (
+    "evil.py",
+    "{run}/evil.py",
+    "evil:Evil",
+    "__import__('pathlib').Path('executed').touch()",
+    "!!python/object/apply:pathlib.Path.touch ['executed']",
+    "$(touch executed)",
+    {"__reduce__": "evil", "py/object": "evil.Evil"},
+    ["evil.py"],
+)
+
+
+@pytest.mark.parametrize("payload", HOSTILE, ids=str)
+def test_a_config_json_executes_nothing(
+    payload: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever stands in it, and whatever Python files lie beside it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    code = "import pathlib\npathlib.Path('executed').touch()\nclass Evil: pass\n"
+    for name in ("evil", "config", "default", "auto", "conftest", "sitecustomize", "__init__"):
+        (tmp_path / f"{name}.py").write_text(code)
+    values = schema.to_mapping(schema.as_config(default.get_config()))
+    changed = [{**values, "evil.py": payload}, {"get_config": payload}]
+    for key, value in values.items():
+        changed.append({**values, key: payload})
+        if isinstance(value, dict):
+            changed += [{**values, key: {**value, leaf: payload}} for leaf in value]
+            changed.append({**values, key: {**value, "evil": payload}})
+    refused = 0
+    for each in changed:
+        (tmp_path / "config.json").write_text(json.dumps(each))
+        settings = ["--config=config.json"]
+        for use in (loading.load, loading.search_space, lambda _: directory.read_config(tmp_path)):
+            try:
+                use(settings)
+            except UserError:
+                refused += 1
+    assert refused > len(changed)
+    assert not (tmp_path / "executed").exists()
+    beside = [m for m in sys.modules.values() if str(tmp_path) in str(getattr(m, "__file__", ""))]
+    assert not beside
+
+
+def test_a_python_file_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its documentation says; this shows that the test above sees what it looks for."""
+    monkeypatch.chdir(tmp_path)
+    code = "import pathlib\npathlib.Path('executed').touch()\n"
+    (tmp_path / "mine.py").write_text(code + "from stndt_jax.configs.tiny import get_config\n")
+    loading.load(["--config=mine.py"])
+    assert (tmp_path / "executed").exists()

@@ -286,7 +286,9 @@ class Flags:
 
 MOST_PATHS = 10_000  # on one command line
 NEEDED = "HDF5 file of the recording (required, unless the configuration names one)"
-CONFIG = "a shipped configuration, a Python file, or the config.json of a run"
+CONFIG = (
+    "a shipped configuration, a Python file, whose code is executed, or the config.json of a run"
+)
 
 
 def wants_help(argv: Sequence[str]) -> bool:

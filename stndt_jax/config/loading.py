@@ -124,6 +124,9 @@ def load(settings: list[str]) -> Config:
 def read(settings: list[str], run: Path | None = None) -> ConfigDict:
     """Reads a configuration file and applies the flags that override it.
 
+    A Python file is executed, so it should come from a source that is trusted as code is. A
+    ``config.json`` is data: nothing in it, nor beside it, is imported or executed.
+
     Args:
       settings: ``--config=NAME`` and then any number of ``--config.KEY=VALUE``. Without a name it
         is the configuration ``auto``.
@@ -155,7 +158,8 @@ def get_config(name: str) -> ConfigDict:
     """A configuration to edit, not yet checked.
 
     Args:
-      name: a shipped name, or the path of a Python file or of a run's ``config.json``.
+      name: a shipped name, or the path of a Python file, which is executed, or of a run's
+        ``config.json``, which is not.
 
     Raises:
       UserError: there is no such file, or it cannot be used.
@@ -232,7 +236,13 @@ def _of_run(path: Path) -> ConfigDict:
             name: tuple(given) if isinstance(given, list) else given
             for name, given in members.items()
         }
-    return ConfigDict(schema.with_later(own_files.expanded(values, path.parent)))
+    try:
+        return ConfigDict(schema.with_later(own_files.expanded(values, path.parent)))
+    except (AttributeError, TypeError, ValueError) as error:
+        # ConfigDict refuses some keys: with dots, or that are its own attributes.
+        raise UserError(
+            f"{path} holds no configuration ({error}); restore it, or name a shipped one"
+        ) from error
 
 
 def _read(argv: list[str], file: str) -> ConfigDict:
