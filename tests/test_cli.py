@@ -136,7 +136,7 @@ PAGES = [
     ROOT / "README.md",
     *sorted(page for page in (ROOT / "docs").rglob("*.md") if "generated" not in page.parts),
 ]
-HELP = ["", *main.COMMANDS, "prepare mc_maze", "prepare custom", "prepare arrays"]
+HELP = ["", *main.COMMANDS, "prepare mc_maze", "prepare custom", "prepare arrays", "prepare spikes"]
 # Of the words that this project once used for those of the field.
 BANNED = (
     r"told|tells?|tellings?|sittings?|draws?|drawn|portions?|judges?|judged|places?|lest|goes on|"

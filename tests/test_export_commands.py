@@ -133,11 +133,14 @@ def test_infer_from_file_to_file(run: Path, model: Path, dtype: type, tmp_path: 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.npy", "y.npy"]
 
 
-def test_infer_of_no_trials(model: Path, tmp_path: Path) -> None:
+def test_infer_of_no_trials(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     np.save(tmp_path / "x.npy", counts(0))
     y = tmp_path / "y.npy"
-    assert main.main(["infer", str(model), f"--spikes={tmp_path / 'x.npy'}", f"--out={y}"]) == 0
-    assert np.load(y).shape == (0, T + F, N + M)
+    assert main.main(["infer", str(model), f"--spikes={tmp_path / 'x.npy'}", f"--out={y}"]) == 2
+    assert "that is no trials; give some" in capsys.readouterr().err
+    assert not y.exists()
 
 
 # Identifiers held-in then held-out, as of a recording whose neurons 3 and 8 are held out.
@@ -258,7 +261,10 @@ def test_what_is_no_array_of_counts_is_refused(model: Path, wrong: Any) -> None:
 def test_mistakes_are_one_line(
     run: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    x = {"good": counts(2), "flat": counts(2)[0], "other": counts(2)[:, :-1],
+    unknown = counts(2).astype(float)
+    unknown[1, 0, 2] = np.nan
+    x = {"good": counts(2), "unknown": unknown, "much": counts(2).astype(float) * 1e6 + 1e6,
+         "flat": counts(2)[0], "other": counts(2)[:, :-1],
          "half": counts(2) + 0.5, "below": -counts(2).astype(int) - 1}  # fmt: skip
     for name, array in x.items():
         np.save(tmp_path / f"{name}.npy", array)
@@ -283,6 +289,8 @@ def test_mistakes_are_one_line(
         (infer(model, "flat"), "counts have shape (5, 4)"),
         (infer(model, "other"), "counts have 4 bins; give the 5 observed bins of 5 ms, or all 7"),
         (infer(model, "half"), "counts are whole numbers"),
+        (infer(model, "much"), "counts are whole numbers from 0 to 65535"),
+        (infer(model, "unknown"), "an exported model takes no gaps: leave the trial out"),
         (infer(model, "below"), "counts are whole numbers"),
         (infer(model, "absent"), "no such file"),
         (infer(run, "good"), f"export it with stndt export {run} --out=DIR"),

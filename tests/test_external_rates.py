@@ -12,7 +12,7 @@ import pytest
 from helpers import recordings
 
 from stndt_jax.cli import main
-from stndt_jax.data import hdf5
+from stndt_jax.data import export, hdf5
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import external_rates, method_scores, scoring, submission
 
@@ -46,6 +46,35 @@ def test_plain_arrays(tmp_path: Path) -> None:
     assert_arrived(external_rates.read(tmp_path / "a.h5", DATA), given)
     np.save(tmp_path / "a.npy", given["eval"])
     assert_arrived(external_rates.read(tmp_path / "a.npy", DATA), {"eval": given["eval"]})
+
+
+@pytest.mark.parametrize("ending", [".h5", ".nc"])
+def test_rates_that_were_exported(ending: str, tmp_path: Path) -> None:
+    """Both ways of a file of rates, units in another order than those of the recording."""
+    if ending == ".nc":
+        pytest.importorskip("h5netcdf", reason="needs the extra export: h5netcdf")
+    given = rates()
+    shuffled = np.random.default_rng(0).permutation(DATA.neurons)
+    both = np.concatenate([given["train"], given["eval"]])
+    found = export.Rates(
+        rates=both[..., shuffled],
+        starts=None,
+        evaluated=np.repeat([False, True], [len(given["train"]), len(given["eval"])]),
+        units=np.arange(DATA.neurons)[shuffled],
+        heldout=(np.arange(DATA.neurons) >= DATA.heldin)[shuffled],
+        bin_ms=DATA.bin_ms,
+        provenance={},
+    )
+    assert DATA.units is None
+    path = tmp_path / f"a{ending}"
+    export.write(found, path)
+    assert_arrived(external_rates.read(path, DATA), given)
+    export.write(dataclasses.replace(found, units=found.units + 1), path)
+    with pytest.raises(UserError, match="which are not those of"):
+        external_rates.read(path, DATA)
+    export.write(dataclasses.replace(found, evaluated=None), path)
+    with pytest.raises(UserError, match=r"windows of a continuous recording, joined"):
+        external_rates.read(path, DATA)
 
 
 def test_rates_of_observed_bins_alone(tmp_path: Path) -> None:

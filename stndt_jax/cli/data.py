@@ -53,7 +53,7 @@ def download(argv: list[str]) -> int:
 
 
 def inspect(argv: list[str]) -> int:
-    """Lists what a file holds, and the command that makes a recording of it.
+    """Lists what a file or directory holds, and the command to make a recording.
 
     usage: stndt inspect FILE
 
@@ -336,11 +336,11 @@ def prepare_arrays(argv: list[str]) -> int:
 def prepare_spikes(argv: list[str]) -> int:
     r"""Makes a recording's input and target files from spike times and events.
 
-    usage: stndt prepare spikes --spikes=FILE --events=FILE --window=FROM,TO --bin-ms=5
-                         --out=DIR [flags]
+    usage: stndt prepare spikes --spikes=FILE --events=FILE --window=FROM,TO
+                         --bin-ms=5 --out=DIR [flags]
 
     Spike times are a table with the columns unit and time (s; .csv, .tsv, .parquet),
-    arrays of these (.npz, .mat, HDF5), one list of times per unit, or a folder of
+    arrays of these (.npz, .mat, HDF5), one list of times per unit, or a directory of
     Kilosort or phy, of which the units labelled good are taken. Events are a table with
     one row per trial; all its columns are kept. Without events the recording is chopped
     into windows of --window-ms. stndt inspect FILE lists what a file holds.
@@ -399,7 +399,7 @@ def prepare_spikes(argv: list[str]) -> int:
 
 def _spike_flags() -> Flags:
     flags = Flags(prepare_spikes)
-    flags.text("spikes", "FILE", "file or folder of spike times", required="spikes.csv")
+    flags.text("spikes", "FILE", "file or directory of spike times", required="spikes.csv")
     flags.text("events", "FILE", "table with one row per trial", "")
     flags.text("align", "COLUMN", "column of events with the time; needed if there are several")
     flags.text("window", "FROM,TO", "of a trial, ms from the event", "")

@@ -216,6 +216,10 @@ class Flags:
                 f"{' '.join(rest) or 'nothing'}; {usage}"
             )
         given = {name for name in list(self._values) if self._values[name].present}
+        for name in given & set(self._kinds):
+            if self._values[name].value in ("", []):
+                spelled = name.replace("_", "-")
+                raise UserError(f"--{spelled} is empty; give {self._kinds[name]} or leave it out")
         values = Values(self._values.flag_values_dict(), given, settings)
         missing = [name for name in self._required if not values[name]]
         if missing:

@@ -6,8 +6,10 @@ of the windows are merged into one array again.
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -195,6 +197,28 @@ class Beside:
             "behavior_names": names,
             "behavior_unit": self.behavior_unit,
         }
+
+    @contextmanager
+    def naming(self, spikes: str) -> Iterator[None]:
+        """Puts the flag and the file in front of a mistake in what they gave."""
+        flags = {
+            "trial_table": ("--trial-table", self.trial_table),
+            "unit_table": ("--unit-table", self.unit_table),
+            "unit_table 'area'": ("--area", self.area),
+            "behavior": ("--behavior", self.behavior),
+            "conditions": ("--conditions", self.conditions),
+            "spikes": ("--spikes", spikes),
+        }
+        try:
+            yield
+        except UserError as error:
+            text = str(error)
+            starts = [start for start, (_, file) in flags.items() if file and
+                      re.match(rf"{start}\b(?!_)", text)]  # fmt: skip
+            if not starts:
+                raise
+            flag, file = flags[max(starts, key=len)]
+            raise UserError(f"{flag}={file}: {text}") from None
 
     def in_bins(
         self, found: count_files.Counts, bin_ms: float, starts: NDArray | None

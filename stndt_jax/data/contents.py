@@ -1,4 +1,4 @@
-"""What a file or folder of arrays, tables or sorted spikes holds, and the command that takes it."""
+"""What files of arrays or tables and directories of sorted spikes hold, and what takes them."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _OF_SPIKES = " --events=trials.csv --align=COLUMN --window=-250,450" + _NEEDED
 
 
 def is_other(path: str | Path) -> bool:
-    """Whether this is a folder, or a file of another format than HDF5."""
+    """Whether this is a directory, or a file of another format than HDF5."""
     path = Path(path)
     suffix = path.suffix.lower()
     return path.is_dir() or suffix in (".npy", ".npz", ".mat", *array_files.TABLES)
 
 
 def of(path: str | Path) -> str:
-    """The arrays of a file or the units of a folder, and the command that takes them, as lines.
+    """The arrays of a file or the units of a directory, and the command that takes them, as lines.
 
     Raises:
       UserError: it is missing or damaged, or of another format.
     """
     path = Path(path)
     if path.is_dir():
-        return "\n".join(_of_folder(path))
+        return "\n".join(_of_directory(path))
     file = array_files.open_file(path)
     rows = []
     for name, entry in list(file.entries.items())[:_MOST_ROWS]:
@@ -92,16 +92,16 @@ def following(file: ArrayFile) -> list[str]:
     return [*notes, f"next: stndt prepare arrays --spikes={name}{width}{windows} --out=data"]
 
 
-def _of_folder(path: Path) -> list[str]:
-    """The units of a folder of Kilosort.
+def _of_directory(path: Path) -> list[str]:
+    """The units of a directory of Kilosort.
 
     Raises:
       UserError: it is another one, or damaged.
     """
-    if not kilosort.is_folder(path):
+    if not kilosort.is_directory(path):
         raise UserError(
-            f"{path} is a directory without {kilosort.TIMES}; give a file, or a folder of Kilosort "
-            f"or phy"
+            f"{path} is a directory without {kilosort.TIMES}; give a file, or a directory of "
+            f"Kilosort or phy"
         )
     times = numpy_files.headers(path / kilosort.TIMES)[""]
     number = int(np.prod(times.shape, dtype=np.int64))

@@ -228,7 +228,8 @@ def coordinates(
       neuron: name of the dimension of the neurons.
 
     Returns:
-      Coordinates by name. A column whose name is taken gets ``trial_`` or ``unit_`` before it.
+      Coordinates by name. A column whose name is taken gets ``trial_`` or ``unit_`` before it, a
+      column ``trial`` ``table_``.
     """
     # Not "units", or xarray would read these numbers as durations.
     about = {"unit": "ms", "long_name": "centre of the bin in its trial"}
@@ -251,7 +252,7 @@ def coordinates(
 def free_name(name: str, prefix: str, taken: set[str]) -> str:
     """A name that is not taken, if need be with a prefix; it is added to the taken ones."""
     while name in taken:
-        name = f"{prefix}_{name}"
+        name = f"{'table' if name == prefix else prefix}_{name}"
     taken.add(name)
     return name
 

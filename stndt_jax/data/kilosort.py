@@ -1,4 +1,4 @@
-"""Folders of Kilosort and phy: spike times in samples, units, and their labels.
+"""Directories of Kilosort and phy: spike times in samples, units, and their labels.
 
 ``params.py`` is read as text for its sampling rate; it is never executed.
 """
@@ -31,18 +31,18 @@ _LONGEST = 2**20  # bytes of params.py
 _BLOCK = 1 << 21  # spikes
 
 
-def is_folder(path: str | Path) -> bool:
-    """Whether this is a folder of Kilosort or phy."""
+def is_directory(path: str | Path) -> bool:
+    """Whether this is a directory of Kilosort or phy."""
     return (Path(path) / TIMES).is_file()
 
 
-def sampling_rate(folder: Path) -> float | None:
+def sampling_rate(directory: Path) -> float | None:
     """The sampling rate that ``params.py`` states, samples/s; None without.
 
     Raises:
       UserError: it states something else than a positive number.
     """
-    path = folder / "params.py"
+    path = directory / "params.py"
     try:
         with path.open("rb") as file:
             text = file.read(_LONGEST).decode("utf-8", "replace")
@@ -67,7 +67,7 @@ def sampling_rate(folder: Path) -> float | None:
     return None
 
 
-def labels(folder: Path) -> tuple[dict[str, NDArray], str]:
+def labels(directory: Path) -> tuple[dict[str, NDArray], str]:
     """What is known of the units: columns with ``cluster_id``, and the one that says who is good.
 
     Returns:
@@ -77,7 +77,7 @@ def labels(folder: Path) -> tuple[dict[str, NDArray], str]:
       UserError: a file of labels is damaged.
     """
     for name, column in _LABELS:
-        path = folder / name
+        path = directory / name
         if not path.is_file():
             continue
         found = table_files.read(path)
@@ -93,14 +93,14 @@ def labels(folder: Path) -> tuple[dict[str, NDArray], str]:
 
 
 def read(
-    folder: Path, *, every: bool = False, rate: float | None = None
+    directory: Path, *, every: bool = False, rate: float | None = None
 ) -> tuple[spike_times.SpikeTimes, list[str]]:
-    """Spike times of a folder; of units that are labelled, the good ones.
+    """Spike times of a directory; of units that are labelled, the good ones.
 
     The files are mapped into memory, and only the times of the units that are taken are kept.
 
     Args:
-      folder: of Kilosort or phy.
+      directory: of Kilosort or phy.
       every: take all units.
       rate: sampling rate, samples/s, in place of that of ``params.py``.
 
@@ -113,20 +113,21 @@ def read(
     Warns:
       UserWarning: times are no numbers.
     """
-    rate = rate or sampling_rate(folder)
-    times = _mapped(folder / TIMES)
+    rate = rate or sampling_rate(directory)
+    times = _mapped(directory / TIMES)
     if rate is None and times.dtype.kind != "f":
         raise UserError(
-            f"{folder / 'params.py'} states no sample_rate, and {TIMES} counts samples; give "
+            f"{directory / 'params.py'} states no sample_rate, and {TIMES} counts samples; give "
             f"--spike-time-unit=samples:RATE, for example samples:30000"
         )
-    name = CLUSTERS if (folder / CLUSTERS).is_file() else TEMPLATES
-    units = _mapped(folder / name)
+    name = CLUSTERS if (directory / CLUSTERS).is_file() else TEMPLATES
+    units = _mapped(directory / name)
     if len(units) != len(times):
         raise UserError(
-            f"{folder}: {TIMES} holds {len(times)} spikes, but {name} {len(units)}; copy both again"
+            f"{directory}: {TIMES} holds {len(times)} spikes, but {name} {len(units)}; copy both "
+            f"again"
         )
-    columns, label = labels(folder)
+    columns, label = labels(directory)
     known = columns.get("cluster_id", np.zeros(0, int))
     is_good = columns[label] == GOOD if label else np.ones(len(known), bool)
     filtered = bool(label) and not every
@@ -138,7 +139,7 @@ def read(
         names, numbers = np.unique(columns[label], return_counts=True)
         shown = ", ".join(f"{n or 'none'} ({k})" for n, k in zip(names, numbers, strict=True))
         raise UserError(
-            f"{folder}: no unit is labelled good; labels: {shown}; take all with --units=all"
+            f"{directory}: no unit is labelled good; labels: {shown}; take all with --units=all"
         )
 
     def blocks() -> Iterator[tuple[NDArray, NDArray]]:
@@ -148,7 +149,7 @@ def read(
 
     in_seconds = times.dtype.kind == "f" and rate is None
     tick = 1.0 if in_seconds else 1.0 / float(rate or 1.0)
-    found = spike_times.grouped(str(folder), blocks, tick=tick, chosen=chosen)
+    found = spike_times.grouped(str(directory), blocks, tick=tick, chosen=chosen)
     notes = [f"{len(found)} units" + (f" labelled good of {len(known)}" if filtered else "")]
     notes += [f"{rate:g} samples/s" if rate else "spike times in s"]
     about = {k: _of_units(x, known, found.ids) for k, x in columns.items() if k != "cluster_id"}

@@ -7,7 +7,7 @@ spike times            what it holds
 .npz, .mat, HDF5       the same as two arrays, such as ``spike_clusters`` and ``spike_times``; one
                        list of times a unit, as arrays, cells, object arrays or structures
 .npy                   an object array with one list of times a unit
-a folder               of Kilosort or phy
+a directory               of Kilosort or phy
 =====================  ==========================================================================
 
 Events are a table, or arrays of the same length, with one row a trial.
@@ -42,12 +42,12 @@ UNITS = (
 
 
 def read(named: str | Path, *, every: bool = False, rate: float | None = None) -> SpikeTimes:
-    """Spike times from a file or folder.
+    """Spike times from a file or directory.
 
     Args:
-      named: the file or folder; behind a colon, the array with the lists of times.
-      every: take all units of a folder, not those that are labelled good.
-      rate: sampling rate of a folder, samples/s, in place of its own.
+      named: the file or directory; behind a colon, the array with the lists of times.
+      every: take all units of a directory, not those that are labelled good.
+      rate: sampling rate of a directory, samples/s, in place of its own.
 
     Raises:
       UserError: the file is missing or damaged, or holds no spike times.
@@ -61,9 +61,9 @@ def read_with_notes(
     """As :func:`read`, and what was taken of the file, for people."""
     path, name = table_files.split(str(named))
     if path.is_dir():
-        if not kilosort.is_folder(path):
+        if not kilosort.is_directory(path):
             raise UserError(
-                f"{path} is a directory without {kilosort.TIMES}; give a folder of Kilosort or "
+                f"{path} is a directory without {kilosort.TIMES}; give a directory of Kilosort or "
                 f"phy, or a file of spike times"
             )
         return kilosort.read(path, every=every, rate=rate)
@@ -88,11 +88,11 @@ class Chosen:
     Attributes:
       units: identifiers, ``COLUMN=VALUE`` or a file, as
         :class:`stndt_jax.data.table_files.Choices` takes them; ``all``; empty for all, or of a
-        folder of Kilosort those that are labelled good.
+        directory of Kilosort those that are labelled good.
       skipped: units to leave out, in the same way.
       unit_table: file with columns about units; with a column ``unit``, in any order.
       time_unit: of the spike times, as :func:`stndt_jax.data.time_units.seconds` takes it; empty
-        for s, unless they cannot be s, or for what a folder states.
+        for s, unless they cannot be s, or for what a directory states.
     """
 
     units: str = ""
@@ -107,10 +107,10 @@ class Chosen:
           UserError: the file cannot be read, or a unit or column is unknown.
         """
         tick = time_units.seconds("spike-time-unit", self.time_unit)
-        is_folder = kilosort.is_folder(named)
-        rate = 1 / tick if tick and is_folder else None
+        is_directory = kilosort.is_directory(named)
+        rate = 1 / tick if tick and is_directory else None
         found, notes = read_with_notes(named, every=bool(self.units), rate=rate)
-        if tick and not is_folder:
+        if tick and not is_directory:
             found = dataclasses.replace(found, tick=tick)
         if self.unit_table:
             found = spike_times.with_columns(found, self._table(found))
@@ -126,7 +126,7 @@ class Chosen:
 
     def states_unit(self, named: str | Path) -> bool:
         """Whether the unit of time is known, by the user or the file."""
-        return bool(self.time_unit) or kilosort.is_folder(named)
+        return bool(self.time_unit) or kilosort.is_directory(named)
 
     def _table(self, found: SpikeTimes) -> dict[str, NDArray]:
         """The columns of the table, in the order of the units."""

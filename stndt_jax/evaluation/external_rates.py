@@ -9,6 +9,7 @@ lfads-torch (HDF5)     ``train_output_params``, ``valid_output_params`` (and ``t
                        training trials were shuffled between train and valid
 plain (.npz or HDF5)   ``eval`` and, for decoding, ``train``: (trials, bins, neurons)
 plain (.npy)           the same of the evaluated trials alone
+export (HDF5, .nc)     what ``stndt export`` wrote of a recording with these units and trials
 =====================  ===========================================================================
 
 Rates are expected counts per bin; bins are the observed ones, or with the forward ones behind
@@ -28,6 +29,7 @@ import numpy as np
 from stndt_jax import files
 from stndt_jax.data.hdf5 import group_name
 from stndt_jax.data.numpy_files import load_numpy
+from stndt_jax.data.tables import SOURCE
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import scoring, submission
@@ -54,6 +56,8 @@ def read(path: Path, data: SpikeData) -> dict[str, NDArray]:
     elif "eval" in arrays:
         splits = {key: x for key, x in arrays.items() if key in ("train", "eval")}
         rates = submission.of_arrays(splits, data, f" of {path}")
+    elif "rates" in arrays and any(key in arrays for key in ("unit_ids", "unit")):
+        rates = submission.of_arrays(_exported(arrays, data, path), data, f" of {path}")
     else:
         raise UserError(
             f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}, which are no rates; give "
@@ -92,6 +96,50 @@ def _arrays(path: Path, data: SpikeData) -> dict[str, NDArray]:
         raise UserError(f"{path} does not exist; name a file of rates") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); give .h5, .npz or .npy") from error
+
+
+def _exported(arrays: Arrays, data: SpikeData, path: Path) -> dict[str, NDArray]:
+    """Rates that ``stndt export`` wrote, by split of the recording.
+
+    Units are found by their identifiers, trials by their rows in the recording's own table, or
+    else by their order.
+    """
+    x_RTN = arrays["rates"]
+    ids = arrays["unit_ids" if "unit_ids" in arrays else "unit"]
+    units = np.arange(data.neurons) if data.units is None else data.units
+    if "evaluated" not in arrays or x_RTN.ndim != 3:
+        raise UserError(
+            f"{path} holds the windows of a continuous recording, joined, which cannot be scored; "
+            f"give the submission that it was exported from"
+        )
+    if len(ids) != x_RTN.shape[2] or sorted(ids.tolist()) != sorted(units.tolist()):
+        raise UserError(
+            f"{path} holds rates of {len(ids)} units, which are not those of {data.name}; give "
+            f"the rates of the same recording"
+        )
+    place = {int(unit): n for n, unit in enumerate(ids)}
+    x_RTN = x_RTN[..., [place[int(unit)] for unit in units]]
+    sources = arrays.get(f"trials_{SOURCE}", arrays.get("trial"))
+    found = {}
+    for split, trials in (("train", data.train), ("eval", data.eval)):
+        is_eval = np.asarray(arrays["evaluated"], bool)
+        rows = np.flatnonzero(is_eval if split == "eval" else ~is_eval)
+        own = trials.columns.get(SOURCE)
+        if sources is not None and own is not None:
+            at = {int(source): int(row) for row, source in zip(rows, sources[rows], strict=True)}
+            rows = np.array([at.get(int(source), -1) for source in own])
+        if len(rows) != len(trials) or np.any(rows < 0):
+            raise UserError(
+                f"{path} does not hold the {len(trials)} trials of the split {split} of "
+                f"{data.name}; give the rates of the same recording"
+            )
+        rates_RTN = x_RTN[rows]
+        if trials.recorded is not None:
+            # Bins that were not recorded have no rate in the export, and enter no score.
+            gone = ~np.any(trials.recorded[:, : rates_RTN.shape[1]], axis=2)
+            rates_RTN = np.where(gone[..., None] & np.isnan(rates_RTN), 1.0, rates_RTN)
+        found[split] = rates_RTN
+    return found
 
 
 def _lfads_torch(arrays: Arrays, data: SpikeData, path: Path) -> dict[str, NDArray]:

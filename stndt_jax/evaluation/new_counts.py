@@ -67,6 +67,13 @@ def checked(
         raise UserError(
             f"counts have {counted(T_given, 'bin')}; give {shorter}{T_obs} observed bins{also}{why}"
         )
+    if given.dtype.kind == "f" and not data.gaps and np.isnan(given).any():
+        r, t, n = (int(i) for i in np.argwhere(np.isnan(given))[0])
+        raise UserError(
+            f"counts hold NaN at trial {r}, bin {t}, neuron {n} of the held-in ones: this model "
+            f"was trained on a recording without gaps, so it takes numbers only; leave such trials "
+            f"out, or train on a recording in which NaN marks what was not recorded"
+        )
     if not len(given):
         counts_RTN, recorded_RTN = np.zeros(given.shape, np.uint8), np.zeros(given.shape, bool)
     else:

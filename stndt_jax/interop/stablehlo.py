@@ -248,6 +248,8 @@ def infer(
         model.place(counts_RTn, units)
     except ValueError as error:
         raise UserError(f"{spikes} does not fit the model in {folder}: {error}") from None
+    if not len(counts_RTn):
+        raise UserError(f"{spikes} has shape {counts_RTn.shape}, that is no trials; give some")
     shape = (len(counts_RTn), *model.manifest["output"]["shape"][1:])
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
     # Written chunk by chunk: a memory map would end the process with SIGBUS on a full disk.

@@ -22,6 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+MOST = 65535  # spikes in a bin; more is an error of the bins or their unit
+
 
 class Model:
     """An exported model.
@@ -122,12 +124,15 @@ class Model:
         counts = _array(counts)
         bins, columns = self.place(counts, units)
         picked = counts[:, bins, columns]
-        bad = ~((picked >= 0) & (picked == np.floor(picked)))
+        bad = ~((picked >= 0) & (picked <= MOST) & (picked == np.floor(picked)))
         if bad.any():
             r, t, n = (int(i) for i in np.argwhere(bad)[0])
+            gap = "; an exported model takes no gaps: leave the trial out" * bool(
+                np.isnan(picked[r, t, n])
+            )
             raise ValueError(
                 f"trial {first + r}, bin {t} has {picked[r, t, n]} at held-in neuron {n} (all from "
-                f"0); counts are whole numbers, 0 or more"
+                f"0); counts are whole numbers from 0 to {MOST}{gap}"
             )
         return picked.astype(np.int32)
 

@@ -107,7 +107,10 @@ def from_arrays(path: Path, out: Path, *, say: Say = print, **options: object) -
       UserError: as :func:`stndt_jax.data.arrays.from_file`, or a file cannot be written.
     """
     files.make_parent(out / "recording")
-    data = arrays.from_file(path, say=say, **options)  # type: ignore[arg-type]
+    beside = options.get("beside") or arrays.Beside()
+    assert isinstance(beside, arrays.Beside)
+    with beside.naming(str(path)):
+        data = arrays.from_file(path, say=say, **options)  # type: ignore[arg-type]
     return _write(data, out, say=say)
 
 
@@ -125,7 +128,7 @@ def from_spikes(
     """Makes the files of a recording from spike times and events.
 
     Args:
-      spikes: file or folder of spike times, as :mod:`stndt_jax.data.spike_files` reads them.
+      spikes: file or directory of spike times, as :mod:`stndt_jax.data.spike_files` reads them.
       out: directory to write to.
       events: file of events; empty for a recording that is chopped into windows.
       cut: how trials are cut; without events, its bin width alone counts. An empty ``align`` takes
