@@ -41,7 +41,7 @@ EXCEPTIONS = {
     "runs.lock": "lock files are held open, not replaced",
     "runs.signals:Stop._note": "writes to the terminal, in a handler of signals",
     "cli.main:main": "the standard output becomes /dev/null when its reader is gone",
-    "data.dandi:_fetch": "renames the partial of files.resuming after its digest was checked",
+    "data.transfer:fetch": "renames the partial of files.resuming after its digest was checked",
     "data.export:_reserve": "enlarges a temporary file of files.replacing, for _write_nwb",
     "parallel.compile_cache:keep_compiled": "an empty file, removed at once, shows that one can be",
     "runs.checkpoint:Checkpoints._set_aside": "renames a damaged checkpoint",

@@ -36,17 +36,28 @@ def download(argv: list[str]) -> int:
     """Downloads a benchmark data set's NWB files from the DANDI archive.
 
     usage: stndt download NAME --out=DIR
+       or: stndt download nlb-test-targets --out=DIR [--url=URL]
 
     Every file is checked against its digest. The same command on the same directory
     resumes an interrupted download.
+
+    nlb-test-targets are the held-out counts of the benchmark's test trials (106 MB),
+    for stndt evaluate --test.
 
     example: stndt download mc_maze --out=data/nwb
     """
     flags = Flags(download)
     shared.out(flags, "DIR", "directory for all data sets", required="data/nwb")
+    flags.text("url", "URL", "another address of the test targets")
     flag, (name,) = flags.parse(argv, 1)
-    from stndt_jax.data import dandi
+    from stndt_jax.data import benchmark_targets, dandi
 
+    if name == "nlb-test-targets":
+        url = flag["url"] or benchmark_targets.URL
+        path = benchmark_targets.download(flag["out"], url, say=print)
+        print(f"wrote {path}; next: stndt evaluate DIR --test, with recordings in {path.parent}")
+        return 0
+    flag.refuse("url", when="without nlb-test-targets")
     dandi.download(name, flag["out"], say=print)
     print(f"next: stndt prepare {name} --nwb={flag['out']} --out=data")
     return 0

@@ -11,16 +11,21 @@ from stndt_jax.cli.flags import Flags, Values
 from stndt_jax.errors import UserError
 
 if TYPE_CHECKING:
+    from stndt_jax.run import Run
     from stndt_jax.training.restore import TrainedRun
 
 
 def evaluate(argv: list[str]) -> int:
     """Infers rates, scores them, and writes scores.json and submission.h5.
 
-    usage: stndt evaluate DIR [--targets=FILE] [--data=FILE] [--shots=K,...]
+    usage: stndt evaluate DIR [--targets=FILE|--test] [--data=FILE] [--shots=K,...]
        or: stndt evaluate [DIR] --rates=FILE --name=NAME [--targets=FILE]
 
     Scores need nlb_tools, and targets unless the recording itself has them.
+
+    --test scores the trials of the benchmark's test split, with the file that stndt
+    download nlb-test-targets has put beside the recording; published scores are shown
+    too.
 
     --rates scores the rates of another method instead, from a file in the submission
     format, in that of lfads-torch, or of plain arrays. They are compared with the scores
@@ -34,10 +39,11 @@ def evaluate(argv: list[str]) -> int:
     shared.select(flags)
     flags.words("shots", "K", "numbers of trials for few-shot co-bps, such as 16,32,64")
     flags.text("rates", "FILE", "file whose rates to score instead")
+    flags.switch("test", "score the benchmark's test trials")
     flags.text("name", "NAME", "name of the method of --rates (required with --rates)")
     flag, paths = flags.parse(argv, 0, 1)
     if flag["rates"]:
-        flag.refuse("select", "shots", when="with --rates")
+        flag.refuse("select", "shots", "test", when="with --rates")
         return _score_file(paths[0] if paths else "", flag)
     flag.refuse("name", when="without --rates")
     _, (path,) = flags.parse(argv, 1)
@@ -50,6 +56,9 @@ def evaluate(argv: list[str]) -> int:
     from stndt_jax.training import restore
 
     run = Run(Path(path), flag["data"], flag["targets"])
+    if flag["test"]:
+        flag.refuse("targets", when="with --test")
+        run = Run(Path(path), flag["data"], _test_targets(run))
     try:
         print(evaluation.table(run.evaluate(select=flag["select"])))
     except evaluation.NotWritten as error:
@@ -67,6 +76,19 @@ def evaluate(argv: list[str]) -> int:
     if run.verdict:
         print(run.verdict)
     return shared.wrote([run.path / "scores.json", run.path / "submission.h5"])
+
+
+def _test_targets(run: Run) -> str:
+    """The benchmark's test targets, which are beside the recording of a run."""
+    from stndt_jax.data import benchmark_targets
+
+    path = Path(run.data_path or run.config.data.path).parent / benchmark_targets.NAME
+    if not benchmark_targets.is_test_targets(path):
+        what = "is another file" if path.exists() else "does not exist"
+        raise UserError(
+            f"--test: {path} {what}; run: stndt download nlb-test-targets --out={path.parent}"
+        )
+    return str(path)
 
 
 def _unfinished(trained: TrainedRun) -> str:

@@ -5,18 +5,15 @@ Every file is checked against the SHA-256 digest that the archive states.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stndt_jax import files
+from stndt_jax.data import transfer
 from stndt_jax.data.nlb import Dandiset, check_name
 from stndt_jax.errors import UserError
-
-CHUNK = 1 << 20  # bytes
 
 
 def download(
@@ -58,7 +55,8 @@ def download(
                 say(f"{path}: complete")
                 continue
             say(f"{path}: {asset.size / 1e6:.1f} MB")
-            _fetch(asset, path, digest)
+            chunks = asset.get_download_file_iter(chunk_size=transfer.CHUNK)
+            transfer.fetch(path, digest, asset.size, chunks, "the archive's")
     except errors as error:
         raise UserError(_explanation(error, dandiset, folder)) from error
     if not paths:
@@ -82,40 +80,6 @@ def _explanation(error: Exception, dandiset: Dandiset, folder: Path) -> str:
         f"DANDI:{dandiset.number}/{dandiset.version} from elsewhere to "
         f"{folder}/{dandiset.subject}/*desc-train*.nwb and *desc-test*.nwb"
     )
-
-
-def _fetch(asset: Any, path: Path, digest: str) -> None:
-    """Downloads a file, or the rest of it, beside ``path`` and renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.resuming(path, digest) as (partial, file):
-        if file.tell() > asset.size:
-            file.seek(0)
-            file.truncate()
-        if (have := file.tell()) < asset.size:
-            chunks: Iterable[bytes] = asset.get_download_file_iter(chunk_size=CHUNK)(have)
-            for chunk in chunks:
-                with _named(path):
-                    file.write(chunk)
-            with _named(path):
-                file.flush()
-                os.fsync(file.fileno())
-        found = files.sha256(partial)
-        if found != digest:
-            partial.unlink()
-            raise UserError(
-                f"{path}: SHA-256 {found[:12]}... differs from the archive's {digest[:12]}...; the "
-                "download was damaged and is removed: repeat the command"
-            )
-        partial.replace(path)
-
-
-@contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Adds the name of the file to an error of the disk; those of the network have none."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _stated_sha256(asset: Any) -> str:

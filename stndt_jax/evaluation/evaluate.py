@@ -10,9 +10,16 @@ import numpy as np
 
 from stndt_jax import files
 from stndt_jax.console import progress, tables
-from stndt_jax.data import hdf5
+from stndt_jax.data import benchmark_targets, hdf5
 from stndt_jax.errors import UserError
-from stndt_jax.evaluation import bootstrap, inference, method_scores, scoring, submission
+from stndt_jax.evaluation import (
+    bootstrap,
+    inference,
+    leaderboard,
+    method_scores,
+    scoring,
+    submission,
+)
 from stndt_jax.runs import ensemble_directory, records
 from stndt_jax.runs.score_names import INTERVAL, label
 from stndt_jax.training import restore
@@ -75,6 +82,7 @@ def evaluate(
     found = restore.models(path, data_path, targets_path)
     trained = found[0].trained
     data, targets, dims = trained.data, targets_for(trained, targets_path), trained.arch.dims
+    given = targets_path or trained.config.data.targets
     names = _names(path, found)
     ranked = sorted(range(len(found)), key=lambda m: np.nan_to_num(-found[m].cobps))
     sets = {"train": data.train, "eval": data.eval}
@@ -93,6 +101,7 @@ def evaluate(
     scores: dict[str, Any] = {
         "data": data.name,
         "weights": select,
+        "split": "test" if benchmark_targets.is_test_targets(given) else "evaluated",
         "members": sorted(rows, key=lambda row: row["member"]),
         "left_out": [],
         "data_fingerprint": data.fingerprint(),
@@ -165,4 +174,22 @@ def table(scores: Mapping[str, Any]) -> str:
     lines.append(tables.table(heads, rows))
     if scores["left_out"]:
         lines.append(f"left out, never validated: members {scores['left_out']}")
+    if scores.get("split") == "test" and leaderboard.rows(scores["data"]):
+        lines += ["", *_beside_published(scores["data"], ensemble)]
     return "\n".join(lines)
+
+
+def _beside_published(name: str, own: Mapping[str, Any]) -> list[str]:
+    """The scores on the test trials among the published ones, by co-bps."""
+    columns = leaderboard.columns(name)
+    ranked = sorted(
+        [*leaderboard.rows(name), leaderboard.Row("this run", dict(own))],
+        key=lambda row: -row.scores["co_bps"],
+    )
+    rows = [[row.method, *(tables.number(row.scores.get(c)) for c in columns)] for row in ranked]
+    low, high = map(tables.number, own.get("co_bps" + INTERVAL, (None, None)))
+    return [
+        "the benchmark's test trials, with the published scores (frozen: its server has closed)",
+        tables.table(["method", *map(label, columns)], rows),
+        *([f"95% interval of this run's co-bps over trials: {low} to {high}"] * (low != "-")),
+    ]

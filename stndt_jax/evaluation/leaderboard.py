@@ -1,7 +1,8 @@
 """Published scores and sizes of the benchmark's data sets: test split, 5 ms bins.
 
 Sources: F. Pei et al., Neural Latents Benchmark '21, NeurIPS 2021, and T. Le and E. Shlizerman,
-STNDT, NeurIPS 2022.
+STNDT, NeurIPS 2022; of later methods, as named, what their authors report. The benchmark's server
+closed on 31 January 2026, so the table is frozen.
 """
 
 from __future__ import annotations
@@ -89,6 +90,11 @@ _TABLE: dict[str, tuple[tuple[float | None, ...] | None, ...]] = {
         (0.2898, 0.8913, 0.7368, 0.1476),
         (0.1940, -0.4857, 0.6452, 0.1910),
     ),
+    "GRAFT, ensemble": ((0.3866, _N, _N, _N), _N, _N, _N),
+    "S5": ((0.3823, _N, _N, _N), _N, _N, _N),
+    "small STNDT, 2026": ((0.3830, _N, _N, _N), _N, _N, _N),
+    "LangevinFlow, at 20 ms": ((0.3650, _N, _N, _N), _N, _N, _N),
+    "r-RoBERTa": (_N, (0.2168, _N, _N, _N), _N, _N),
 }
 
 

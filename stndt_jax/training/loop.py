@@ -28,6 +28,7 @@ import numpy as np
 from stndt_jax.config.schema import Config
 from stndt_jax.console import progress
 from stndt_jax.console.lines import counted
+from stndt_jax.data import benchmark_targets
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import Diverged, Interrupted, UserError
 from stndt_jax.parallel import lifts, multihost
@@ -85,6 +86,7 @@ def train(
       Interrupted: a signal asked to stop; the run is saved.
     """
     setup.check(config, data.dims)
+    benchmark_targets.check_selects_nothing(config.data.targets)
     verify: Callable[[], None] = _unverified
     with contextlib.ExitStack() as held:
         held.enter_context(progress.shown(quiet or not multihost.first()))
