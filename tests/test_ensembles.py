@@ -218,7 +218,10 @@ def test_selection_never_sees_what_did_not_select(blind: Path, tmp_path: Path) -
     # Targets that a run was not selected on are refused, wherever they come from.
     targets = str(tmp_path / "reach_target.h5")
     edited(a, a, "config.json", "data", "targets", value=targets)
-    with pytest.raises(UserError, match="not the one that it was trained on"):
+    with (
+        pytest.warns(UserWarning, match=r"not the one that .* was trained on"),
+        pytest.raises(UserError, match="not the one that it was trained on"),
+    ):
         candidates.collect([a], tmp_path / "out")
 
 
