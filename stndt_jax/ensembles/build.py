@@ -194,8 +194,7 @@ def write(
         further in the meantime.
     """
     check_free(out, beside)
-    directory.make(out)
-    with Lock(out) as lock:
+    with directory.made(out), Lock(out) as lock:
         # Another process may have written it since.
         check_free(out, beside)
         return _write(given, selected, out, more, lock)

@@ -148,7 +148,8 @@ class Checkpoints:
             if self.latest is not None:
                 kept = f"checkpoint {self.latest} is kept"
             raise UserError(
-                f"no checkpoint could be written to {self._folder} ({_reason(error)}), {kept}; "
+                f"no checkpoint could be written to {files.destination(self._folder)} "
+                f"({_reason(error)}), {kept}; "
                 f"free some space, then start the same command again to continue"
             ) from error
 

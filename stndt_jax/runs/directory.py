@@ -17,6 +17,7 @@ import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,24 @@ def make(path: Path) -> None:
         raise UserError(
             f"{path} cannot be written ({error.strerror}); choose another directory"
         ) from error
+
+
+@contextlib.contextmanager
+def made(path: Path) -> Iterator[None]:
+    """Creates a directory unless it exists; if the block raises and left it empty, it is removed.
+
+    Raises:
+      UserError: as :func:`make`.
+    """
+    is_new = not path.exists()
+    make(path)
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
 
 
 def read_config(path: Path) -> Config:

@@ -149,9 +149,14 @@ class Lock:
                 raise _Replaced
         except FileNotFoundError:
             raise _Replaced from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, self._content, 0)
-        os.fsync(descriptor)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, self._content, 0)
+            os.fsync(descriptor)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+            raise
 
     def _write_unlocked(self) -> None:
         try:

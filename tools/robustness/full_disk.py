@@ -153,7 +153,7 @@ def nwb_session(path: Path) -> None:
     began = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
     session = pynwb.NWBFile("a session", "x", began)
     times = np.arange(20_000) / 100
-    session.add_acquisition(pynwb.TimeSeries("emg", times, "V", timestamps=times))
+    session.add_acquisition(pynwb.TimeSeries(name="emg", data=times, unit="V", timestamps=times))
     with pynwb.NWBHDF5IO(path, "w") as file:
         file.write(session)
 
@@ -170,6 +170,7 @@ def commands(folder: Path, disk: Path) -> dict[str, tuple[Path, list[object]]]:
         "model_beside": ["export", run, "--weights=beside"],
         "rates.nc": ["export", rates],
         "rates.nwb": ["export", rates],
+        "new_rates.nwb": ["export", rates],
         "rates.h5": ["export", rates],
         "report.html": ["report", run, "--nofigures"],
         "ensemble": ["ensemble", run, "--select=all"],
@@ -190,7 +191,7 @@ def content(folder: Path) -> dict[str, str]:
 
 
 # These add to what is there, or refuse it.
-ONCE = ("ensemble", "cut")
+ONCE = ("ensemble", "cut", "rates.nwb", "new_rates.nwb")
 
 
 def one_command(name: str, out: Path, words: list[object], folder: Path, disk: Path) -> bool:
@@ -204,21 +205,22 @@ def one_command(name: str, out: Path, words: list[object], folder: Path, disk: P
     if done.code:
         print(f"{name}: failed with space:\n{done.err[-2000:]}")
         return False
-    size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
     whole = content(place)
+    written = [place / name for name, digest in whole.items() if before.get(name) != digest]
+    size = sum(path.stat().st_size for path in written if path.is_file())
     for kind in ("new", "existing"):
         if kind == "existing" and name in ONCE:
             continue
         if kind == "new" and name != "evaluate":
             shutil.rmtree(place)
             place.mkdir()
-            if name == "rates.nwb":  # rates are added to an NWB file, so there is no "existing"
+            if name == "rates.nwb":  # rates are added to it
                 nwb_session(out)
             if name == "data":
                 out.mkdir()
             before = content(place)
-        elif name != "rates.nwb":
-            before = content(place) if content(place) else whole
+        else:
+            before = content(place)
         for share in (0.0, 0.6):
             filler = fill(disk, int(size * share))
             done = stndt(folder, *words)
