@@ -195,6 +195,28 @@ def test_trials_that_nothing_tells_of_are_refused(original: Path, tmp_path: Path
         _opened(folder)
 
 
+def test_one_trial_in_two_runs_is_refused(original: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "search"
+    shutil.copytree(original, folder)
+    shutil.copytree(folder / "trials" / "0001", folder / "trials" / "0009")
+    with pytest.raises(UserError, match=r"trials/0001 and trials/0009 .* both have trial 2"):
+        _opened(folder)
+
+
+def test_several_studies_in_a_journal_are_not_guessed(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        opened = Study(tmp_path, name=name)
+        opened.ask("0000", 2, SPACE, seed=0)
+        assert [t.number for t in opened.trials()] == [0, 1]
+    assert len(Study(tmp_path, name="one").trials()) == 2
+    path = tmp_path / JOURNAL
+    whole = path.read_bytes().splitlines(True)
+    for damage in ("creation of a trial missing", "creation of the study missing"):
+        path.write_bytes(DAMAGES[damage](list(whole)) or b"")
+        with pytest.raises(UserError, match=r"several studies in it; restore study.journal"):
+            Study(tmp_path, name="one")
+
+
 def test_a_range_that_nobody_knows_is_asked_for(original: Path, tmp_path: Path) -> None:
     folder = tmp_path / "search"
     shutil.copytree(original, folder)

@@ -72,6 +72,7 @@ DIRECTORY, RUN, MEMBER, LOST = "place", "run", "member", "lost"
 class OnDisk(NamedTuple):
     """A trial as the run directory that trains it describes it."""
 
+    number: int
     run: str
     member: int
     params: Params
@@ -274,21 +275,24 @@ class _Restored:
     def __init__(
         self,
         found: Sequence[Record],
-        trials: Mapping[int, OnDisk],
+        trials: Sequence[OnDisk],
         distribution: Callable[[str], BaseDistribution],
     ) -> None:
-        """Finds which trials were created, and what is lost.
+        """Changes nothing yet.
 
         Args:
           found: the records of the journal.
-          trials: number -> what its run directory knows of it.
+          trials: those of the run directories.
           distribution: gives that of a hyperparameter that no record has.
+
+        Raises:
+          UserError: two run directories have the same trial.
         """
         self.notes: list[str] = []
         self.wrong: list[Record] = []
         names = list(dict.fromkeys(r["study_name"] for r in found if r["op_code"] == CREATE_STUDY))
         # Run directories know numbers of trials, not of studies.
-        self._names, self._trials = names, trials if len(names) < 2 else {}
+        self._names, self._trials = names, _by_number(trials if len(names) < 2 else [])
         self._numbers = {(one.run, one.member): n for n, one in self._trials.items()}
         self._found, self._distribution = list(found), distribution
         self._known = {r["param_name"]: r["distribution"] for r in found if r["op_code"] == PARAM}
@@ -297,19 +301,20 @@ class _Restored:
         """The records of the whole journal; those found, in their order, if nothing is lost.
 
         Raises:
-          UserError: a study is lost, and there are others.
+          UserError: there are several studies, and one of them or a trial is lost.
         """
         studies = max((r["study_id"] + 1 for r in self._found if "study_id" in r), default=0)
-        if max(studies, 1) > max(len(self._names), 1):
-            raise UserError(
-                f"the journal of {' and '.join(self._names)} is damaged: the record of another "
-                f"study is lost; restore study.journal from a backup"
-            )
         created = self._created()
         order = list(created)
         used = [r["trial_id"] + 1 for r in self._found if "trial_id" in r]
         count = max([0, *used, *(n + 1 for n in (*created, *self._trials))])
         lost = [n for n in range(count) if n not in created]
+        if max(studies, len(self._names)) > 1 and (lost or studies > len(self._names)):
+            raise UserError(
+                f"the journal of the study {' and '.join(self._names) or name} is damaged, and "
+                f"there were several studies in it; restore study.journal from a backup, or choose "
+                f"another directory"
+            )
         self._check_params(created)
         for number in lost:
             created[number] = self._new(number, directory)
@@ -434,16 +439,30 @@ class _Restored:
 _MISSING = object()
 
 
-def on_disk(trials: Path) -> dict[int, OnDisk]:
-    """The trials of the run directories below a directory, by number."""
-    found: dict[int, OnDisk] = {}
+def on_disk(trials: Path) -> list[OnDisk]:
+    """The trials of the run directories below a directory."""
+    found: list[OnDisk] = []
     for path in sorted(trials.glob("*/population.json")):
         try:
             for member, one in enumerate(json_files.read(path)["trials"]):
-                found[int(one["number"])] = OnDisk(path.parent.name, member, dict(one["params"]))
+                params = dict(one["params"])
+                found.append(OnDisk(int(one["number"]), path.parent.name, member, params))
         except (UserError, KeyError, TypeError, ValueError):
             # The worker that claims this run says so.
             continue
+    return found
+
+
+def _by_number(trials: Sequence[OnDisk]) -> dict[int, OnDisk]:
+    found: dict[int, OnDisk] = {}
+    for one in trials:
+        other = found.setdefault(one.number, one)
+        if other is not one:
+            raise UserError(
+                f"trials/{other.run} and trials/{one.run} of the search both have trial "
+                f"{one.number}, because an earlier version went on with a damaged journal; move "
+                f"trials/{one.run} away: other trials will be trained instead"
+            )
     return found
 
 
