@@ -263,6 +263,13 @@ def lost(file, truth):
     )
 
 
+def perhaps_lost(file, truth):
+    """Unit 3, of 30 spikes, until 14 s."""
+    x = np.concatenate([np.linspace(0.1, 14, 30), np.full(370, np.nan)])
+    file["units/spike_times"][1200:1600] = x
+    truth.spikes[3] = x[:30]
+
+
 def lost_kept(file, truth):
     lost(file, truth)
     truth.recorded = lambda unit, low, high: True
@@ -335,6 +342,7 @@ READ = {
     "out of order": (out_of_order, {}, "spike times of unit 0 were not in order, 99 of them"),
     "NaN spikes": (nan_spikes, {}, "left out 3 NaN or infinite spike times of units 0, 1"),
     "units lost": (lost, {}, r"3 of 6 units .* unit 0 \(until 1[34]\.\d s\), 1 .*--drifting=keep"),
+    "units lost perhaps": (perhaps_lost, {}, r"1 of 6 units may .* unit 3 \(until 14\.0 s\)"),
     "units lost, kept": (lost_kept, {"drifting": "keep"}, "--drifting=mask"),
     "index beyond the data": (index_beyond, {"skipped": "5"}, ""),
     "one id too many": (one_more_id, {"skipped": "6"}, ""),
@@ -422,10 +430,28 @@ def hollow_spikes(file, _):
     file["units/spike_times_index"][...] = 10**11 * (1 + np.arange(UNITS))
 
 
+def units_linked(file, _):
+    del file["units"]
+    file["units"] = h5py.ExternalLink("gone.nwb", "/units")
+
+
+def spikes_linked(file, _):
+    del file["units/spike_times"]
+    file["units/spike_times"] = h5py.ExternalLink("gone.nwb", "/units/spike_times")
+
+
+def trials_linked(file, _):
+    del file["intervals/trials"]
+    file["intervals/trials"] = h5py.SoftLink("/nowhere")
+
+
 # Edit, options and what is said: refused in a sentence that names the flag.
 REFUSED = {
     "no rows": (empty, {}, "the units table units has no rows"),
     "no spike times": (no_spikes, {}, r"units table without spike_times \(columns: none\)"),
+    "units in a file that is gone": (units_linked, {}, "units is a link to the file gone.nwb"),
+    "spikes in a file that is gone": (spikes_linked, {}, "units/spike_times is a link to the file"),
+    "trials behind a link": (trials_linked, {}, "intervals/trials is a link to /nowhere, which"),
     "no index": (no_index, {}, "spike_times has no spike_times_index, which says whose"),
     "index with too many entries": (long_index, {}, "has 8 entries for 6 rows"),
     "index beyond": (index_beyond, {}, "says 2000 to 5000 of 2400 values; unit 5 .*--skip-units=5"),

@@ -14,10 +14,11 @@ import numpy as np
 
 from stndt_jax.types import Float, NDArray
 
-# A silence is certain to be no chance if so many spikes are missing: p = exp(-30) < 1e-13.
+# A silence is certainly no chance if so many spikes are missing: p = exp(-30) < 1e-13.
 CERTAIN_SPIKES = 30.0
-# And if it is longer than any other silence of the unit by this factor, for units that fire in
-# bursts.
+# It is worth a word if so many are: p = exp(-14) < 1e-6.
+DOUBTFUL_SPIKES = 14.0
+# Either must be longer than any other silence of the unit by this factor: units fire in bursts.
 CERTAIN_GAPS = 3.0
 FEWEST_SPIKES = 20  # of a unit whose rate is known well enough
 
@@ -56,14 +57,15 @@ class Presence(NamedTuple):
 
 
 def present(
-    units: Sequence[Presence], begin: float, end: float
+    units: Sequence[Presence], begin: float, end: float, missing: float = CERTAIN_SPIKES
 ) -> list[tuple[float, float] | None]:
-    """When each unit was certainly no longer, or not yet, there.
+    """When each unit was certainly, or in all likelihood, no longer or not yet there.
 
     Args:
       units: when the units fired.
       begin: when the recording began, s.
       end: when it ended, s.
+      missing: how many spikes must be missing.
 
     Returns:
       For each unit the interval in which it was there, s, an end that is not certain infinite; None
@@ -71,13 +73,12 @@ def present(
     """
     found = []
     for unit in units:
-        low = unit.first if _is_certain(unit, unit.first - begin) else -np.inf
-        high = unit.last if _is_certain(unit, end - unit.last) else np.inf
+        low = unit.first if _is_missing(unit, unit.first - begin, missing) else -np.inf
+        high = unit.last if _is_missing(unit, end - unit.last, missing) else np.inf
         found.append((low, high) if np.isfinite(low) or np.isfinite(high) else None)
     return found
 
 
-def _is_certain(unit: Presence, silence: float) -> bool:
-    missing = unit.rate_hz * silence
+def _is_missing(unit: Presence, silence: float, missing: float) -> bool:
     is_long = silence > CERTAIN_GAPS * unit.longest
-    return unit.spikes >= FEWEST_SPIKES and missing > CERTAIN_SPIKES and is_long
+    return unit.spikes >= FEWEST_SPIKES and unit.rate_hz * silence > missing and is_long

@@ -39,6 +39,7 @@ class NWB:
       series: its time series by name, see ``Series``.
       unit_tables: groups with spike times, by path.
       interval_tables: groups with begins and ends, by path.
+      missing: what cannot be opened besides series, and why, by path.
     """
 
     def __init__(self, path: Path, file: h5py.File) -> None:
@@ -48,6 +49,7 @@ class NWB:
         self.series: dict[str, Series] = {}
         self.unit_tables: dict[str, h5py.Group] = {}
         self.interval_tables: dict[str, h5py.Group] = {}
+        self.missing: dict[str, str] = {}
         with explaining_damage(str(path)):
             for found in hdf5_items.groups(file, _SKIPPED):
                 self._add(found)
@@ -61,23 +63,25 @@ class NWB:
         top, _, rest = found.path.partition("/")
         name, group = rest or top, found.item
         if group is None:
-            # A series as a whole may be a link into a file that is missing.
-            is_member = found.path.rpartition("/")[2] in ("data", "timestamps", "starting_time")
-            if top in _OF_SERIES and not is_member:
+            is_part = found.path.rpartition("/")[2] in ("data", "timestamps", "starting_time")
+            if top in _OF_SERIES and not is_part:
+                # A series as a whole may be a link into a file that is missing.
                 where = f"{self.path}: series {name}"
                 self.series[name] = nwb_series.broken(name, where, found.reason, self._file)
+            elif not is_part:
+                self.missing[found.path] = found.reason
             return
         assert isinstance(group, h5py.Group)
         if top in _OF_SERIES and nwb_series.is_series(group):
             self.series[name] = nwb_series.series(name, self.path, group)
-        if self.is_old:
-            if text(attribute(group, "neurodata_type", "")) == "UnitTimes" or name.endswith(
-                "/UnitTimes"
-            ):
-                self.unit_tables[found.path] = group
-            return
+        is_old = self.is_old and array_in(group, "spike_times") is None
+        kind = text(attribute(group, "neurodata_type", ""))
+        if is_old and (kind == "UnitTimes" or name.endswith("/UnitTimes")):
+            self.unit_tables[found.path] = group
         if array_in(group, "spike_times") is not None:
             self.unit_tables[found.path] = group
+        if self.is_old and top == "epochs":
+            return
         if array_in(group, "start_time") is not None:
             self.interval_tables[found.path] = group
 
@@ -108,9 +112,18 @@ class NWB:
         paths = [self._named("units table", name, known, "--units-table") for name in names]
         return list(zip(_short(paths), map(self._units_at, paths), strict=True))
 
+    def units_at(self, path: str) -> Units:
+        """The units table at a path, which may be empty.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        group = self.unit_tables[path]
+        kind = Units if array_in(group, "spike_times") is not None else OldUnits
+        return kind(f"{self.path}: {path}", group)
+
     def _units_at(self, path: str) -> Units:
-        kind = OldUnits if self.is_old else Units
-        found = kind(f"{self.path}: {path}", self.unit_tables[path])
+        found = self.units_at(path)
         if not len(found):
             more = [f"{other}" for other in self.unit_tables if other != path]
             rest = f"; other tables of units: {', '.join(more)}" if more else ""
@@ -137,6 +150,9 @@ class NWB:
                 f"{', '.join(known)}; name one with --units-table={known[0]}, or join several: "
                 f"--units-table={','.join(known[:2])}"
             )
+        for path, reason in self.missing.items():
+            if path == "units" or path.endswith(("/units", "spike_times")):
+                raise UserError(f"{self.path}: {path} {reason}; put it back, or take another file")
         group = group_in(self._file, "units")
         if group is not None:
             columns = ", ".join(Table(f"{self.path}: units", group).columns)
@@ -207,6 +223,8 @@ class NWB:
                 f"{self.path}: trials are read from {elsewhere[0]}", UserWarning, stacklevel=3
             )
             return Table(f"{self.path}: trials", self.interval_tables[elsewhere[0]])
+        if TRIALS in self.missing:
+            raise UserError(f"{self.path}: {TRIALS} {self.missing[TRIALS]}; put it back")
         tables = ", ".join(path.removeprefix("intervals/") for path in known)
         if known:
             advice = f"name one with --trials-table={known[0].removeprefix('intervals/')}"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stndt_jax.console.lines import counted
-from stndt_jax.data import arrays, limits, spike_trials, tables
+from stndt_jax.data import arrays, limits, spike_binning, spike_trials, tables
 from stndt_jax.data.spike_trials import Cut, Samples
 from stndt_jax.data.table_files import Choices
 from stndt_jax.data.trials import SpikeData
@@ -27,7 +27,7 @@ _TAKEN = {"start_s": "table_start_s", "condition": "table_condition"}
 
 @dataclass(frozen=True)
 class SpikeTimes:
-    """Spike times of units, as :class:`stndt_jax.data.spike_trials.Spikes` asks for them.
+    """Spike times of units, as :class:`stndt_jax.data.spike_binning.Spikes` asks for them.
 
     Attributes:
       where: what they are of, with which messages start.
@@ -427,8 +427,8 @@ def continuous(
         raise UserError(f"{units.where} lasts {last - first:g} s, less than two bins; check it")
     edges = np.round(start * 1e9 + np.arange(bins + 1) * (bin_ms * 1e6)).astype(np.int64)
     rate = None if cut.spike_time_unit else 0.0  # unknown, so that the unit of time is checked
-    [counts], [recorded] = spike_trials.bin_spikes(units, [edges], cut.drifting, rate)
-    counts = spike_trials.with_nan(counts, recorded)
+    [counts], [recorded] = spike_binning.bin_spikes(units, [edges], cut.drifting, rate)
+    counts = spike_binning.with_nan(counts, recorded)
     extra: dict[str, Any] = {}
     if options.series is not None:
         [extra["behavior"]] = spike_trials.behavior_in(options.series, [edges], 0.0, units.where)

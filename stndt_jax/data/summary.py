@@ -185,7 +185,13 @@ def of_file(path: str | Path) -> str:
                 return "\n".join([*lines, *contents.of_hdf5(path)])
     with nwb.open_nwb(path) as found:
         lines = [f"{path}: NWB {found.version or 'of a version that it does not state'}"]
-        lines += [*_units(found), *_intervals(found), *_series(found), *_next(found)]
+        lines += [
+            *_units(found),
+            *_intervals(found),
+            *_series(found),
+            *_missing(found),
+            *_next(found),
+        ]
         return "\n".join(lines)
 
 
@@ -205,11 +211,10 @@ def _members(file: h5py.File) -> list[str]:
 def _units(found: NWB) -> list[str]:
     """Every table of units; what is wrong with one is said beside it."""
     lines = []
-    for path, group in found.unit_tables.items():
+    for path in found.unit_tables:
         place = "" if path == "units" else f" in {path}"
         try:
-            kind = nwb.OldUnits if found.is_old else nwb.Units
-            lines += _units_in(kind(f"{found.path}: {path}", group), place)
+            lines += _units_in(found.units_at(path), place)
         except UserError as error:
             lines.append(f"units{place}: {error}")
     return lines or ["units: none with spike times"]
@@ -320,6 +325,10 @@ def _series(found: NWB) -> list[str]:
     heads = ["time series", "shape", "rate", "from, to"]
     shown = [tables.table(heads, rows, left=heads, wrap=("from, to",))] if rows else []
     return [f"time series: {len(rows) or 'none'}", *shown]
+
+
+def _missing(found: NWB) -> list[str]:
+    return [f"missing: {path} {reason}" for path, reason in found.missing.items()]
 
 
 def _next(found: NWB) -> list[str]:
