@@ -43,6 +43,7 @@ RESTORE = (
 # What an output can be, as the messages name it.
 Output = Literal[
     "an HTML page",
+    "a Markdown file",
     "a table of stndt runs",
     "a .npy file of rates",
     "a submission file",
@@ -410,6 +411,8 @@ def _kind(path: Path) -> str:
     text = begin.lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html")):
         return "an HTML page"
+    if begin.startswith(b"# "):
+        return "a Markdown file"
     return "a table of stndt runs" if text.startswith(b"path,kind,") else "another file"
 
 

@@ -59,6 +59,7 @@ GROUPS = {
         ),
         "figures": ("report", "write all figures of a run"),
         "report": ("report", "write one HTML file about a run: scores, rates, figures"),
+        "card": ("report", "write a model card of a run, in Markdown"),
         "compare": ("report", "compare runs: scores, settings, training"),
     },
     "Interop": {

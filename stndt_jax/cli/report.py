@@ -127,6 +127,30 @@ def report(argv: list[str]) -> int:
     return 0
 
 
+def card(argv: list[str]) -> int:
+    """Writes a model card of a run, in Markdown: data, scores, limits, versions.
+
+    usage: stndt card DIR [--out=FILE.md] [--data=FILE] [--targets=FILE]
+
+    What only you know (licence, subject, area) is left to fill in.
+
+    example: stndt card runs/maze
+    """
+    flags = Flags(card)
+    shared.out(flags, "FILE", "Markdown file to write (default: card.md in DIR)")
+    shared.data(flags)
+    shared.targets(flags)
+    flag, (path,) = flags.parse(argv, 1)
+    out = Path(flag["out"] or Path(path) / "card.md")
+    files.check_output(out, "a Markdown file", [path, flag["data"], flag["targets"]])
+    from stndt_jax.report import card as cards
+    from stndt_jax.run import Run
+
+    files.write_text(out, cards.of_run(Run(Path(path), flag["data"], flag["targets"])))
+    print(f"wrote {out}; fill in what it asks for")
+    return 0
+
+
 def compare(argv: list[str]) -> int:
     """Compares two or more runs: scores, settings that differ, training curves.
 
