@@ -35,6 +35,14 @@ class Interrupted(Exception):  # noqa: N818
         self.exit_code = 128 + signal
 
 
+def install(extra: str) -> str:
+    """How to install an extra of the package, as the end of a sentence.
+
+    No package index has the package, so it is installed from a clone.
+    """
+    return f"run in the clone of stndt_jax: pip install -e '.[{extra}]'"
+
+
 def check_choice(what: str, value: Any, choices: Iterable[str]) -> None:
     """Refuses a value that is none of the choices.
 

@@ -15,7 +15,7 @@ from stndt_jax.console import progress
 from stndt_jax.data import export
 from stndt_jax.data.hdf5 import group_name
 from stndt_jax.data.trials import SpikeData, Trials
-from stndt_jax.errors import UserError, check_choice, checked_path
+from stndt_jax.errors import UserError, check_choice, checked_path, install
 from stndt_jax.evaluation import (
     comparison,
     evaluate,
@@ -333,7 +333,7 @@ class Run:
         try:
             import xarray
         except ModuleNotFoundError:
-            raise UserError("xarray is missing; run: pip install 'stndt_jax[export]'") from None
+            raise UserError(f"xarray is missing; {install('export')}") from None
         data, trials = self.data, self.trials(split)
         axes = ("trial", "time", "neuron")
         variables = {"rates": (axes, self.rates(split), {"units": "expected counts per bin"})}

@@ -18,7 +18,7 @@ from stndt_jax.report import scores
 from stndt_jax.report.figures import RunFigures
 
 sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="needs playwright: pip install 'stndt_jax[browser]'"
+    "playwright.sync_api", reason="needs playwright: pip install -e '.[browser]'"
 )
 CHROMIUM = next(
     (p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))),

@@ -345,7 +345,7 @@ def test_a_missing_package_is_one_line(
     assert main.main(["search"]) == 2
     assert capsys.readouterr().err == (
         f"stndt: error: stndt search needs {missing.partition('.')[0]}, which is not installed; "
-        f"run: pip install 'stndt_jax[{extra}]'\n"
+        f"run in the clone of stndt_jax: pip install -e '.[{extra}]'\n"
     )
     missing = "numpy"
     with pytest.raises(ModuleNotFoundError):

@@ -48,7 +48,7 @@ def test_it_uses_the_public_functions_alone(path: Path) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it is; it asserts itself that its models beat smoothed spikes."""
-    nbclient = pytest.importorskip("nbclient", reason="pip install 'stndt_jax[notebooks]'")
+    nbclient = pytest.importorskip("nbclient", reason="pip install -e '.[notebooks]'")
     nbformat = pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

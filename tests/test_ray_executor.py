@@ -19,7 +19,7 @@ from helpers.recordings import small_reach
 from stndt_jax.errors import UserError
 from stndt_jax.search import executor, worker
 
-ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'stndt_jax[ray]')")
+ray = pytest.importorskip("ray", reason="Ray is not installed (pip install -e '.[ray]')")
 
 TRIALS, EPOCHS = 4, 200
 

@@ -8,7 +8,7 @@ from stndt_jax import files
 from stndt_jax.cli import flags as shared
 from stndt_jax.cli.flags import Flags
 from stndt_jax.console.lines import counted
-from stndt_jax.errors import UserError
+from stndt_jax.errors import UserError, install
 
 
 def ensemble(argv: list[str]) -> int:
@@ -59,7 +59,7 @@ def ensemble(argv: list[str]) -> int:
         try:
             from stndt_jax.plotting import ensemble as curve
         except ModuleNotFoundError:
-            print("no figure: matplotlib is missing; run: pip install 'stndt_jax[plots]'")
+            print(f"no figure: matplotlib is missing; {install('plots')}")
         else:
             drawn = curve.save(found, out / "figures")
     shared.wrote([out / ensemble_directory.FILE, *drawn])

@@ -19,7 +19,7 @@ from stndt_jax.cli.flags import HelpShown
 from stndt_jax.console import progress
 from stndt_jax.console.lines import one_line
 from stndt_jax.console.tables import table
-from stndt_jax.errors import Interrupted, UserError
+from stndt_jax.errors import Interrupted, UserError, install
 
 # What the command is for -> command -> the module of stndt_jax.cli with a function of its name (_
 # for -, and a _ behind a keyword of Python), and a sentence. The modules are imported when they
@@ -177,8 +177,7 @@ def main(argv: list[str]) -> int:
         if package not in _EXTRAS:
             raise
         return _mistake(
-            f"stndt {argv[0]} needs {package}, which is not installed; run: pip install "
-            f"'stndt_jax[{_EXTRAS[package]}]'"
+            f"stndt {argv[0]} needs {package}, which is not installed; {install(_EXTRAS[package])}"
         )
     except OSError as error:
         if error.errno not in _DISK:

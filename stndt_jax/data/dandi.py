@@ -13,7 +13,7 @@ from typing import Any
 from stndt_jax import files
 from stndt_jax.data import transfer
 from stndt_jax.data.nlb import Dandiset, check_name
-from stndt_jax.errors import UserError
+from stndt_jax.errors import UserError, install
 
 
 def download(
@@ -118,6 +118,6 @@ def _client() -> tuple[Any, tuple[type[Exception], ...]]:
             from dandi.exceptions import NotFoundError
     except ModuleNotFoundError as error:
         raise UserError(
-            f"downloading needs the dandi client ({error}); run: pip install 'stndt_jax[dandi]'"
+            f"downloading needs the dandi client ({error}); {install('dandi')}"
         ) from error
     return DandiAPIClient(), (OSError, requests.RequestException, NotFoundError)

@@ -28,7 +28,7 @@ from stndt_jax.data.nwb import version_of
 from stndt_jax.data.tables import SOURCE, Columns
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.data.validation import open_hdf5, write_group
-from stndt_jax.errors import UserError
+from stndt_jax.errors import UserError, install
 from stndt_jax.types import Bool, Float, Int, NDArray
 
 MODULE = "stndt_rates"
@@ -195,9 +195,7 @@ def to_xarray(rates: Rates) -> Any:
     try:
         import xarray
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"NetCDF needs xarray ({error}); run: pip install 'stndt_jax[export]'"
-        ) from error
+        raise UserError(f"NetCDF needs xarray ({error}); {install('export')}") from error
     times = (np.arange(rates.rates.shape[1]) + 0.5) * rates.bin_ms
     trials = dict(rates.trials)
     if rates.starts is not None:
@@ -265,8 +263,7 @@ def _write_netcdf(rates: Rates, path: Path) -> None:
         data.to_netcdf(image, engine="h5netcdf")
     except (ImportError, ValueError) as error:
         raise UserError(
-            f"NetCDF needs h5netcdf and a current xarray ({error}); run: pip install "
-            f"'stndt_jax[export]'"
+            f"NetCDF needs h5netcdf and a current xarray ({error}); {install('export')}"
         ) from error
     files.write_bytes(path, image.getbuffer(), _SPACE)
 
@@ -290,9 +287,7 @@ def _write_nwb(rates: Rates, path: Path) -> None:
     try:
         import pynwb
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"NWB needs pynwb ({error}); run: pip install 'stndt_jax[export]'"
-        ) from error
+        raise UserError(f"NWB needs pynwb ({error}); {install('export')}") from error
     if rates.starts is None:
         raise UserError(
             f"{path}: an NWB file needs the times of the trials, which the recording does not "

@@ -26,7 +26,7 @@ from stndt_jax.data.nwb import NWB, open_nwb
 from stndt_jax.data.nwb_series import Series
 from stndt_jax.data.tables import SOURCE
 from stndt_jax.data.validation import MAX_COUNT, ragged, write_group
-from stndt_jax.errors import UserError
+from stndt_jax.errors import UserError, install
 from stndt_jax.types import NDArray
 
 BIN_MS = (5, 20)
@@ -439,8 +439,8 @@ def _nlb_tools() -> tuple[ModuleType, ModuleType]:
         from nlb_tools import make_tensors, nwb_interface
     except ModuleNotFoundError as error:
         raise UserError(
-            f"the benchmark's data sets need nlb_tools and its requirements ({error}); run: pip "
-            "install 'stndt_jax[nlb]' and then: pip install --no-deps nlb_tools==0.0.4"
+            f"the benchmark's data sets need nlb_tools and its requirements ({error}); "
+            f"{install('nlb')} and then: pip install --no-deps nlb_tools==0.0.4"
         ) from error
     return make_tensors, nwb_interface
 

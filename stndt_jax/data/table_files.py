@@ -20,7 +20,7 @@ from stndt_jax import files
 from stndt_jax.data import limits
 from stndt_jax.data.numpy_files import load_numpy
 from stndt_jax.data.tables import texts_or_numbers
-from stndt_jax.errors import UserError
+from stndt_jax.errors import UserError, install
 from stndt_jax.types import Bool, NDArray, Shaped
 
 _DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
@@ -336,7 +336,7 @@ def _parquet(path: Path) -> dict[str, NDArray]:
         import pyarrow.parquet
     except ModuleNotFoundError:
         raise UserError(
-            f"{path} needs pyarrow; run: pip install 'stndt_jax[parquet]', or write it as .csv"
+            f"{path} needs pyarrow; write it as .csv, or {install('parquet')}"
         ) from None
     if not path.is_file():
         raise UserError(f"{path}: no such file; check the path")

@@ -23,7 +23,7 @@ from scipy.ndimage import gaussian_filter1d
 from stndt_jax.console import progress
 from stndt_jax.console.lines import counted
 from stndt_jax.data.trials import SpikeData
-from stndt_jax.errors import UserError
+from stndt_jax.errors import UserError, install
 from stndt_jax.evaluation import baselines
 from stndt_jax.types import Float, NDArray
 
@@ -48,9 +48,7 @@ def gpfa(data: SpikeData, *, latents: int = 12, iterations: int = 50) -> dict[st
     try:
         from elephant.gpfa import gpfa_core
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"the GPFA baseline needs elephant ({error}); run: pip install 'stndt_jax[gpfa]'"
-        ) from error
+        raise UserError(f"the GPFA baseline needs elephant ({error}); {install('gpfa')}") from error
     _check(data, latents, "gpfa")
     width = max(1, round(20.0 / data.bin_ms))
     T = data.bins_observed
@@ -167,9 +165,7 @@ def _linear_gaussian() -> Any:
             warnings.simplefilter("ignore", DeprecationWarning)
             from dynamax.linear_gaussian_ssm import LinearGaussianSSM
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"the LDS baseline needs dynamax ({error}); run: pip install 'stndt_jax[lds]'"
-        ) from error
+        raise UserError(f"the LDS baseline needs dynamax ({error}); {install('lds')}") from error
     return LinearGaussianSSM
 
 

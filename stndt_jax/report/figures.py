@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stndt_jax.errors import install
 from stndt_jax.interpret import ablation
 from stndt_jax.interpret.summary import Interpretation
 from stndt_jax.report.markup import Child, Html, tag
@@ -56,7 +57,7 @@ def draw(run: Run, say: Callable[[str], object]) -> RunFigures:
     try:
         from stndt_jax.plotting import run_figures
     except ModuleNotFoundError as error:
-        missing = f"There are no figures: {error.name} is missing (pip install 'stndt_jax[plots]')."
+        missing = f"There are no figures: {error.name} is missing; {install('plots')}"
         return RunFigures(missing=missing)
     say("reading the interpretation" if run.was_interpreted else "computing attention")
     found, dropped = run.interpretation, ablation.read(run.path / "interpret")

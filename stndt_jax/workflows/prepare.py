@@ -21,7 +21,7 @@ from stndt_jax.data import (
 )
 from stndt_jax.data.spike_files import Chosen
 from stndt_jax.data.trials import SpikeData
-from stndt_jax.errors import UserError
+from stndt_jax.errors import UserError, install
 
 Say = Callable[[str], None]
 
@@ -239,7 +239,7 @@ def _describe(data: SpikeData, inputs: Path, *, say: Say) -> list[Path]:
     try:
         from stndt_jax.plotting import recording, style
     except ModuleNotFoundError:
-        say("no picture: matplotlib is missing; run: pip install 'stndt_jax[plots]'")
+        say(f"no picture: matplotlib is missing; {install('plots')}")
         return written
     figure = recording.recording(data, range(min(3, len(data.train))))
     return written + style.save(figure, inputs.with_suffix(".png"))
