@@ -91,7 +91,7 @@ def test_a_missing_package_is_named_with_its_extra(
     monkeypatch.setitem(sys.modules, PACKAGES[name], None)
     monkeypatch.setitem(sys.modules, f"{PACKAGES[name]}.gpfa", None)
     monkeypatch.setitem(sys.modules, f"{PACKAGES[name]}.linear_gaussian_ssm", None)
-    with pytest.raises(UserError, match=rf"stndt_jax\[{name}\]"):
+    with pytest.raises(UserError, match=rf"pip install -e '\.\[{name}\]'"):
         getattr(latent_baselines, name)(recordings.toy())
 
 
