@@ -23,6 +23,7 @@ from typing import Any
 
 from absl import flags as absl
 
+from stndt_jax import files
 from stndt_jax.errors import UserError
 
 
@@ -195,6 +196,9 @@ class Flags:
                     f"{settings[0]} cannot be set, as this command has a configuration of its own; "
                     f"set keys of it, such as --config.train.epochs=20"
                 )
+        for word in words:
+            if word.lstrip("-").startswith("flagfile="):
+                files.check_input(word.partition("=")[2])
         try:
             rest = list(self._values(["stndt", *map(_underscored, words)])[1:])
         except (absl.Error, ValueError) as error:

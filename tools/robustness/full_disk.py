@@ -243,10 +243,18 @@ def one_command(name: str, out: Path, words: list[object], folder: Path, disk: P
     return fine
 
 
+def until_training(disk: Path, workers: list[subprocess.Popen[bytes]]) -> None:
+    """Waits until a run of a search has saved a new checkpoint, or a worker has ended."""
+    kept = set(disk.glob("search/trials/*/checkpoints/[0-9]*.sha256"))
+    while all(worker.poll() is None for worker in workers):
+        if set(disk.glob("search/trials/*/checkpoints/[0-9]*.sha256")) - kept:
+            return
+        time.sleep(0.02)
+
+
 def search(folder: Path, disk: Path, trials: int = 6) -> bool:
     """Fills the disk under two workers of a search, frees it, and lets two workers finish."""
     words = chaos_search.command(disk, trials)
-    words = [word.replace("epochs=400", "epochs=100") for word in words]
     small_reach(disk)
     fine = True
     for left in (20_000, 0, None):
@@ -258,7 +266,7 @@ def search(folder: Path, disk: Path, trials: int = 6) -> bool:
                 for _ in range(2)
             ]
             if left is not None:
-                chaos_search.wait_for_training(disk, 2)
+                until_training(disk, workers)
                 fill(disk, left)
             codes = [worker.wait(timeout=540) for worker in workers]
             stderr.seek(0)
@@ -270,20 +278,24 @@ def search(folder: Path, disk: Path, trials: int = 6) -> bool:
     return fine and chaos_search.check(disk, trials)
 
 
+class NoDisk(Exception):  # noqa: N818
+    """No file system can be mounted here."""
+
+
 @contextlib.contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
     """A tmpfs of a few MB.
 
     Raises:
-      OSError: it cannot be mounted.
+      NoDisk: it cannot be mounted.
     """
     disk = folder / "disk"
     disk.mkdir(exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(disk)]
     try:
         subprocess.run(mount, check=True, capture_output=True)
-    except subprocess.CalledProcessError as error:
-        raise OSError(str(error)) from error
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise NoDisk(str(error)) from error
     try:
         yield disk
     finally:
@@ -339,7 +351,7 @@ def main() -> int:
             with tempfile.TemporaryDirectory() as folder:
                 try:
                     fine &= part(Path(folder), flags)
-                except OSError as error:
+                except NoDisk as error:
                     print(f"no tmpfs can be mounted here ({error}; that needs root)")
                     return 0
             print(f"{name}: {'as it should be' if fine else 'NOT AS IT SHOULD BE'}", flush=True)
