@@ -215,7 +215,7 @@ def attempt(damage: Damage, run: Path, train: list[str], whole: tuple[bytes, lis
     fine = True
     for name in ("evaluate", "train"):
         if name == "evaluate":  # reads only; in this process, which has compiled it already
-            scored = fuzz.run(["evaluate", str(run)], run.parent, may_talk=True)
+            scored = fuzz.run(["evaluate", str(run)], run.parent, may_talk=True, seconds=300)
             code, text = scored.code, scored.err + scored.wrong
         else:
             done = subprocess.run(
