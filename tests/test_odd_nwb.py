@@ -496,6 +496,9 @@ def test_two_probes_are_joined_under_names_of_their_own(tmp_path):
     assert names == {n: f"probe{'AB'[n // 3]}:{n % 3}" for n in range(UNITS)}
     assert [names[unit] for unit in data.units[data.heldin :]] == ["probeA:1", "probeB:1"]
     assert list(table["probe"]) == [names[unit].partition(":")[0] for unit in table["unit"]]
+    (tmp_path / "out.txt").write_text("probeA:1\nprobeB:1\n")
+    again, _ = prepare(tmp_path / "x.nwb", tables=tables, heldout=str(tmp_path / "out.txt"))
+    np.testing.assert_array_equal(again.units, data.units)
     assert "unit probeA:1" in labels.neuron(data, data.heldin)
     good, _ = prepare(tmp_path / "x.nwb", tables=tables, units="quality=good", heldout=0.5)
     truth.units = [0, 2, 3, 5]

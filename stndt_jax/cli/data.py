@@ -219,7 +219,7 @@ def _custom_flags() -> Flags:
     flags.text("align", "COLUMN", "column of trials with the time of an event", required="go_time")
     flags.text("window", "FROM,TO", "of a trial, ms from the event", required="-250,450")
     flags.text("until", "COLUMN", "column of trials; TO is ms from this event instead")
-    flags.whole("max_bins", "leave out trials with more bins; 0 for no limit", 0, 0)
+    flags.whole("max_bins", "leave out trials with more bins (0: none)", 0, 0)
     flags.text("trial_time_unit", "UNIT", "of the times of trials, if not s: ms, us, samples:RATE")
     flags.number("bin_ms", "MS", "bin width, ms", 5.0)
     flags.number("forward_ms", "MS", "end of the window that is to be predicted, ms", 0.0)
@@ -236,9 +236,9 @@ def _custom_flags() -> Flags:
         "drifting", "units lost or found half-way: silence is not recorded, or a rate of 0",
         ["mask", "keep"], "mask",
     )  # fmt: skip
-    flags.switch("obs_intervals", "observe the intervals in which units were recorded", True)
+    flags.switch("obs_intervals", "take bins outside all intervals of recording for recorded", True)
     flags.text("heldout_column", "COLUMN", "column of units that is true for held-out units")
-    flags.text("heldout_units", "FILE", "file with the identifiers of held-out units")
+    flags.text("heldout_units", "FILE", "file with identifiers or names of held-out units")
     flags.text("split_column", "COLUMN", "column of trials with train, and val or test")
     flags.text("evaluated", "TRIALS", "trials to evaluate, instead of --split")
     flags.text("condition_column", "COLUMN", "column of trials with conditions")
@@ -415,7 +415,7 @@ def _spike_flags() -> Flags:
     flags.text("align", "COLUMN", "column of events with the time; needed if there are several")
     flags.text("window", "FROM,TO", "of a trial, ms from the event", "")
     flags.text("until", "COLUMN", "column of events; TO is ms from this event instead")
-    flags.whole("max_bins", "leave out trials with more bins; 0 for no limit", 0, 0)
+    flags.whole("max_bins", "leave out trials with more bins (0: none)", 0, 0)
     flags.number("bin_ms", "MS", "bin width, ms", None, required="5")
     shared.out(flags, "DIR", "directory to write to", required="data")
     flags.text("name", "NAME", "of the recording; by default the file's own")

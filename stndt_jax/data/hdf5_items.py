@@ -92,6 +92,16 @@ def member(group: h5py.Group, name: str) -> Member:
     return Member(path, None, f"cannot be read ({reason})" if link else "is missing")
 
 
+def names_in(group: h5py.Group, where: str) -> list[str]:
+    """The names of the members of a group.
+
+    Raises:
+      UserError: the group is damaged.
+    """
+    with explaining_damage(where):
+        return list(group)
+
+
 def array_in(group: h5py.Group, name: str) -> h5py.Dataset | None:
     """An array of a group; None if there is none, or it cannot be opened."""
     item = member(group, name).item

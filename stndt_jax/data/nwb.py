@@ -178,7 +178,8 @@ class NWB:
     def epochs(self) -> MemoryTable | None:
         """The epochs of NWB 1; None if there are none."""
         group = group_in(self._file, "epochs") if self.is_old else None
-        epochs = [] if group is None else [(name, group_in(group, name)) for name in group]
+        names = [] if group is None else hdf5_items.names_in(group, f"{self.path}: epochs")
+        epochs = [(name, group_in(group, name)) for name in names] if group is not None else []
         rows = []
         for name, epoch in epochs:
             ends = (
@@ -186,18 +187,24 @@ class NWB:
                 if epoch is None
                 else [array_in(epoch, f"{end}_time") for end in ("start", "stop")]
             )
-            if not ends or any(end is None or end.size != 1 for end in ends):
+            if not ends or any(
+                end is None or end.size != 1 or end.dtype.kind not in "uif" for end in ends
+            ):
                 continue
             assert epoch is not None
-            times = [float(np.ravel(end[()])[0]) for end in ends if end is not None]
+            times = [
+                float(np.ravel(hdf5_items.load(end, str(self.path)))[0])
+                for end in ends
+                if end is not None
+            ]
             data = array_in(epoch, "tags")
             tags = "" if data is None else hdf5_items.load(data, str(self.path))
             rows.append((name, *times, ",".join(map(str, np.ravel(tags)))))
         if not rows:
             return None
-        names, starts, stops, tags_R = zip(*rows, strict=True)
+        called, starts, stops, tags_R = zip(*rows, strict=True)
         columns = {"start_time": np.array(starts), "stop_time": np.array(stops)}
-        columns |= {"name": np.array(names, "U"), "tags": np.array(tags_R, "U")}
+        columns |= {"name": np.array(called, "U"), "tags": np.array(tags_R, "U")}
         return MemoryTable(f"{self.path}: epochs", columns, len(rows))
 
     def intervals(self, name: str) -> Table:
@@ -278,7 +285,7 @@ class NWB:
                 return 1 / resolution
             rates = array_in(group, "sampling_rate")
             if rates is not None and rates.size and rates.dtype.kind in "uif":
-                return float(np.ravel(rates[()])[0])
+                return float(np.ravel(hdf5_items.load(rates, str(self.path)))[0])
         return None
 
     def one_series(self, name: str, rate: float | None = None) -> Series:
@@ -312,7 +319,7 @@ def version_of(file: h5py.File) -> str:
     stated = attribute(file, "nwb_version")
     data = array_in(file, "nwb_version") if stated is None else None
     if data is not None:
-        stated = data[()]
+        stated = hdf5_items.load(data, f"{file.filename}: nwb_version")
     return "" if stated is None else text(stated).strip().removeprefix("NWB-")
 
 

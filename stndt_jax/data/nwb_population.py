@@ -6,11 +6,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from stndt_jax.data.nwb_units import AREA_COLUMNS, KEPT_COLUMNS, Units
-from stndt_jax.data.table_files import Choices
+from stndt_jax.data.table_files import Choices, labels
 from stndt_jax.data.tables import NAME
 from stndt_jax.data.validation import MAX_COUNT
 from stndt_jax.errors import UserError, check_choice
@@ -67,6 +68,7 @@ class Population:
         ]  # fmt: skip
         self._part_N = np.repeat(np.arange(len(parts)), [len(units) for units in self._parts])
         self._row_N = np.concatenate([np.arange(len(units)) for units in self._parts])
+        self.names: NDArray | None = None
         self._choose(taken)
         self.ids, self.names = self._identified(taken.ids)
 
@@ -99,6 +101,10 @@ class Population:
         Raises:
           UserError: it names none.
         """
+        if self.names is not None and Path(words).suffix == ".txt" and Path(words).is_file():
+            listed = labels(words, len(self), option).astype(str)
+            if np.isin(listed, self.names).all():
+                return np.isin(self.names, listed)
         columns = dict(known or {})
         name = words.partition("=")[0]
         if name in self.columns:

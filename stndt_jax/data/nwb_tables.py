@@ -42,7 +42,8 @@ class Table:
                 f"{where} declares {self._rows} rows, more than any recording has; write it again"
             )
         # Some writers list some of the columns only.
-        others = [name for name in group if name not in listed and self._is_column(name)]
+        names = hdf5_items.names_in(group, where)
+        others = [name for name in names if name not in listed and self._is_column(name)]
         self.columns = listed + others
 
     def __len__(self) -> int:

@@ -235,14 +235,19 @@ class Units(Table):
 
     def _electrode_group(self, row: int) -> h5py.Group | None:
         """The electrode group that a unit refers to; None if it refers to none that is there."""
-        references = array_in(self._group, "electrode_group")
-        if references is None or h5py.check_ref_dtype(references.dtype) is not h5py.Reference:
-            return None
         try:
-            found = references.file[np.ravel(references[()])[row]]
+            found = self._group.file[self._group_references[row]]
         except hdf5_items.DAMAGE:
             return None
         return found if isinstance(found, h5py.Group) else None
+
+    @cached_property
+    def _group_references(self) -> Sequence[h5py.Reference]:
+        """References to the electrode groups of all units; none if there are none."""
+        data = array_in(self._group, "electrode_group")
+        if data is None or h5py.check_ref_dtype(data.dtype) is not h5py.Reference:
+            return ()
+        return list(np.ravel(data[()]))
 
     def _of_electrodes(self, row: int, name: str) -> list[str]:
         """What the table of electrodes says of those of a unit; empty where it says nothing."""
@@ -261,9 +266,10 @@ class Units(Table):
         data = array_in(self._group, "electrodes")
         if data is None:
             return None
-        if array_in(self._group, "electrodes_index") is None and data.size == self._rows:
-            return _Singles(f"{self.where}: electrodes", data)
+        is_single = array_in(self._group, "electrodes_index") is None and data.size == self._rows
         try:
+            if is_single:
+                return _Singles(f"{self.where}: electrodes", data)
             return Lists(f"{self.where}: electrodes", self._group, "electrodes", self._rows)
         except UserError:
             return None
@@ -288,7 +294,8 @@ class _Singles(Lists):
     """One value a row, which needs no index."""
 
     def __init__(self, where: str, data: h5py.Dataset) -> None:
-        self.where, self.problem, self._values = where, "", np.ravel(data[()])
+        self.where, self.problem = where, ""
+        self._values = np.ravel(hdf5_items.load(data, where))
 
     def span(self, row: int) -> tuple[int, int]:
         return row, row + 1
@@ -304,7 +311,7 @@ class OldUnits(Units):
         self.where, self._group = where, group
         self._units = [
             (name, data)
-            for name in group
+            for name in hdf5_items.names_in(group, where)
             for unit in [hdf5_items.group_in(group, name)]
             for data in ([] if unit is None else [array_in(unit, "times")])
             if data is not None

@@ -105,6 +105,10 @@ def lds(
     # A silent neuron has no noise, and its covariance no inverse.
     x_RTN = x_RTN[..., x_RTN[: len(data.train)].std(axis=(0, 1)) > 0]
     N = x_RTN.shape[-1]
+    if not N:
+        raise UserError(
+            f"{data.name}: no held-in neuron varies in the training trials; lds needs one"
+        )
     mean_N = x_RTN[: len(data.train)].mean(axis=(0, 1))
     smooth_SN = gaussian_filter1d(x_RTN[: len(data.train)] - mean_N, 30 / data.bin_ms, axis=1)
     smooth_SN = smooth_SN.reshape(-1, N)
