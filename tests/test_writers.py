@@ -49,6 +49,7 @@ EXCEPTIONS = {
     "runs.directory:make": "an empty file, removed at once, shows that one can be written",
     "runs.directory:set_aside": "renames a whole run directory",
     "runs.recording:_keep": "a temporary directory of the system, only to compare fingerprints",
+    "workflows.doctor:locks": "an empty file, removed at once, shows that locks work",
 }
 
 

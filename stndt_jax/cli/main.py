@@ -67,6 +67,9 @@ GROUPS = {
         "export": ("interop", "write a trained model or inferred rates for other programs"),
         "infer": ("interop", "infer rates from spike counts with an exported model"),
     },
+    "Installation": {
+        "doctor": ("doctor", "show versions, devices, file locks, and what is missing"),
+    },
 }
 COMMANDS = {name: module for group in GROUPS.values() for name, (module, _) in group.items()}
 
@@ -153,8 +156,9 @@ def main(argv: list[str]) -> int:
         return 0
     if argv[0] == "--version":
         from stndt_jax import __version__
+        from stndt_jax.workflows import doctor
 
-        print(__version__)
+        print(doctor.versions(__version__))
         return 0
     if "--no-lock" in argv:
         os.environ["STNDT_NO_LOCK"] = "1"
