@@ -23,7 +23,6 @@ from typing import Any
 
 from absl import flags as absl
 
-from stndt_jax import files
 from stndt_jax.errors import UserError
 
 
@@ -198,6 +197,9 @@ class Flags:
                 )
         for word in words:
             if word.lstrip("-").startswith("flagfile="):
+                # Imported here: it imports h5py, and the list of commands should be quick.
+                from stndt_jax import files
+
                 files.check_input(word.partition("=")[2])
         try:
             rest = list(self._values(["stndt", *map(_underscored, words)])[1:])
