@@ -6,6 +6,7 @@ arrays that are asked for have to be sound.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,7 +97,7 @@ def open_file(path: str | Path) -> ArrayFile:
         return _table(path)
     if suffix == ".mat":
         return _mat(path)
-    if suffix in HDF5 or (path.is_file() and h5py.is_hdf5(path)):
+    if suffix in HDF5 or (os.path.isfile(path) and h5py.is_hdf5(path)):
         return _hdf5(path)
     return _numpy(path)
 

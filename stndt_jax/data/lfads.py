@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ SPLITS = ("train", "valid")
 
 def is_lfads(path: str | Path) -> bool:
     """Whether a file is HDF5 with the keys of LFADS or lfads-torch."""
-    if not Path(path).is_file() or not h5py.is_hdf5(path):
+    if not os.path.isfile(path) or not h5py.is_hdf5(path):
         return False
     with open_hdf5(path) as file:
         return any(

@@ -1,4 +1,4 @@
-"""Reading of MATLAB's .mat files: versions 4 to 7 through SciPy, 7.3 through HDF5.
+"""Reading of MATLAB's .mat files: version 4 through SciPy, 5 to 7 by mat5.py, 7.3 through HDF5.
 
 Arrays have the axes that MATLAB shows. A cell array becomes an object array of what it holds, a
 structure a dictionary, an array of structures a list of them. Nothing in a file is executed;
@@ -7,8 +7,7 @@ objects of MATLAB's classes, such as tables, are refused.
 
 from __future__ import annotations
 
-import struct
-import zlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 import scipy.io
 import scipy.sparse
 
-from stndt_jax.data import limits
+from stndt_jax.data import limits, mat5
 from stndt_jax.data.validation import explaining_damage, open_hdf5
 from stndt_jax.errors import UserError
 from stndt_jax.types import NDArray
@@ -28,7 +27,7 @@ _NUMBERS = {
     *("double", "single", "logical", "sparse"),
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
 }
-_COMPRESSED = 15  # type of a compressed element of version 5
+_KINDS = {mat5.CELL: "cells", mat5.CHAR: "texts", mat5.OBJECT: "object"}  # of version 5
 _DEEPEST = 8  # structures and cells within one another
 _OPAQUE = (
     "an object of MATLAB, such as a table; save its columns as arrays: t = struct(); t.x = "
@@ -62,14 +61,17 @@ def variables(path: str | Path) -> dict[str, Variable]:
                 _describe(found, name, item)
             return found
     with _explaining(path):
-        _check_size(path)
         found = {}
-        for name, shape, kind in scipy.io.whosmat(path):
-            if kind != "struct":
+        if not mat5.is_mat5(path):
+            for name, shape, kind in scipy.io.whosmat(path):
                 found[name] = Variable(tuple(map(int, shape)), _kind(kind))
+            return found
+        for matrix in mat5.matrices(path, values=False):
+            if matrix.kind != mat5.STRUCTURE:
+                if matrix.name:
+                    found[matrix.name] = Variable(matrix.shape, _KINDS.get(matrix.kind, "numbers"))
                 continue
-            value = _plain(scipy.io.loadmat(path, variable_names=[name])[name])
-            _flatten(found, name, value, shape)
+            _flatten(found, matrix.name, _of_version_5(path, matrix.name), matrix.shape)
         return found
 
 
@@ -90,8 +92,7 @@ def read(path: str | Path, name: str) -> Any:
             value = _hdf5(file.get(top), file, f"{path}: {name}")
     else:
         with _explaining(path):
-            _check_size(path)
-            value = _plain(scipy.io.loadmat(path, variable_names=[top]).get(top))
+            value = _of_version_5(path, top) if mat5.is_mat5(path) else _of_version_4(path, top)
     for field in fields:
         value = value.get(field) if isinstance(value, dict) else None
     if value is None:
@@ -106,9 +107,9 @@ def is_hdf5(path: str | Path) -> bool:
       UserError: there is no such file.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise UserError(f"{path}: no such file; check the path")
-    return path.is_file() and h5py.is_hdf5(path)
+    return os.path.isfile(path) and h5py.is_hdf5(path)
 
 
 def _kind(of_matlab: str) -> str:
@@ -137,45 +138,34 @@ def _flatten(found: dict[str, Variable], name: str, value: Any, shape: tuple[int
 # Versions 4 to 7.
 
 
-def _check_size(path: Path) -> None:
-    """Compares what the elements of a file of version 5 declare with the memory.
+def _of_version_4(path: Path, name: str) -> Any:
+    """A variable of the oldest version, which SciPy reads in Python."""
+    return scipy.io.loadmat(path, variable_names=[name]).get(name)
+
+
+def _of_version_5(path: Path, name: str) -> Any:
+    """A variable; None if there is none of this name."""
+    for matrix in mat5.matrices(path, name):
+        if matrix.name == name:
+            return _plain(matrix.value)
+    return None
+
+
+def _plain(value: Any) -> Any:
+    """What was read, vectors of cells flat.
 
     Raises:
-      UserError: they are larger.
+      UserError: it holds an object of MATLAB.
     """
-    declared, stored = 0, path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(128)
-        order = {b"IM": "<", b"MI": ">"}.get(head[126:128])
-        while order and len(tag := file.read(8)) == 8:
-            kind, size = struct.unpack(f"{order}II", tag)
-            if kind == _COMPRESSED:
-                inner = zlib.decompressobj().decompress(file.read(min(size, 256)), 8)
-                declared += struct.unpack(f"{order}II", inner)[1] if len(inner) == 8 else 0
-                file.seek(max(size - 256, 0), 1)
-            else:
-                declared += min(size, stored)
-                file.seek(size, 1)
-    limits.check(str(path), declared, stored)
-
-
-def _plain(value: Any, depth: int = 0) -> Any:
-    """What SciPy read, without its own classes."""
-    if depth > _DEEPEST:
-        raise UserError("structures or cells lie too deeply in one another; save a flat one")
-    if value is None or scipy.sparse.issparse(value):
-        return value
-    if isinstance(value, scipy.io.matlab.MatlabFunction | scipy.io.matlab.MatlabOpaque):
+    if isinstance(value, mat5.Opaque):
         raise UserError(_OPAQUE)
-    if value.dtype.names is not None:
-        rows = [
-            {name: _plain(row[name], depth + 1) for name in value.dtype.names}
-            for row in value.ravel(order="F")
-        ]
-        return rows[0] if len(rows) == 1 else rows
-    if value.dtype == object:
-        return _cells([_plain(x, depth + 1) for x in value.ravel(order="F")], value.shape)
-    return np.asarray(value)
+    if isinstance(value, dict):
+        return {name: _plain(x) for name, x in value.items()}
+    if isinstance(value, list):
+        return [_plain(x) for x in value]
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return _cells([_plain(x) for x in value.ravel(order="F")], value.shape)
+    return value
 
 
 def _cells(items: list[Any], shape: tuple[int, ...]) -> NDArray:
@@ -196,7 +186,7 @@ def _explaining(path: Path) -> Iterator[None]:
     except UserError as error:
         text = str(error)
         raise (error if text.startswith(str(path)) else UserError(f"{path}: {text}")) from None
-    # On damaged bytes SciPy may raise anything.
+    # On damaged bytes zlib, struct and SciPy may raise anything.
     except Exception as error:  # noqa: BLE001
         raise UserError(
             f"{path} cannot be read as a .mat file ({type(error).__name__}: {error}); save it again"

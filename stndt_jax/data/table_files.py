@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,8 +44,8 @@ _BOOLEANS = {"true": True, "false": False}
 def split(named: str) -> tuple[Path, str]:
     """A file, and the name behind a colon of what to take of it; empty without one."""
     path, colon, name = named.rpartition(":")
-    is_file = Path(path).is_file() or Path(path).suffix.lower() in _NAMED
-    if colon and is_file and not Path(named).exists():
+    is_file = os.path.isfile(path) or Path(path).suffix.lower() in _NAMED
+    if colon and is_file and not os.path.exists(named):
         return Path(path), name
     return Path(named), ""
 
@@ -166,9 +167,9 @@ class Choices(NamedTuple):
         column, equals, value = words.partition("=")
         if _IDS.fullmatch(words):
             return self._by_ids(self._listed(words))
-        if equals and not Path(words).exists():
+        if equals and not os.path.exists(words):
             return self._by_column(column, value)
-        if not Path(split(words)[0]).exists() and _LIKE_IDS.fullmatch(words):
+        if not os.path.exists(split(words)[0]) and _LIKE_IDS.fullmatch(words):
             raise UserError(
                 f"--{self.option}={words} is no list of {self.of}; give whole numbers and ranges "
                 f"from 0, such as 5,6,10-12"

@@ -27,6 +27,7 @@ import h5py
 import numpy as np
 
 from stndt_jax import files
+from stndt_jax.data import limits
 from stndt_jax.data.hdf5 import group_name
 from stndt_jax.data.numpy_files import load_numpy
 from stndt_jax.data.tables import SOURCE
@@ -91,6 +92,8 @@ def _arrays(path: Path, data: SpikeData) -> dict[str, NDArray]:
                     )
                 source = file[name if name in groups else groups[0]]
             items = {n: item for n, item in source.items() if isinstance(item, h5py.Dataset)}
+            size = sum(item.size * item.dtype.itemsize for item in items.values())
+            limits.check(str(path), size, sum(x.id.get_storage_size() for x in items.values()))
             return {name: np.asarray(item[()]) for name, item in items.items() if item.ndim}
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; name a file of rates") from None

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import fuzz_nwb
+import h5py
 import numpy as np
+import scipy.io
 from fuzz_files import ODD_TEXTS, spoil_bytes, spoil_file
 
 from stndt_jax.config import schema as configs
@@ -109,6 +111,115 @@ def arrays(draw: random.Random, place: Place, folder: Path) -> Made:
             value = draw.choice((str(path), ".5/.5", "20", "10", "2", *ODD_VALUES[:20]))
             flags.append(f"--{name}={value}")
     return ["prepare", "arrays", f"--spikes={path}", *flags], note
+
+
+def _count_file(draw: random.Random, folder: Path) -> tuple[Path, str]:
+    """A file of counts in one of the formats that people have, some of it odd."""
+    rng = np.random.default_rng(draw.randrange(10**6))
+    x = rng.poisson(0.5, draw.choice(((6, 5, 4), (60, 4), (1, 3), (5, 4, 3, 2))))
+    rows = [np.ones((1 + r, 4)) for r in range(6)]
+    cells = np.empty(6, object)
+    cells[:] = rows
+    name = draw.choice(("spikes", "counts", "x", "data"))
+    beside = draw.choice(("bin_size", "dt", "bin_ms", "trial_len", "behavior", "time", "y"))
+    values = (0.02, 20, -1, np.nan, "text", np.ones(3), np.ones((6, 5, 2)), rows[0])
+    named: dict[str, Any] = {name: x, beside: draw.choice(values)}
+    kind = draw.choice(("npz", "object npy", "dict npy", "mat", "cells", "structure", "csv", "h5"))
+    path = folder / f"c.{'npy' if 'npy' in kind else 'npz' if kind == 'npz' else 'mat'}"
+    if kind == "npz":
+        np.savez(path, **named)
+    elif kind == "object npy":
+        np.save(path, cells, allow_pickle=True)
+    elif kind == "dict npy":
+        np.save(path, np.array(named, object), allow_pickle=True)
+    elif kind in ("mat", "cells", "structure"):
+        saved = {"mat": named, "cells": {"x": cells}, "structure": {"s": named}}[kind]
+        scipy.io.savemat(path, saved, do_compression=draw.random() < 0.5)
+    elif kind == "csv":
+        path = folder / draw.choice(("c.csv", "c.tsv", "c.CSV"))
+        head = draw.choice(("a,b,c,d\n", "", "trial,unit,time,t\n", "1,2,3,4\n", "a,a,b,c\n"))
+        lines = [",".join(map(str, row)) for row in x.reshape(-1, x.shape[-1])]
+        text = head + "\n".join(lines)
+        path.write_text(text, encoding=draw.choice(("utf-8", "utf-16", "latin-1", "utf-8-sig")))
+    else:
+        path = folder / "c.h5"
+        with h5py.File(path, "w") as file:
+            for name, value in named.items():
+                file[name] = value
+            for split in ("train", "valid"):
+                if draw.random() < 0.5:
+                    file[f"{split}_encod_data"] = x
+                if draw.random() < 0.5:
+                    file[f"{split}_recon_data"] = x[:, :3] if x.ndim == 3 else x
+    return path, f"{kind} {x.shape} {sorted(named)}"
+
+
+def count_files(draw: random.Random, place: Place, folder: Path) -> Made:
+    """Counts in formats that people have, damaged or with odd flags, prepared or listed."""
+    path, note = _count_file(draw, folder)
+    if draw.random() < 0.4:
+        note += f" {spoil_bytes(draw, path)}"
+    if draw.random() < 0.3:
+        return ["inspect", str(path)], note
+    name = draw.choice(("", "", "", ":spikes", ":x", ":s.spikes", ":absent"))
+    flags = [f"--out={folder / 'out'}"]
+    for flag in ("bin-ms", "bin-ms", "window-ms", "axes", "behavior", "circular", "conditions",
+                 "heldout", "evaluated", "trial-table", "unit-table"):  # fmt: skip
+        if draw.random() < 0.3 and not any(f.startswith(f"--{flag}=") for f in flags):
+            value = draw.choice((str(path), "20", "5", "5-7", "neurons,bins", "a:deg", "x",
+                                 *ODD_VALUES[:12]))  # fmt: skip
+            flags.append(f"--{flag}={value}")
+    return ["prepare", "arrays", f"--spikes={path}{name}", *flags], note
+
+
+def spike_times(draw: random.Random, place: Place, folder: Path) -> Made:
+    """Spike times and events in formats that people have, damaged or with odd flags."""
+    rng = np.random.default_rng(draw.randrange(10**6))
+    times = np.sort(rng.random(200) * 20)
+    units = rng.integers(0, 4, 200)
+    if draw.random() < 0.3:
+        odd = draw.choice((np.nan, np.inf, -1.0, 1e300, 1e18))
+        times[draw.randrange(200)] = odd
+    kind = draw.choice(("csv", "npz", "lists", "directory", "directory"))
+    path = folder / f"s.{'csv' if kind == 'csv' else 'npz'}"
+    if kind == "csv":
+        lines = [f"{u},{t}" for u, t in zip(units, times, strict=True)]
+        path.write_text(draw.choice(("unit,time\n", "a,b\n", "")) + "\n".join(lines))
+    elif kind == "npz":
+        np.savez(path, spike_times=times, spike_clusters=draw.choice((units, units[:9], -units)))
+    elif kind == "lists":
+        np.savez(path, **{f"unit{u}": times[units == u] for u in range(4)})
+    else:
+        path = folder / "ks"
+        path.mkdir()
+        samples = np.clip(np.nan_to_num(times * 30_000), 0, 1e18)
+        samples = samples.astype(draw.choice(("u8", "i8", "f8")))
+        np.save(path / "spike_times.npy", samples[:, None] if draw.random() < 0.5 else samples)
+        np.save(path / "spike_clusters.npy", units.astype("i4"))
+        rate = draw.choice(("30000.", "30000", "-1", "open('x')", "nan", "'a'", "(", "1e999"))
+        (path / "params.py").write_text(f"import os\nsample_rate = {rate}\n")
+        labels = draw.choice(("cluster_id\tgroup\n0\tgood\n1\tmua\n", "", "\x00", "group\ngood\n"))
+        (path / "cluster_group.tsv").write_text(labels)
+    spoiled = path if path.is_file() else draw.choice(sorted(path.iterdir()))
+    note = kind + (f" {spoil_bytes(draw, spoiled)}" if draw.random() < 0.3 else "")
+    if draw.random() < 0.2:
+        return ["inspect", str(path)], note
+    events = folder / "e.csv"
+    rows = [f"{draw.choice((1.5 * k, 'nan', '', -3, 1e12)) if draw.random() < 0.1 else 1.5 * k},{k}"
+            for k in range(12)]  # fmt: skip
+    events.write_text("go,target\n" + "\n".join(rows))
+    flags = ["--bin-ms=20", f"--out={folder / 'out'}"]
+    of_events = [f"--events={events}", "--align=go", "--window=0,200"]
+    of_all = [f"--events={events}", "--window=-1e9,1e9"]
+    flags += draw.choice((of_events, of_events, of_all, ["--window-ms=500"]))
+    for flag in ("units", "skip-units", "unit-table", "behavior", "condition-column", "until",
+                 "split-column", "spike-time-unit", "trial-time-unit", "max-bins", "drifting",
+                 "heldout", "evaluated", "forward-ms", "lag-ms"):  # fmt: skip
+        if draw.random() < 0.12:
+            value = draw.choice((str(path), str(events), "go", "target", "ms", "samples:30000",
+                                 "all", "group=good", "1-2", *ODD_VALUES[:12]))  # fmt: skip
+            flags.append(f"--{flag}={value}")
+    return ["prepare", "spikes", f"--spikes={path}", *flags], note
 
 
 def settings(draw: random.Random, place: Place, folder: Path) -> Made:
@@ -345,6 +456,8 @@ KINDS: dict[str, Callable[[random.Random, Place, Path], Made]] = {
     "recording": recording,
     "submission": submission,
     "arrays": arrays,
+    "count files": count_files,
+    "spike times": spike_times,
     "NWB": nwb,
     "settings": settings,
     "configuration file": config_file,
