@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from stndt_jax.data.trials import SpikeData
-from stndt_jax.data.validation import Group, open_hdf5
+from stndt_jax.data.validation import Group, explaining_damage, open_hdf5
 from stndt_jax.errors import UserError
 from stndt_jax.types import Float, Int, NDArray
 
@@ -23,7 +23,7 @@ def is_lfads(path: str | Path) -> bool:
     """Whether a file is HDF5 with the keys of LFADS or lfads-torch."""
     if not os.path.isfile(path) or not h5py.is_hdf5(path):
         return False
-    with open_hdf5(path) as file:
+    with open_hdf5(path) as file, explaining_damage(str(path)):
         return any(
             all(f"{split}_{key}" in file for split in SPLITS) for key in ("data", "encod_data")
         )
@@ -31,7 +31,7 @@ def is_lfads(path: str | Path) -> bool:
 
 def neurons(path: Path) -> int:
     """The number of neurons."""
-    with open_hdf5(path) as file:
+    with open_hdf5(path) as file, explaining_damage(str(path)):
         key = next(
             (k for k in ("recon_data", "data", "encod_data") if f"train_{k}" in file), "data"
         )
@@ -63,7 +63,8 @@ def from_lfads(
     """
     path = Path(path)
     with open_hdf5(path) as file:
-        group = Group(path, file, None)
+        with explaining_damage(str(path)):
+            group = Group(path, file, None)
         if "train_encod_data" in group.keys:
             spikes = _torch_counts(group, options)
         else:
