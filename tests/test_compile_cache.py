@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import subprocess
 import sys
@@ -105,3 +106,54 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"compiled programs cannot be kept in .*file \(Not a dir"):
         compile_cache.keep_compiled(tmp_path / "file")
+
+
+def test_the_programs_used_longest_ago_are_removed(tmp_path: Path) -> None:
+    for k in range(5):
+        path = tmp_path / f"jax-{k % 2}" / f"{k}-cache"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(100))
+        os.utime(path, (k, k))
+    (tmp_path / "mine.txt").write_bytes(bytes(1000))
+    compile_cache.bound(tmp_path, most=500, left=100)
+    assert len(list(tmp_path.glob("*/*-cache"))) == 5
+    compile_cache.bound(tmp_path, most=499, left=250)
+    assert sorted(p.name for p in tmp_path.glob("*/*-cache")) == ["3-cache", "4-cache"]
+    assert (tmp_path / "mine.txt").exists()
+
+
+ASKS = """
+import jax
+import stndt_jax.parallel.lifts
+print(jax.config.values["jax_compilation_cache_dir"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("cache", "own", "kept"),
+    [("CACHE", "", True), ("off", "", False), ("", "", False), ("CACHE", "MINE", False)],
+)
+def test_the_environment_says_where(tmp_path: Path, cache: str, own: str, kept: bool) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    environment["STNDT_CACHE"] = str(tmp_path / "cache") if cache == "CACHE" else cache
+    if own:
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / own)
+    found = subprocess.run(
+        [sys.executable, "-c", ASKS], capture_output=True, text=True, check=True, env=environment,
+        cwd=Path(__file__).resolve().parents[1],
+    ).stdout.strip()  # fmt: skip
+    inside = found.startswith(str(tmp_path / "cache" / "jax-"))
+    assert inside == kept
+    if own:
+        assert found == str(tmp_path / own)
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", ASKS], capture_output=True, text=True, check=True,
+        env=environment | {"STNDT_CACHE": str(tmp_path / "file" / "x")},
+        cwd=Path(__file__).resolve().parents[1],
+    )  # fmt: skip
+    assert done.stdout.strip() == "None"

@@ -96,8 +96,10 @@ def usage() -> str:
             "",
             table(["", ""], rows, left=[""]),
             "",
-            "stndt COMMAND --help explains a command. With --no-lock, any command works where",
-            "the file system has no locks; only one process may then work in a directory.",
+            "stndt COMMAND --help explains a command. Every command has two more flags:",
+            "--no-cache    compile again, instead of keeping programs in STNDT_CACHE",
+            "--no-lock     where the file system has no locks; then only one process",
+            "              may work in a directory",
             "",
             "example: stndt train --config=mc_maze --config.data.path=mc_maze.h5 \\\n"
             "             --workdir=runs/maze",
@@ -139,6 +141,20 @@ def _run(command: str, argv: list[str]) -> int:
         return getattr(module, name + "_" * keyword.iskeyword(name))(argv)
 
 
+def _everywhere(argv: list[str]) -> list[str]:
+    """Obeys the flags that every command has; returns the others.
+
+    The modules that they are for, which are imported later, read the environment.
+    """
+    if "--no-lock" in argv:
+        os.environ["STNDT_NO_LOCK"] = "1"
+    if "--no-cache" in argv:
+        os.environ["STNDT_CACHE"] = "off"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    os.environ.setdefault("STNDT_CACHE", os.path.join(base, "stndt_jax"))
+    return [word for word in argv if word not in ("--no-lock", "--no-cache")]
+
+
 def main(argv: list[str]) -> int:
     """Runs a command and returns its exit code.
 
@@ -160,9 +176,7 @@ def main(argv: list[str]) -> int:
 
         print(doctor.versions(__version__))
         return 0
-    if "--no-lock" in argv:
-        os.environ["STNDT_NO_LOCK"] = "1"
-        argv = [word for word in argv if word != "--no-lock"]
+    argv = _everywhere(argv)
     try:
         return _run(argv[0], argv[1:])
     except HelpShown:

@@ -8,8 +8,10 @@ place, so a process that is killed leaves a part of one, which is then neither u
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,12 @@ from stndt_jax import files
 from stndt_jax.errors import UserError
 
 _DIGEST = hashlib.sha256().digest_size
+# Names the directory; "off" keeps nothing. Commands set it to one in the user's cache if it is not
+# set; a program that imports the package decides by itself.
+VARIABLE, OFF = "STNDT_CACHE", "off"
+# When a process finds more than the first in the directory, the programs used longest ago are
+# removed until the second is left.
+_MOST_BYTES, _LEFT_BYTES = 2 * 2**30, 1 * 2**30
 
 logger = logging.getLogger("stndt_jax")
 
@@ -51,6 +59,46 @@ def keep_compiled(folder: Path, min_seconds: float = 0.5) -> None:
     _install()
     jax.config.update("jax_compilation_cache_dir", str(own))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", min_seconds)
+
+
+def from_environment() -> None:
+    """Keeps compiled programs where ``STNDT_CACHE`` says, if it is set; never fails.
+
+    JAX's own setting, ``JAX_COMPILATION_CACHE_DIR``, counts more.
+    """
+    name = os.environ.get(VARIABLE, "")
+    if name in ("", OFF) or jax.config.values["jax_compilation_cache_dir"]:
+        return
+    try:
+        keep_compiled(Path(name))
+        bound(Path(name))
+    except (UserError, OSError) as error:
+        logger.debug("compiled programs are not kept: %s", error)
+
+
+def bound(folder: Path, most: int = _MOST_BYTES, left: int = _LEFT_BYTES) -> None:
+    """Removes the programs that were used longest ago if there are too many.
+
+    Args:
+      folder: the directory of all machines.
+      most: bytes that may be there.
+      left: bytes that are left if there are more.
+    """
+    found = []
+    for path in folder.glob("*/*-cache"):
+        with contextlib.suppress(OSError):
+            about = path.stat()
+            found.append((about.st_mtime, about.st_size, path))
+    total = sum(size for _, size, _ in found)
+    if total <= most:
+        return
+    for _, size, path in sorted(found):
+        if total <= left:
+            return
+        # Another process may have removed it.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        total -= size
 
 
 def machine() -> str:
@@ -102,7 +150,11 @@ def _install() -> None:
             except OSError:
                 return None
             digest, program = content[:_DIGEST], content[_DIGEST:]
-            return program if hashlib.sha256(program).digest() == digest else None
+            if hashlib.sha256(program).digest() != digest:
+                return None
+            with contextlib.suppress(OSError):
+                os.utime(self._path / f"{key}-cache")  # used: see bound()
+            return program
 
         def put(self, key: str, value: bytes) -> None:
             try:

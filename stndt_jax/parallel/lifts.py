@@ -15,6 +15,12 @@ from jax.sharding import PartitionSpec as P
 
 from stndt_jax.types import Array
 
+if os.environ.get("STNDT_CACHE"):
+    # Only then, because it needs more than JAX and NumPy.
+    from stndt_jax.parallel import compile_cache
+
+    compile_cache.from_environment()
+
 Step = Callable[[Any, Any, Any], tuple[Any, dict[str, Array]]]
 Order = Callable[[Any, Array, int], Array]
 
