@@ -145,6 +145,36 @@ def test_broken_lfads_files(changes, message, tmp_path):
         lfads.from_lfads(tmp_path / "a.h5", bin_ms=10)
 
 
+def test_files_of_lfads_torch(tmp_path):
+    """What is seen is the first bins and neurons of what is reconstructed."""
+    x = np.random.default_rng(0).poisson(1.0, (10, 6, 5))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for split, rows in (("train", slice(7)), ("valid", slice(7, 10))):
+            file[f"{split}_recon_data"] = x[rows]
+            file[f"{split}_encod_data"] = x[rows, :4, :3]
+            file[f"{split}_behavior"] = np.cumsum(x[rows, :, :2], axis=1)
+    data = arrays.from_file(tmp_path / "a.h5", bin_ms=10)
+    assert (data.heldin, data.heldout, data.bins_observed, data.bins_forward) == (3, 2, 4, 2)
+    np.testing.assert_array_equal(data.train.counts(2, 2), x[:7])
+    np.testing.assert_array_equal(data.eval.counts(2, 2), x[7:])
+    np.testing.assert_array_equal(data.eval.behavior, np.cumsum(x[7:, :, :2], axis=1)[:, :4])
+    with pytest.raises(UserError, match=r"says itself what --heldout says"):
+        arrays.from_file(tmp_path / "a.h5", bin_ms=10, heldout=0.5)
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["valid_encod_data"][0, 0, 0] = 99
+    with pytest.raises(UserError, match=r"valid_encod_data are not the first bins and neurons of"):
+        arrays.from_file(tmp_path / "a.h5", bin_ms=10)
+
+
+def test_zeros_alone_are_doubtful(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((8, 6, 5)))
+    with pytest.warns(UserWarning, match=r"x.npy holds no spike, only zeros; check the array"):
+        arrays.from_file(tmp_path / "x.npy", bin_ms=5)
+    np.save(tmp_path / "y.npy", np.ones((40, 4)))
+    with pytest.raises(UserError, match="--window-ms is nan; give a length in ms"):
+        arrays.from_file(tmp_path / "y.npy", bin_ms=5, window_ms=np.nan)
+
+
 UNUSED = [
     ("trials.npy", {"window_ms": 20.0}, "holds trials, on which window_ms has no effect"),
     ("trials.npy", {"overlap_ms": 5.0}, "overlap_ms has no effect"),

@@ -368,8 +368,20 @@ def _continuous(
             "the windows to chop it into with --window-ms"
         )
     options |= beside.in_bins(found, bin_ms, None)
+    check_windows(**windows)
     window, overlap = (round((ms or 0.0) / bin_ms) for ms in windows.values())
     return from_continuous(found.spikes, window=window, overlap=overlap, **options)
+
+
+def check_windows(window_ms: float | None, overlap_ms: float | None) -> None:
+    """Refuses lengths of windows that are none.
+
+    Raises:
+      UserError: one is no finite number from 0.
+    """
+    for flag, ms in (("window-ms", window_ms), ("overlap-ms", overlap_ms)):
+        if ms is not None and not 0 <= ms < np.inf:
+            raise UserError(f"--{flag} is {ms:g}; give a length in ms")
 
 
 def _of_trials(

@@ -419,10 +419,12 @@ def continuous(
       UserError: the recording is shorter than a window, or its counts do not fit into memory.
     """
     bin_ms = cut.bin_ms
+    arrays.check_windows(window_ms, overlap_ms)
     first, last = units.span
     start = float(np.floor(first))
     bins = int(np.floor((last - start) * 1000.0 / bin_ms))
-    limits.check_array(f"{units.where}: counts", (bins, len(units)), 2)
+    # Counts, and the edges of the bins.
+    limits.check_array(f"{units.where}: counts", (bins, len(units) + 16), 2)
     if bins < 2:
         raise UserError(f"{units.where} lasts {last - first:g} s, less than two bins; check it")
     edges = np.round(start * 1e9 + np.arange(bins + 1) * (bin_ms * 1e6)).astype(np.int64)
