@@ -19,13 +19,21 @@ PACKAGE = Path(__file__).resolve().parents[1] / "stndt_jax"
 WRITERS = {
     *("write_text", "write_bytes", "touch", "symlink_to", "hardlink_to", "link", "symlink"),
     *("rename", "renames", "savez", "savez_compressed", "savetxt", "tofile", "savefig"),
-    *("open_memmap", "memmap", "to_netcdf", "to_zarr", "to_csv", "to_hdf", "to_parquet"),
+    *("open_memmap", "to_netcdf", "to_zarr", "to_csv", "to_hdf", "to_parquet"),
     *("to_feather", "to_pickle", "to_excel", "copyfile", "copy2", "copytree", "move"),
     *("NamedTemporaryFile", "TemporaryDirectory", "TemporaryFile", "mkdtemp", "mkstemp"),
     *("mknod", "mkfifo", "fdopen", "extractall", "write_image"),
 }
 # These write if a mode says so, which is their argument of this number or of the name "mode".
-MODES = {"open": 1, "File": 1, "NWBHDF5IO": 1, "ZipFile": 1, "TarFile": 1, "GzipFile": 1}
+MODES = {
+    "open": 1,
+    "File": 1,
+    "NWBHDF5IO": 1,
+    "ZipFile": 1,
+    "memmap": 2,
+    "TarFile": 1,
+    "GzipFile": 1,
+}
 # These write if they are functions of these modules.
 OF_MODULES = {
     ("np", "save"), ("numpy", "save"), ("ocp", "save"), ("torch", "save"), ("os", "replace"),
@@ -90,7 +98,7 @@ def may_write(call: ast.Call) -> bool:
         return False  # a method of ours, such as Board.open(folder)
     if isinstance(mode, ast.Constant) and isinstance(mode.value, str):
         return bool(set("wax+") & set(mode.value))
-    return mode is not None or name in ("File", "NWBHDF5IO")  # h5py.File without a mode
+    return mode is not None or name in ("File", "NWBHDF5IO", "memmap")  # without a mode
 
 
 def temporaries(function: ast.AST) -> set[str]:
@@ -180,6 +188,7 @@ def test_every_writer_goes_through_files() -> None:
         *("np.savez(p, x=x)", "fig.savefig(p)", "data.to_netcdf(p)", "shutil.copy(p, q)"),
         *("json.dump(x, f)", "os.replace(p, q)", "zipfile.ZipFile(p, 'w')", "os.open(p, flags)"),
         *("gzip.open(p, 'wb')", "np.lib.format.open_memmap(p, 'w+', t, s)", "open(p, mode)"),
+        *("np.memmap(p)", "np.memmap(p, mode='r+')"),
     ],
 )
 def test_writers_are_found(line: str) -> None:
@@ -192,6 +201,7 @@ def test_writers_are_found(line: str) -> None:
     [
         *("open(p)", "open(p, 'rb')", "p.open('rb')", "h5py.File(p, 'r')", "zipfile.ZipFile(p)"),
         *("'ab'.replace('a', 'b')", "dataclasses.replace(x, a=1)", "np.load(p, mmap_mode='r')"),
+        *("np.memmap(p, np.uint8, 'r')", "np.memmap(p, mode='c')"),
         *("files.write_text(p, '')", "Board.open(folder)", "style.save(figure, p)"),
         "with files.replacing(p) as part: np.savez(part, x=x)",
         "with files.replacing(p) as part, part.open('wb') as file: file.write(b'')",
