@@ -422,6 +422,11 @@ def continuous(
     arrays.check_windows(window_ms, overlap_ms)
     first, last = units.span
     start = float(np.floor(first))
+    if not max(abs(first), abs(last)) < 1e9:
+        raise UserError(
+            f"{units.where}: spike times from {first:g} to {last:g} s are no times of a recording; "
+            f"give their unit with --spike-time-unit, or remove what is wrong"
+        )
     bins = int(np.floor((last - start) * 1000.0 / bin_ms))
     # Counts, and the edges of the bins.
     limits.check_array(f"{units.where}: counts", (bins, len(units) + 16), 2)
