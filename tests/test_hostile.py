@@ -126,6 +126,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> fuzz.Place:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of whole files among the inputs
 def test_sixty_inputs_end_as_documented(place: fuzz.Place) -> None:
     report = fuzz.fuzz(list(range(60)), seed=0, place=place)
     assert report["failures"] == []
