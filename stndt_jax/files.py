@@ -187,14 +187,19 @@ def _move(source: Path, target: Path, last: str) -> None:
     """Renames all that a directory holds into another one on the same file system.
 
     Raises:
-      OSError: a directory would take the place of a file, or a file that of a directory; nothing
+      UserError: a directory would take the place of a file, or a file that of a directory; nothing
         was renamed.
+      OSError: it cannot be written.
     """
     items = sorted(source.iterdir(), key=lambda path: (path.name == last, path.name))
     for item in items:
         there = target / item.name
         if there.is_dir() if not item.is_dir() else there.exists() and not _is_empty(there):
-            raise OSError(errno.EEXIST, f"there is another {item.name} in it")
+            kind = "directory" if there.is_dir() else "file"
+            raise UserError(
+                f"{there} cannot be written, because a {kind} of that name is in the way; move it "
+                f"away, then start the same command again"
+            )
     for item in items:
         item.replace(target / item.name)
 

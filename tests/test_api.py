@@ -173,7 +173,7 @@ BAD_COUNTS: dict[str, tuple[Callable[[np.ndarray], Any], dict[str, Any], str]] =
     "bins": (lambda x: x[:, :5, :4], {}, "5 bins; give 6 observed bins; only models trained"),
     "rates": (lambda x: x[..., :4] + 0.5, {}, "whole numbers"),
     "negative": (lambda x: -x[..., :4] - 1, {}, "0 or more"),
-    "gaps": (lambda x: np.where(x[..., :4] > 1, np.nan, x[..., :4]), {}, "nan"),
+    "gaps": (lambda x: np.where(x[..., :4] > 1, np.nan, x[..., :4]), {}, "NaN"),
 }
 
 

@@ -523,3 +523,15 @@ def test_a_warning_is_shown_once_a_command(
             "stndt: warning: something else",
             "stndt: error: the end",
         ]
+
+
+def test_flags_that_every_command_has() -> None:
+    """They reach the modules that are imported later, and no command refuses them."""
+    code = (
+        "import os, sys\nfrom stndt_jax.cli import main\n"
+        "sys.argv = ['stndt', '--version', '--no-lock', '--no-cache']\n"
+        "try:\n    main.entry()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "print(os.environ['STNDT_NO_LOCK'], os.environ['STNDT_CACHE'], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "1 off"

@@ -176,7 +176,6 @@ def main(argv: list[str]) -> int:
 
         print(doctor.versions(__version__))
         return 0
-    argv = _everywhere(argv)
     try:
         return _run(argv[0], argv[1:])
     except HelpShown:
@@ -231,7 +230,7 @@ def _terminate(*_: Any) -> None:
 def entry() -> None:
     """Console script."""
     signal.signal(signal.SIGTERM, _terminate)
-    code = main(sys.argv[1:])
+    code = main(_everywhere(sys.argv[1:]))
     if code > _SIGNALS:
         # A thread may be compiling, which nothing can interrupt.
         with contextlib.suppress(OSError):
