@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from stndt_jax.data import labels
 from stndt_jax.data.labels import Behavior
@@ -83,6 +84,7 @@ def _mean_rates(ax: Axes, rates_N: NDArray, colors_N: NDArray, by: str) -> None:
     for color, label in ((HELDIN, "held-in"), (HELDOUT, "held-out")):
         ax.scatter([], [], s=12, c=color, label=label)
     ax.set(xlabel=f"neuron, by {by}", ylabel="mean rate (spikes/s)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylim(0, 1.08 * max(rates_N.max(), 1e-3))
 
 
