@@ -330,3 +330,62 @@ def test_what_holds_no_spike_times_says_so(name, write, message, tmp_path):
     write(tmp_path / name)
     with pytest.raises(UserError, match=message):
         spike_files.read(tmp_path / name)
+
+
+def test_units_of_two_probes_are_not_merged(tmp_path):
+    rows = [(p, u, 10 * k + u + 0.5) for k, p in enumerate("AB") for u in (0, 3) for _ in range(2)]
+    frame = pandas.DataFrame(rows, columns=["probe", "unit", "time"]).assign(amplitude=1.5)
+    frame.sample(frac=1, random_state=0).to_csv(tmp_path / "x.csv", index=False)
+    with pytest.warns(UserWarning, match=r"ids of the units repeat, .* unit_name names them: A:0"):
+        found, notes = spike_files.read_with_notes(tmp_path / "x.csv")
+    assert found.ids.tolist() == [0, 1, 2, 3] and found.bounds.tolist() == [0, 2, 4, 6, 8]
+    assert found.columns["unit_name"].tolist() == ["A:0", "A:3", "B:0", "B:3"]
+    assert found.columns["probe"].tolist() == ["A", "A", "B", "B"]
+    assert found.times[::2].tolist() == [0.5, 3.5, 10.5, 13.5]
+    assert "not used: amplitude" in notes
+    frame.unit += 4 * (frame.probe == "B")
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    found = spike_files.read(tmp_path / "x.csv")
+    assert found.ids.tolist() == [0, 3, 4, 7] and list(found.columns) == ["probe"]
+
+
+@pytest.mark.parametrize(
+    "head", ["neuron_id;spike_time_s", "Cluster;Time (s)", "unit id;times_s", "cell;t"]
+)
+def test_other_names_of_columns(head, tmp_path):
+    (tmp_path / "x.csv").write_text(f"{head};amplitude\n4;0,5;7\n9;1,25;7\n4;2;7,5\n")
+    found = spike_files.read(tmp_path / "x.csv")
+    assert found.ids.tolist() == [4, 9] and found.times.tolist() == [0.5, 2, 1.25]
+
+
+@pytest.mark.parametrize("head", ["Einheit,Zeitpunkt", "a,b", "unit,Zeit", "unit1,unit2"])
+def test_tables_without_unit_and_time_are_refused(head, tmp_path):
+    (tmp_path / "x.csv").write_text(f"{head}\n1,2\n3,4\n")
+    with pytest.raises(UserError, match="name the columns unit and time, with one row for each"):
+        spike_files.read(tmp_path / "x.csv")
+
+
+def test_rows_without_a_unit_or_time_are_counted(tmp_path):
+    (tmp_path / "x.csv").write_text("unit,time\n,\n0,1.5\n,2\n0,\n0,NaN\n3,4\n")
+    with pytest.warns(UserWarning, match="left out 4 spikes without a unit or a time"):
+        found = spike_files.read(tmp_path / "x.csv")
+    assert found.ids.tolist() == [0, 3] and found.times.tolist() == [1.5, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "condition", "column"),
+    [
+        ("go;cond\n0,5;1\n2,5;2\n3,5;1\n4;1\n", "cond", "go"),
+        ("go;cond\nx;1\ny;2\nz;1\nz;1\n", "", ""),
+        ("go;cond\nx;1\ny;2\nz;3\nz;4\n", "cond", ""),
+        ("go;cond\nx;1\ny;1\nz;1\nz;2\n", "", ""),
+    ],
+)
+def test_conditions_are_no_times_of_events(text, condition, column, tmp_path):
+    (tmp_path / "e.csv").write_text(text)
+    table = spike_files.events(tmp_path / "e.csv")
+    if column:
+        assert table.default_align(condition=condition) == column
+        return
+    with pytest.raises(UserError, match="has the columns go, cond; name the one with the time"):
+        table.default_align(condition=condition)

@@ -161,3 +161,16 @@ def test_broken_tables_are_explained(tmp_path, content, message):
     (tmp_path / "t.csv").write_text(content)
     with pytest.raises(UserError, match=message):
         table_files.read(tmp_path / "t.csv")
+
+
+def test_decimal_commas_between_semicolons_or_tabs(tmp_path):
+    text = "a;b;c;d\n0,25;1;1,2 m;-1,5e3\n12;2;3;\n"
+    for ending, separator in ((".csv", ";"), (".tsv", "\t")):
+        path = tmp_path / f"x{ending}"
+        path.write_text(text.replace(";", separator))
+        found = table_files.read(path)
+        assert found["a"].tolist() == [0.25, 12] and found["b"].tolist() == [1, 2]
+        assert found["c"].tolist() == ["1,2 m", "3"] and found["d"][0] == -1500
+    (tmp_path / "x.csv").write_text("3;0,5\n4;1,5\n2;2,5\n")
+    numbers = [x.tolist() for x in table_files.read(tmp_path / "x.csv").values()]
+    assert numbers == [[3, 4, 2], [0.5, 1.5, 2.5]]

@@ -3,7 +3,7 @@
 =====================  ==========================================================================
 spike times            what it holds
 =====================  ==========================================================================
-.csv, .tsv, .parquet   one row a spike: columns ``unit`` and ``time``
+.csv, .tsv, .parquet   one row a spike: columns ``unit`` and ``time``, and perhaps ``probe``
 .npz, .mat, HDF5       the same as two arrays, such as ``spike_clusters`` and ``spike_times``; one
                        list of times a unit, as arrays, cells, object arrays or structures
 .npy                   an object array with one list of times a unit
@@ -16,29 +16,20 @@ Events are a table, or arrays of the same length, with one row a trial.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stndt_jax.data import array_files, kilosort, spike_times, table_files, time_units
+from stndt_jax.data import array_files, kilosort, spike_pairs, spike_times, table_files, time_units
 from stndt_jax.data.array_files import ArrayFile
+from stndt_jax.data.spike_pairs import TIMES, UNITS, last, length
 from stndt_jax.data.spike_times import EventTable, SpikeTimes
 from stndt_jax.data.table_files import Choices
 from stndt_jax.errors import UserError
 from stndt_jax.types import NDArray
-
-TIMES = (
-    *("spike_times", "spike_time", "spiketimes", "spike_times_s", "times", "time", "time_s"),
-    *("timestamps", "timestamp", "t", "spikes", "ts", "spike_times_ms", "time_ms", "sample"),
-    *("samples", "spike_samples", "st"),
-)
-UNITS = (
-    *("unit", "units", "unit_id", "unit_ids", "neuron", "neuron_id", "neurons", "cluster"),
-    *("cluster_id", "clusters", "spike_clusters", "cell", "cell_id", "id", "ids", "clu"),
-    *("unit_index", "neuron_index", "spike_units", "sorting_id"),
-)
 
 
 def read(named: str | Path, *, every: bool = False, rate: float | None = None) -> SpikeTimes:
@@ -70,11 +61,15 @@ def read_with_notes(
     if path.suffix.lower() == ".nwb":
         raise UserError(f"{path} is an NWB file; run: stndt prepare custom --nwb={path}")
     file = array_files.open_file(path)
-    if pair := None if name else _pair(file):
-        time, unit = pair
-        times, units = (np.ravel(np.asarray(file.read(key))) for key in (time, unit))
-        found = spike_times.grouped(str(path), lambda: [(times, units)], tick=_tick(time))
-        return found, [f"{time} as spike times of the {len(found)} units in {unit}"]
+    if pair := None if name else spike_pairs.find(file):
+        return spike_pairs.read(file, pair)
+    is_rows = all(entry.kind in ("numbers", "texts") for entry in file.entries.values())
+    if spike_pairs.is_table(file) and is_rows:
+        raise UserError(
+            f"{path} has the columns {', '.join(file.entries) or 'none'}; name the columns unit "
+            f"and time, with one row for each spike; counts per bin go into: stndt prepare arrays "
+            f"--spikes={shlex.quote(str(path))}"
+        )
     lists, names, columns = _lists(file, name)
     found = spike_times.from_lists(str(path), lists, names, columns=columns)
     what = name or (next(iter(file.entries)) if len(file.entries) == 1 else "arrays")
@@ -190,41 +185,9 @@ def events(named: str | Path) -> EventTable:
     return EventTable(str(named), columns)
 
 
-def _tick(name: str) -> float:
-    return 1e-3 if name.lower().endswith("_ms") else 1.0
-
-
-def _pair(file: ArrayFile) -> tuple[str, str] | None:
-    """The arrays of times and of units; None without such a pair of the same length."""
-    flat = {
-        key: entry
-        for key, entry in file.entries.items()
-        if entry.kind == "numbers" and _length(entry.shape) is not None
-    }
-    lower = {_last(key): key for key in flat}
-    time = next((lower[name] for name in TIMES if name in lower), None)
-    unit = next((lower[name] for name in UNITS if name in lower), None)
-    if time is None or unit is None:
-        return None
-    sizes = [_length(flat[key].shape) for key in (time, unit)]
-    if sizes[0] != sizes[1]:
-        return None
-    return time, unit
-
-
 def holds_pair(file: ArrayFile) -> bool:
     """Whether a file holds arrays of spike times and of their units."""
-    return _pair(file) is not None
-
-
-def _last(name: str) -> str:
-    return name.replace("/", ".").rsplit(".", 1)[-1].lower()
-
-
-def _length(shape: tuple[int, ...]) -> int | None:
-    """The length of a vector, also of a row or column of a matrix; None of other shapes."""
-    size = int(np.prod(shape, dtype=np.int64))
-    return size if shape and size == max(shape) else None
+    return spike_pairs.find(file) is not None
 
 
 def _lists(file: ArrayFile, name: str) -> tuple[list[Any], list[Any] | None, dict[str, NDArray]]:
@@ -237,16 +200,16 @@ def _lists(file: ArrayFile, name: str) -> tuple[list[Any], list[Any] | None, dic
     if name:
         return (*_of_one(file, name), {})
     several = {k: e for k, e in entries.items() if e.kind in ("lists", "other")}
-    known = [k for k in several if _last(k) in (*TIMES, *UNITS)]
+    known = [k for k in several if last(k) in (*TIMES, *UNITS)]
     if len(several) == 1 or len(known) == 1:
         key = (known or list(several))[0]
         lists, names = _of_one(file, key)
-        given = next((k for k in entries if k not in several and _last(k) in UNITS), None)
-        if names is None and given is not None and _length(entries[given].shape) == len(lists):
+        given = next((k for k in entries if k not in several and last(k) in UNITS), None)
+        if names is None and given is not None and length(entries[given].shape) == len(lists):
             names = np.ravel(file.read(given)).tolist()
         return lists, names, {}
     numbers = {key: entry for key, entry in entries.items() if entry.kind == "numbers"}
-    vectors = [key for key, entry in numbers.items() if _length(entry.shape) is not None]
+    vectors = [key for key, entry in numbers.items() if length(entry.shape) is not None]
     if len(vectors) > 1 and len(vectors) == len(entries):
         return [file.read(key) for key in vectors], list(vectors), {}
     raise UserError(

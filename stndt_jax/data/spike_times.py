@@ -139,20 +139,32 @@ class EventTable:
             )
         return x.astype(np.float64)
 
-    def default_align(self, flag: str = "--align") -> str:
-        """The column to align to if none is named: the only one of numbers.
+    def default_align(self, flag: str = "--align", condition: str = "") -> str:
+        """The column to align to if none is named: the only one of numbers, if these rise.
+
+        Args:
+          flag: how to name a column, for messages.
+          condition: the column with the conditions, which is none of times.
 
         Raises:
-          UserError: there are several, or none.
+          UserError: there are several, or none, or it does not hold times.
         """
-        found = [name for name, x in self.columns.items() if x.dtype.kind in "uif"]
-        if len(found) == 1:
+        found = [n for n, x in self.columns.items() if x.dtype.kind in "uif" and n != condition]
+        rising = [name for name in found if _rises(self.columns[name])]
+        if len(found) == 1 and (rising or len(self.columns) == 1):
             return found[0]
-        example = next((name for name in found if "time" in name.lower()), (found or ["TIME"])[0])
+        likely = rising or found or ["TIME"]
+        example = next((name for name in likely if "time" in name.lower()), likely[0])
         raise UserError(
             f"{self.where} has the columns {', '.join(self.columns) or 'none'}; name the one with "
             f"the time of the event, for example {flag}={example}"
         )
+
+
+def _rises(times: NDArray) -> bool:
+    """Whether numbers may be times of trials: they never fall, and few are equal."""
+    x = times[np.isfinite(times)]
+    return bool(x.size) and bool(np.all(x[1:] >= x[:-1])) and 2 * len(np.unique(x)) > len(x)
 
 
 def grouped(

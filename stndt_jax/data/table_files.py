@@ -38,6 +38,9 @@ _BYTE_ORDER_MARKS = {
 }
 # A leading zero makes a text, for such an identifier would not be the same as a number.
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
+# A number with a decimal comma, or a whole one.
+_COMMA = re.compile(r"[-+]?[0-9]+(,[0-9]+)?([eE][-+]?[0-9]+)?|nan", re.I)
+_DECIMAL = re.compile(r"(?<=[0-9]),(?=[0-9])")
 _BOOLEANS = {"true": True, "false": False}
 
 
@@ -53,7 +56,8 @@ def split(named: str) -> tuple[Path, str]:
 def read(path: str | Path) -> dict[str, NDArray]:
     """The columns of a table by name: whole numbers, numbers, booleans or texts.
 
-    An empty cell is NaN among numbers. A first column without a name that counts the rows, as
+    An empty cell is NaN among numbers. Where semicolons or tabs separate cells, numbers may have
+    decimal commas. A first column without a name that counts the rows, as
     pandas writes it, is left out. Columns without a header are named by their number, from 0.
 
     Raises:
@@ -276,6 +280,8 @@ def _cells(path: Path) -> list[list[str]]:
     """
     text = _text(path)
     first = text.partition("\n")[0]
+    if ";" in first or "\t" in first:
+        first = _DECIMAL.sub("", first)
     delimiter = max(_DELIMITERS[path.suffix.lower()], key=first.count)
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
@@ -286,9 +292,23 @@ def _cells(path: Path) -> list[list[str]]:
     # In a single column an empty line is an empty cell.
     single = all(len(row) <= 1 for row in rows)
     rows = [[cell.strip() for cell in row or [""]] for row in rows if row or single]
+    if delimiter != ",":
+        rows = _with_points(rows)
     if not rows:
         raise UserError(f"{path} is empty; write a header and one row for each entry")
     return rows
+
+
+def _with_points(rows: list[list[str]]) -> list[list[str]]:
+    """Rows with decimal points in place of commas, in columns that hold numbers with these only."""
+    found = [list(row) for row in rows]
+    for n in range(len(rows[0])):
+        cells = [row[n] for row in rows[1:] if n < len(row) and row[n]]
+        if any("," in cell for cell in cells) and all(map(_COMMA.fullmatch, cells)):
+            for row in found:
+                if n < len(row) and _COMMA.fullmatch(row[n]):
+                    row[n] = row[n].replace(",", ".")
+    return found
 
 
 def _text(path: Path) -> str:

@@ -518,8 +518,10 @@ class SpikeData:
             raise UserError(f"window_ms is {window_ms!r}; give {wanted}, ms")
         table = None if events is None else objects.events(events)
         starts = table is not None and not align and {"start", "end"} <= set(table.columns)
+        if table is not None and not align:
+            align = "start" if starts else table.default_align("align", condition_column)
         cut = spike_trials.Cut(
-            align="start" if starts else align or (table.default_align("align") if table else ""),
+            align=align,
             window_ms=tuple(window_ms) if is_pair else (0.0, bin_ms),  # type: ignore[arg-type]
             bin_ms=bin_ms,
             until=until,

@@ -160,7 +160,7 @@ def from_spikes(
         )
         return _write(data, out, say=say)
     table = spike_files.events(events)
-    align = cut.align or table.default_align()
+    align = cut.align or table.default_align(condition=options.condition_column)
     data = spike_times.recording(units, table, dataclasses.replace(cut, align=align), options)
     return _write(data, out, say=say)
 
