@@ -315,11 +315,20 @@ def check_input(path: str | Path) -> None:
     What does not exist or cannot be inspected is left to the reader, which gives the reason.
 
     Raises:
-      UserError: it is a directory, a named pipe, a device or a socket.
+      UserError: it is a directory, a named pipe, a device or a socket, or may not be read.
     """
     kind = "a directory" if os.path.isdir(path) else _special(path)
     if kind:
         raise UserError(f"{path} is {kind}; give a regular file")
+    try:
+        os.close(os.open(path, os.O_RDONLY))
+    except PermissionError:
+        raise UserError(
+            f"{path} cannot be read: Permission denied; check the permissions of it and of its "
+            f"directory"
+        ) from None
+    except (OSError, ValueError):
+        return
 
 
 def _special(path: str | Path) -> str:

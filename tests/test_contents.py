@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shlex
 import warnings
 from pathlib import Path
@@ -12,7 +13,7 @@ import pandas
 import pytest
 import scipy.io
 
-from stndt_jax.cli import main
+from stndt_jax.cli import flags, main
 from stndt_jax.data import contents, hdf5, lfads, summary
 from stndt_jax.errors import UserError
 
@@ -116,3 +117,57 @@ def test_damaged_files_are_one_sentence(name, tmp_path):
 def test_objects_of_matlab_are_refused(tmp_path):
     scipy.io.savemat(tmp_path / "x.mat", {"x": {"deep": {"deeper": np.ones((4, 5, 6))}}})
     assert "x.deep.deeper" in contents.of(tmp_path / "x.mat")
+
+
+@pytest.fixture
+def without_permission():
+    """Runs a test as a user who may not read what has mode 000, which root may."""
+    own = os.geteuid()
+    yield lambda: own or os.seteuid(65534)
+    os.seteuid(own)
+
+
+def test_what_may_not_be_read_is_one_sentence(tmp_path, without_permission):
+    scipy.io.savemat(tmp_path / "x.mat", {"x": np.ones((4, 5, 6))})
+    np.save(tmp_path / "x.npy", np.ones((4, 5, 6)))
+    (tmp_path / "x.csv").write_text("unit,time\n1,2\n")
+    (tmp_path / "ks").mkdir()
+    paths = [tmp_path / name for name in ("x.mat", "x.npy", "x.csv", "ks")]
+    for path in paths[:3]:
+        summary.of_file(path)
+    for path in paths:
+        path.chmod(0)
+    without_permission()
+    for path in paths:
+        with pytest.raises(UserError, match="cannot be read: Permission denied; check"):
+            summary.of_file(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "start_time;stop_time;cond\n0.5;1.5;1\n2;3;\n",
+        "start_time,stop_time,cond\n5,6,1\n7,8,2\n",
+        "rt,cond\n0.5,1\n0.2,2\n",
+    ],
+)
+def test_events_are_not_taken_as_counts(text, tmp_path):
+    (tmp_path / "a b.csv").write_text(text)
+    said = contents.of(tmp_path / "a b.csv")
+    assert "which is no spike count; give whole numbers" in said and "taken: " not in said
+    assert f"--events='{tmp_path / 'a b.csv'}' --align=COLUMN" in said
+
+
+def test_spikes_with_decimal_commas_get_a_command_that_works(tmp_path):
+    times, units = spike_formats.long()
+    frame = pandas.DataFrame({"unit": units, "time": times})
+    frame.to_csv(tmp_path / "x $.csv", index=False, sep=";", decimal=",")
+    spike_formats.EVENTS.to_csv(tmp_path / "e.csv", index=False)
+    assert not stndt(*typed(summary.of_file(tmp_path / "x $.csv"), tmp_path))
+
+
+def test_the_command_after_another_is_one_of_the_shell(capsys):
+    flags.following("evaluate", "my runs/$(a)", "--out=b c")
+    text = capsys.readouterr().out
+    assert shlex.split(text)[:3] == ["next:", "stndt", "evaluate"]
+    assert shlex.split(text)[3:] == ["my runs/$(a)", "--out=b c"]

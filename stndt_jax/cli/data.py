@@ -59,7 +59,7 @@ def download(argv: list[str]) -> int:
         return 0
     flag.refuse("url", when="without nlb-test-targets")
     dandi.download(name, flag["out"], say=print)
-    print(f"next: stndt prepare {name} --nwb={flag['out']} --out=data")
+    shared.following("prepare", name, f"--nwb={flag['out']}", "--out=data")
     return 0
 
 

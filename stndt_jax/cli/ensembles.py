@@ -63,7 +63,7 @@ def ensemble(argv: list[str]) -> int:
         else:
             drawn = curve.save(found, out / "figures")
     shared.wrote([out / ensemble_directory.FILE, *drawn])
-    print(f"next: stndt evaluate {out}")
+    shared.following("evaluate", str(out))
     return 0
 
 
@@ -92,7 +92,7 @@ def retrain(argv: list[str]) -> int:
         Path(folder), flag["data"], out, old_data=flag["old_data"], say=print
     )
     print(f"{counted(len(about['members']), 'model')} trained again; wrote {out}")
-    print(f"next: stndt evaluate {out}")
+    shared.following("evaluate", str(out))
     return 0
 
 
@@ -121,5 +121,5 @@ def cut(argv: list[str]) -> int:
     members = [int(k) for k in flag["members"]]
     extract.cut(Path(path), members, Path(flag["out"]))
     print(f"wrote {flag['out']}: {len(members)} of the members of {path}")
-    print(f"next: stndt evaluate {flag['out']}")
+    shared.following("evaluate", flag["out"])
     return 0

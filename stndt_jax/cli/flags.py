@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -412,6 +413,11 @@ def _words_of(path: Path) -> list[str]:
 def say(line: str) -> None:
     """Prints a line of progress at once."""
     print(line, flush=True)
+
+
+def following(*words: str) -> None:
+    """Prints the command that comes next, as a shell takes it."""
+    print(f"next: {shlex.join(('stndt', *words))}")
 
 
 def wrote(paths: Sequence[Path]) -> int:

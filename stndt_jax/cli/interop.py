@@ -41,7 +41,7 @@ def import_(argv: list[str]) -> int:
     )
     kind = "STNDT" if config.model.spatial else "NDT"
     print(f"imported {config.population} x {kind} into {flag['out']}")
-    print(f"next: stndt evaluate {flag['out']}")
+    shared.following("evaluate", flag["out"])
     return 0
 
 
@@ -101,7 +101,7 @@ def export(argv: list[str]) -> int:
     shapes = [", ".join(map(str, manifest[side]["shape"])) for side in ("input", "output")]
     print(f"wrote {flag['out']}: {manifest['members']} x {manifest['model']} as one function")
     print(f"counts ({shapes[0]}) to rates ({shapes[1]}), bins of {manifest['bin_ms']:g} ms")
-    print(f"next: stndt infer {flag['out']} --spikes=counts.npy --out=rates.npy")
+    shared.following("infer", flag["out"], "--spikes=counts.npy", "--out=rates.npy")
     return 0
 
 

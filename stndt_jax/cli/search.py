@@ -77,7 +77,7 @@ def search(argv: list[str]) -> int:
         say=shared.say,
     )
     print(results.text(folder, found))
-    print(f"next: stndt ensemble {folder} --out={folder / 'ensemble'}")
+    shared.following("ensemble", str(folder), f"--out={folder / 'ensemble'}")
     return 0
 
 
@@ -110,7 +110,7 @@ def tune(argv: list[str]) -> int:
         settings=flag.settings,
         say=shared.say,
     )
-    print(f"next: stndt train --config={out} --workdir={Path(flag['out']) / 'run'}")
+    shared.following("train", f"--config={out}", f"--workdir={Path(flag['out']) / 'run'}")
     return 0
 
 

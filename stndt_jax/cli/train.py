@@ -58,7 +58,7 @@ def seeds(argv: list[str]) -> int:
     found = workflow.run(config, recording.read(config), path)
     print(workflow.table(found))
     print(f"wrote {path / workflow.FILE}")
-    print(f"next: stndt evaluate {path}")
+    shared.following("evaluate", str(path))
     return 0
 
 
@@ -160,5 +160,5 @@ def train(argv: list[str]) -> int:
         fresh=flag["fresh"],
     )
     if multihost.first():
-        print(f"next: stndt evaluate {run.path}")
+        shared.following("evaluate", str(run.path))
     return 0

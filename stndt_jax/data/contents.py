@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def is_other(path: str | Path) -> bool:
     """Whether this is a directory, or a file of another format than HDF5."""
     path = Path(path)
     suffix = path.suffix.lower()
-    return path.is_dir() or suffix in (".npy", ".npz", ".mat", *array_files.TABLES)
+    return os.path.isdir(path) or suffix in (".npy", ".npz", ".mat", *array_files.TABLES)
 
 
 def of(path: str | Path) -> str:
@@ -32,7 +33,7 @@ def of(path: str | Path) -> str:
       UserError: it is missing or damaged, or of another format.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return "\n".join(_of_directory(path))
     file = array_files.open_file(path)
     rows = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ _TRIAL = ("trial", "trial_id", "trial_index", "trial_idx")
 _TIME_S, _TIME_MS = ("time", "time_s", "t", "timestamp", "timestamps"), ("time_ms", "t_ms")
 _BIN = ("bin", "bin_index", "time_bin", "bin_id")
 _UNIT = ("unit", "unit_id", "neuron", "neuron_id", "cluster", "cluster_id", "id", "cell", "units")
+_TIME_OF_TRIAL = re.compile(r"(start|stop|end|onset|offset|.*_time)(_m?s)?")
 
 Found = NDArray | list[NDArray]
 
@@ -177,7 +179,8 @@ def _checked(spikes: Found, where: str) -> Found:
         if isinstance(spikes, list) and all(row.ndim == 1 or 1 in row.shape for row in spikes):
             raise UserError(
                 f"{where} holds {len(spikes)} lists of numbers, not counts (bins, neurons); if "
-                f"they are spike times of units, run: stndt prepare spikes --spikes={where}"
+                f"they are spike times of units, run: stndt prepare spikes "
+                f"--spikes={shlex.quote(where)}"
             )
         return spikes
     hint = "; spike times go into: stndt prepare spikes" if spikes.ndim == 1 else ""
@@ -338,7 +341,7 @@ def _of_table(file: ArrayFile) -> Counts:
     if unit is not None and time is not None:
         raise UserError(
             f"{file.path} holds spike times (columns {unit} and {time}), not counts; run: stndt "
-            f"prepare spikes --spikes={file.path}"
+            f"prepare spikes --spikes={shlex.quote(str(file.path))}"
         )
     units = [name for name in columns if name not in (trial, time, index)]
     if texts := [name for name in units if columns[name].dtype.kind not in "buif"]:
@@ -348,6 +351,8 @@ def _of_table(file: ArrayFile) -> Counts:
         )
     if not units:
         raise UserError(f"{file.path} has no column of counts; give one for each neuron")
+    for name in units:
+        _refuse_times(file, name, columns[name])
     spikes: Found = np.column_stack([columns[name] for name in units])
     if len(spikes) < 2:
         raise UserError(
@@ -372,6 +377,24 @@ def _of_table(file: ArrayFile) -> Counts:
     numbered = len(set(ids)) == len(ids) and all(re.fullmatch(r"\D*\d{1,5}", u) for u in units)
     known = ids.astype(int) if numbered and max(map(int, ids)) < 65535 else None
     return Counts(str(file.path), spikes, bin_ms, units=known, notes=tuple(notes))
+
+
+def _refuse_times(file: ArrayFile, name: str, x: NDArray) -> None:
+    """Refuses a column that holds times of trials or other numbers that are no counts.
+
+    Raises:
+      UserError: it is named as a time, or has entries that are neither whole numbers nor NaN.
+    """
+    given = x[np.isfinite(x)]
+    odd = given[(given < 0) | (given != np.floor(given))]
+    if not odd.size and not _TIME_OF_TRIAL.fullmatch(name.strip().lower()):
+        return
+    reason = f"holds {odd[0]:g}" if odd.size else "is named as a time"
+    raise UserError(
+        f"{file.path}: column {name} {reason}, which is no spike count; give whole numbers, one "
+        f"column for each neuron; a table of trials goes into: stndt prepare spikes "
+        f"--events={shlex.quote(str(file.path))}"
+    )
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -32,8 +32,17 @@ _BLOCK = 1 << 21  # spikes
 
 
 def is_directory(path: str | Path) -> bool:
-    """Whether this is a directory of Kilosort or phy."""
-    return (Path(path) / TIMES).is_file()
+    """Whether this is a directory of Kilosort or phy.
+
+    Raises:
+      UserError: it may not be read.
+    """
+    try:
+        return (Path(path) / TIMES).is_file()
+    except PermissionError:
+        raise UserError(
+            f"{path} cannot be read: Permission denied; check the permissions of the directory"
+        ) from None
 
 
 def sampling_rate(directory: Path) -> float | None:

@@ -16,6 +16,7 @@ Events are a table, or arrays of the same length, with one row a trial.
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ def read_with_notes(
 ) -> tuple[SpikeTimes, list[str]]:
     """As :func:`read`, and what was taken of the file, for people."""
     path, name = table_files.split(str(named))
-    if path.is_dir():
+    if os.path.isdir(path):
         if not kilosort.is_directory(path):
             raise UserError(
                 f"{path} is a directory without {kilosort.TIMES}; give a directory of Kilosort or "
@@ -59,7 +60,9 @@ def read_with_notes(
             )
         return kilosort.read(path, every=every, rate=rate)
     if path.suffix.lower() == ".nwb":
-        raise UserError(f"{path} is an NWB file; run: stndt prepare custom --nwb={path}")
+        raise UserError(
+            f"{path} is an NWB file; run: stndt prepare custom --nwb={shlex.quote(str(path))}"
+        )
     file = array_files.open_file(path)
     if pair := None if name else spike_pairs.find(file):
         return spike_pairs.read(file, pair)
@@ -215,7 +218,7 @@ def _lists(file: ArrayFile, name: str) -> tuple[list[Any], list[Any] | None, dic
     raise UserError(
         f"{file.path} holds {file.listed()}, which are no spike times; give columns unit and time, "
         f"or one list of times for each unit; counts per bin go into: stndt prepare arrays "
-        f"--spikes={file.path}"
+        f"--spikes={shlex.quote(str(file.path))}"
     )
 
 

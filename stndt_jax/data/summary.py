@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import h5py
@@ -351,4 +352,4 @@ def _next(found: NWB) -> list[str]:
     named = [name for name in events if re.search("go|move|onset|cue|stim.*time", name.lower())]
     align = next((name for name in named if name.endswith("_time")), "start_time")
     flags += [f"--align={align}", "--window=-250,450", "--out=data"]
-    return [f"next: stndt prepare custom {' '.join(flags)}"]
+    return [f"next: stndt prepare custom {shlex.join(flags)}"]
