@@ -389,3 +389,31 @@ def test_conditions_are_no_times_of_events(text, condition, column, tmp_path):
         return
     with pytest.raises(UserError, match="has the columns go, cond; name the one with the time"):
         table.default_align(condition=condition)
+
+
+def test_arrays_of_structures_keep_the_probe_and_are_events(tmp_path):
+    units = np.zeros(4, [("id", "O"), ("probe", "O"), ("spike_times", "O")])
+    trials = np.zeros(3, [("go", "O"), ("side", "O"), ("cond", "O")])
+    for k in range(4):
+        units[k] = (k % 2, "AB"[k // 2], k + np.arange(3) / 4)
+    for k in range(3):
+        trials[k] = (k + 0.5, "left", [] if k == 1 else k)
+    path = tmp_path / "x.mat"
+    scipy.io.savemat(path, {"units": units, "trials": trials})
+    with pytest.warns(UserWarning, match=r"ids of the units repeat, .* names them: A:0"):
+        found = spike_files.read(f"{path}:units")
+    assert found.ids.tolist() == [0, 1, 2, 3] and found.times[::3].tolist() == [0, 1, 2, 3]
+    assert found.columns["unit_name"].tolist() == ["A:0", "A:1", "B:0", "B:1"]
+    assert found.columns["probe"].tolist() == ["A", "A", "B", "B"]
+    events = spike_files.events(f"{path}:trials")
+    assert events.columns["go"].tolist() == [0.5, 1.5, 2.5]
+    assert events.columns["side"].tolist() == ["left"] * 3
+    np.testing.assert_array_equal(events.columns["cond"], [0, np.nan, 2])
+    with pytest.raises(UserError, match=r"name the structures .*, for example .*x.mat:trials"):
+        spike_files.events(path)
+    bare = np.zeros(4, [("id", "O"), ("spike_times", "O")])
+    for k in range(4):
+        bare[k] = (k % 2, k + np.arange(3) / 4)
+    scipy.io.savemat(path, {"units": bare})
+    with pytest.warns(UserWarning, match="ids of the units repeat, and nothing says on which"):
+        assert len(spike_files.read(path)) == 4

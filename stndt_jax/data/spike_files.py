@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shlex
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ import numpy as np
 
 from stndt_jax.data import array_files, kilosort, spike_pairs, spike_times, table_files, time_units
 from stndt_jax.data.array_files import ArrayFile
-from stndt_jax.data.spike_pairs import TIMES, UNITS, last, length
+from stndt_jax.data.spike_pairs import PROBES, TIMES, UNITS, first, last, length
 from stndt_jax.data.spike_times import EventTable, SpikeTimes
 from stndt_jax.data.table_files import Choices
 from stndt_jax.errors import UserError
@@ -165,6 +167,9 @@ def events(named: str | Path) -> EventTable:
         if name and key != name and not is_field:
             continue
         if entry.kind not in ("numbers", "texts", "lists"):
+            if key == name and _are_structures(rows := file.read(key)):
+                fields = {field: _column(_field(rows, field)) for field in rows[0]}
+                columns |= {field: x for field, x in fields.items() if x is not None}
             continue
         x = _column(file.read(key))
         if x is not None:
@@ -183,6 +188,13 @@ def events(named: str | Path) -> EventTable:
                 f"times, for example {path}:{next(iter(columns))}"
             )
         columns = {key: x for key, x in columns.items() if len(x) == most}
+    structures = [key for key, entry in file.entries.items() if entry.kind == "other"]
+    if not columns and structures:
+        likely = next((k for k in structures if re.search("trial|event", k, re.I)), structures[0])
+        raise UserError(
+            f"{path} holds {file.listed()}; name the structures with the events, for example "
+            f"{path}:{likely}"
+        )
     if not columns or not max(lengths):
         raise UserError(f"{path} holds no events; give a table with one row for each trial")
     return EventTable(str(named), columns)
@@ -201,16 +213,16 @@ def _lists(file: ArrayFile, name: str) -> tuple[list[Any], list[Any] | None, dic
     """
     entries = {key: e for key, e in file.entries.items() if e.kind != "texts"}
     if name:
-        return (*_of_one(file, name), {})
+        return _of_one(file, name)
     several = {k: e for k, e in entries.items() if e.kind in ("lists", "other")}
     known = [k for k in several if last(k) in (*TIMES, *UNITS)]
     if len(several) == 1 or len(known) == 1:
         key = (known or list(several))[0]
-        lists, names = _of_one(file, key)
+        lists, names, columns = _of_one(file, key)
         given = next((k for k in entries if k not in several and last(k) in UNITS), None)
         if names is None and given is not None and length(entries[given].shape) == len(lists):
             names = np.ravel(file.read(given)).tolist()
-        return lists, names, {}
+        return lists, names, columns
     numbers = {key: entry for key, entry in entries.items() if entry.kind == "numbers"}
     vectors = [key for key, entry in numbers.items() if length(entry.shape) is not None]
     if len(vectors) > 1 and len(vectors) == len(entries):
@@ -222,23 +234,62 @@ def _lists(file: ArrayFile, name: str) -> tuple[list[Any], list[Any] | None, dic
     )
 
 
-def _of_one(file: ArrayFile, name: str) -> tuple[list[Any], list[Any] | None]:
-    """The lists of times in one array, cell array, or array of structures."""
+def _of_one(file: ArrayFile, name: str) -> tuple[list[Any], list[Any] | None, dict[str, NDArray]]:
+    """As :func:`_lists`, of one array, cell array, or array of structures."""
     found = file.read(name)
-    if isinstance(found, list) and found and all(isinstance(row, dict) for row in found):
-        keys = {key.lower(): key for key in found[0]}
-        time = next((keys[k] for k in TIMES if k in keys), None)
-        unit = next((keys[k] for k in UNITS if k in keys), None)
+    if _are_structures(found):
+        keys = {last(key): key for key in found[0]}
+        time, unit, probe = (first(keys, known) for known in (TIMES, UNITS, PROBES))
         if time is not None and all(time in row for row in found):
-            names = None if unit is None else [np.ravel(row[unit])[0] for row in found]
-            return [row[time] for row in found], names
+            ids = None if unit is None else _column(_field(found, unit))
+            probes = None if probe is None else _column(_field(found, probe))
+            names, columns = _named(file.where(name), ids, probes)
+            return [row[time] for row in found], names, columns
     lists = array_files.as_lists(found)
     if lists is None:
         raise UserError(
             f"{file.where(name)} holds no lists of spike times; give one list for each unit, or "
             f"columns unit and time"
         )
-    return lists, None
+    return lists, None, {}
+
+
+def _named(
+    where: str, ids: NDArray | None, probes: NDArray | None
+) -> tuple[list[Any] | None, dict[str, NDArray]]:
+    """What units of an array of structures are called, and columns about them.
+
+    Warns:
+      UserWarning: identifiers repeat, so that the units are numbered anew.
+    """
+    columns = {} if probes is None else {"probe": spike_pairs.labels(probes)}
+    if ids is None:
+        return None, columns
+    names = spike_pairs.labels(ids)
+    if len(set(names.tolist())) == len(names):
+        return names.tolist(), columns
+    if probes is not None:
+        return None, spike_pairs.identified(where, names, columns["probe"])[1]
+    warnings.warn(
+        f"{where}: the ids of the units repeat, and nothing says on which probe they are, so the "
+        f"units are numbered from 0",
+        UserWarning,
+        stacklevel=5,
+    )
+    return names.tolist(), columns
+
+
+def _are_structures(found: Any) -> bool:
+    return isinstance(found, list) and bool(found) and all(isinstance(row, dict) for row in found)
+
+
+def _field(rows: list[dict[str, Any]], name: str) -> NDArray:
+    """A field of an array of structures as an object array; empty ones are NaN."""
+    found = np.empty(len(rows), object)
+    for number, row in enumerate(rows):
+        x = np.asarray(row.get(name, np.nan))
+        found[number] = x if x.size else np.asarray(np.nan)
+    return found
 
 
 def _column(found: Any) -> NDArray | None:
