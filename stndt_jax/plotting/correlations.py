@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.cluster import hierarchy
+from scipy.spatial import distance
 
 from stndt_jax.plotting import style
 from stndt_jax.plotting.style import DIVERGING, styled
@@ -83,5 +84,5 @@ def _by_similarity(matrix: Float[NDArray, "N N"]) -> Int[NDArray, " N"]:
     if len(matrix) < 3:
         return np.arange(len(matrix))
     distance_NN = np.maximum(1 - (matrix + matrix.T) / 2, 0)
-    condensed = hierarchy.distance.squareform(distance_NN, checks=False)
+    condensed = distance.squareform(distance_NN, checks=False)
     return np.asarray(hierarchy.leaves_list(hierarchy.linkage(condensed, "average")))
