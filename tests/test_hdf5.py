@@ -332,12 +332,17 @@ def test_round_trip_with_unknown_counts_and_behavior(tmp_path):
 
 def test_the_input_file_holds_no_answers(tmp_path):
     hdf5.write(toy(), tmp_path / "in.h5")
+    out = tmp_path / "out.h5"
+    hdf5.write_targets(toy(), out)
     with h5py.File(tmp_path / "in.h5") as file:
         assert set(file) == {
             *("train_spikes_heldin", "train_spikes_heldout", "train_behavior", "train_conditions"),
             *("train_spikes_heldin_forward", "train_spikes_heldout_forward", "eval_spikes_heldin"),
         }
-        assert dict(file.attrs) == {"name": "mc_maze", "bin_ms": 5.0}
+        attributes = dict(file.attrs)
+    with h5py.File(out) as file:
+        assert attributes.pop("pair_id") == file["mc_maze"].attrs["pair_id"]
+    assert attributes == {"name": "mc_maze", "bin_ms": 5.0}
 
 
 def test_targets_of_is_what_write_targets_writes(tmp_path):

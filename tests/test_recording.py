@@ -7,13 +7,14 @@ import json
 import warnings
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from stndt_jax.configs import tiny
 
 from stndt_jax import api
 from stndt_jax.config import own_files, schema
-from stndt_jax.data import hdf5
+from stndt_jax.data import hdf5, synthetic
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.runs import directory, recording
@@ -163,3 +164,27 @@ def test_a_recording_that_changes_is_noticed(tmp_path: Path) -> None:
 def test_without_a_file_the_key_is_named() -> None:
     with pytest.raises(UserError, match=r"config\.data\.path is empty"):
         recording.read(config())
+
+
+def test_targets_of_another_recording(tmp_path: Path) -> None:
+    """Equal shapes, other trials: by the common identifier, in files of before by behaviour."""
+    config = {}
+    for seed in (0, 1):
+        data = synthetic.make("reach", seed=seed)
+        hdf5.write(data, tmp_path / f"{seed}.h5")
+        hdf5.write_targets(data, tmp_path / f"{seed}_target.h5")
+        config[seed] = (tmp_path / f"{seed}.h5", tmp_path / f"{seed}_target.h5")
+    assert hdf5.other_targets(*config[0]) == ""
+    crossed = (config[0][0], config[1][1])
+    for _ in range(2):
+        assert "belong to another recording" in hdf5.other_targets(*crossed)
+        with pytest.warns(UserWarning, match="belong to another recording"):
+            hdf5.read(*crossed)
+        with h5py.File(crossed[1], "a") as file:
+            for group in file.values():
+                group.attrs.pop("pair_id", None)
+    # Without either, nothing is known.
+    with h5py.File(crossed[1], "a") as file:
+        for group in file.values():
+            del group["train_behavior"]
+    assert hdf5.other_targets(*crossed) == ""

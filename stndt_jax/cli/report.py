@@ -132,7 +132,8 @@ def card(argv: list[str]) -> int:
 
     usage: stndt card DIR [--out=FILE.md] [--data=FILE] [--targets=FILE]
 
-    What only you know (licence, subject, area) is left to fill in.
+    What only you know (licence, subject, area) is left to fill in. A card in which
+    something was filled in is not replaced.
 
     example: stndt card runs/maze
     """
@@ -146,6 +147,7 @@ def card(argv: list[str]) -> int:
     from stndt_jax.report import card as cards
     from stndt_jax.run import Run
 
+    cards.check_replaceable(out)
     files.write_text(out, cards.of_run(Run(Path(path), flag["data"], flag["targets"])))
     print(f"wrote {out}; fill in what it asks for")
     return 0

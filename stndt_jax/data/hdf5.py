@@ -10,11 +10,13 @@ Keys that nlb_tools does not have: ``train_valid`` and ``eval_valid``, false whe
 recorded (padding of a short trial, a gap) and is stored as 0; ``train_starts_s`` and
 ``eval_starts_s``, the times of the trials in the recording; ``unit_ids``; ``train_trials_*`` and
 ``eval_trials_*``, columns of the trial table; ``units_*``, columns of the unit table;
-``condition_names`` and ``behavior_names``, and the attribute ``behavior_unit``.
+``condition_names`` and ``behavior_names``, and the attribute ``behavior_unit``. The attribute
+``pair_id`` is the same in an input file and the target file written with it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
@@ -71,14 +73,68 @@ def read(
       UserError: a file or key is missing or damaged, or holds values that spike data cannot have.
 
     Warns:
-      UserWarning: some neurons never spike, or were not recorded, in the training trials.
+      UserWarning: some neurons never spike, or were not recorded, in the training trials; or the
+        target file belongs to another recording.
     """
     with ExitStack() as stack:
         groups = _open(stack, path, targets, name, expected, bin_ms)
         width = _bin_ms(bin_ms, name or _name(groups) or expected, groups) or DEFAULT_BIN_MS
         data = _data(groups, _title(path, groups, name, expected, width), width)
+        if other := _other_targets(groups):
+            warnings.warn(other, stacklevel=2)
     _warn_dead(data, path)
     return data
+
+
+def other_targets(
+    path: str | Path,
+    targets: str | Path,
+    *,
+    expected: str | None = None,
+    bin_ms: float | None = None,
+) -> str:
+    """A sentence if a target file belongs to another input file; empty otherwise.
+
+    Empty also where this is unknown: without ``pair_id`` in both files, only the behaviour of the
+    training trials, if both have it, can show a difference.
+
+    Args:
+      path: input file.
+      targets: target file.
+      expected: as for :func:`read`.
+      bin_ms: as for :func:`read`.
+
+    Raises:
+      UserError: a file is missing or damaged.
+    """
+    with ExitStack() as stack:
+        return _other_targets(_open(stack, path, targets, None, expected, bin_ms))
+
+
+def _other_targets(groups: list[Group]) -> str:
+    """As :func:`other_targets`, of the open groups of a recording."""
+    if len(groups) < 2:
+        return ""
+    ids = [group.text("pair_id") for group in groups]
+    if None not in ids:
+        differs = ids[0] != ids[1]
+    elif all("train_behavior" in group.keys for group in groups):
+        x, y = (group.floats("train_behavior", allow_nan=True) for group in groups)
+        differs = x.shape == y.shape and _is_far(x, y)
+    else:
+        return ""
+    if not differs:
+        return ""
+    return (
+        f"the targets {groups[1].path} belong to another recording than {groups[0].path}, so that "
+        f"scores against them mean nothing; give the target file that was made with the recording"
+    )
+
+
+def _is_far(x: NDArray, y: NDArray) -> bool:
+    """Whether two arrays of one shape differ where neither is NaN, by more than rounding."""
+    known = ~(np.isnan(x) | np.isnan(y))
+    return not np.allclose(x[known], y[known], rtol=1e-3, atol=1e-6)
 
 
 def stated_name(
@@ -233,7 +289,8 @@ def write(data: SpikeData, path: str | Path, *, keep_other: bool = False) -> Non
     arrays["behavior_names"] = np.array(data.behavior_names, "U")
     present = {key: x for key, x in arrays.items() if x is not None and x.size}
     unit = {"behavior_unit": data.behavior_unit} if data.behavior_unit else {}
-    write_group(path, None, present, _attributes(data) | unit, keep_other=keep_other)
+    attributes = _attributes(data) | {"pair_id": _pair_id(data)} | unit
+    write_group(path, None, present, attributes, keep_other=keep_other)
 
 
 def write_targets(data: SpikeData, path: str | Path, *, keep_other: bool = False) -> None:
@@ -243,11 +300,22 @@ def write_targets(data: SpikeData, path: str | Path, *, keep_other: bool = False
       UserError: the targets are withheld, or the file cannot be written.
     """
     group = group_name(data.name, data.bin_ms)
-    write_group(path, group, targets_of(data), _attributes(data), keep_other=keep_other)
+    attributes = _attributes(data) | {"pair_id": _pair_id(data)}
+    write_group(path, group, targets_of(data), attributes, keep_other=keep_other)
 
 
 def _attributes(data: SpikeData) -> dict[str, str | float]:
     return {"name": data.name, "bin_ms": float(data.bin_ms)}
+
+
+def _pair_id(data: SpikeData) -> str:
+    """What an input file and its target file have in common: a digest of the model's inputs."""
+    digest = hashlib.sha256()
+    for block in (data.train.heldin, data.train.heldout, data.eval.heldin):
+        if block is not None:
+            digest.update(f"{block.shape}".encode())
+            digest.update(np.ascontiguousarray(block, np.float32).tobytes())
+    return digest.hexdigest()
 
 
 def _data(groups: list[Group], name: str, bin_ms: float) -> SpikeData:

@@ -67,7 +67,8 @@ def evaluate(
 
     The mean rate over members and the best member by validation get all scores, each member those
     that need no fit. Scores in bits per spike have 95% bootstrap intervals over the evaluated
-    trials. ``data_differs`` says whether the run was trained on another recording.
+    trials. ``data_differs`` says whether the run was trained on another recording, or the
+    targets belong to another one.
 
     Args:
       path: the run or ensemble directory.

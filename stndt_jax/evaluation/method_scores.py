@@ -167,7 +167,7 @@ def note(scores: Mapping[str, Any]) -> str:
         return ""
     return (
         f"these are scores on other data ({scores.get('data')}) than the run was trained on: "
-        f"their fingerprints differ"
+        f"the recording or its targets are different"
     )
 
 

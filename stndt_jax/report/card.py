@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from stndt_jax.config import schema
 from stndt_jax.console import tables
 from stndt_jax.console.lines import counted
+from stndt_jax.errors import UserError
+from stndt_jax.evaluation import method_scores
 from stndt_jax.report import about
 from stndt_jax.run import Run
 from stndt_jax.runs.score_names import INTERVAL, label
 
 _FILL_IN = "(fill in)"
+_BLANKS = 3  # in a card: subject, limits, licence
 
 
 def of_run(run: Run) -> str:
@@ -33,6 +38,25 @@ def of_run(run: Run) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def check_replaceable(path: Path) -> None:
+    """Refuses to replace a card in which something was filled in.
+
+    Raises:
+      UserError: a blank of the card has been replaced, or the file cannot be read.
+    """
+    if not path.exists():
+        return
+    try:
+        text = path.read_text(errors="replace")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); give another --out") from error
+    if text.count(_FILL_IN) < _BLANKS:
+        raise UserError(
+            f"{path} would be replaced, but parts of it are filled in; write the new card to "
+            f"another file with --out, or move this one away"
+        )
+
+
 def _model(run: Run) -> list[str]:
     config, dims = run.config, run.data.dims
     width = schema.stream_width(config.model, dims)
@@ -44,7 +68,7 @@ def _model(run: Run) -> list[str]:
         f"it infers the rates of {dims.neurons}, in expected counts per bin of "
         f"{run.data.bin_ms:g} ms.",
         "## Use\n\n```python\nimport stndt_jax as stndt\n\n"
-        f'run = stndt.load_run("{run.path.name}")\n'
+        f"run = stndt.load_run({json.dumps(str(run.path), ensure_ascii=False)})\n"
         "rates = run.predict(counts)  # (trials, bins, neurons), expected counts per bin\n```",
     ]
 
@@ -79,7 +103,10 @@ def _scores(run: Run) -> list[str]:
         else "the evaluated trials"
     )
     selected = run.config.data.targets and run.scores.get("weights") != "last"
-    lines = ["## Scores", f"On {split}, which the models were not trained on."]
+    lines = ["## Scores"]
+    if note := method_scores.note(run.scores):
+        lines.append(f"**Not on the data above: {note}.**")
+    lines.append(f"On {split}, which the models were not trained on.")
     if selected:
         lines.append(
             "The same trials selected the best weights of each member, so the scores are too "

@@ -48,6 +48,8 @@ def difference(
 ) -> str:
     """A sentence if a recording is not the one that a run was trained on; empty otherwise.
 
+    Also if the target file is known to belong to another recording.
+
     Args:
       path: the run or ensemble directory.
       config: its configuration.
@@ -59,6 +61,25 @@ def difference(
     Raises:
       UserError: the fingerprint in the directory cannot be read.
     """
+    other = _other_recording(path, config, data, data_path, targets)
+    return other or _other_targets(config, data_path, targets)
+
+
+def _other_targets(config: Config, data_path: str, targets: str) -> str:
+    """As :func:`hdf5.other_targets`, of the files of a run; empty if they cannot be read."""
+    named = config.data
+    given = (data_path or named.path, targets or named.targets)
+    if not all(given):
+        return ""
+    with contextlib.suppress(UserError):
+        return hdf5.other_targets(*given, expected=named.name or None, bin_ms=named.bin_ms or None)
+    return ""
+
+
+def _other_recording(
+    path: Path, config: Config, data: SpikeData, data_path: str, targets: str
+) -> str:
+    """The part of :func:`difference` that is about the recording."""
     trained, name = ensemble_directory.trained_on(path)
 
     def is_same(found: SpikeData) -> bool:
