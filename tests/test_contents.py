@@ -103,6 +103,10 @@ def test_hdf5_files_say_what_takes_them(tmp_path):
     with h5py.File(tmp_path / "r.h5", "w") as file:
         file["r/train_spikes_heldin"] = count_formats.X
     assert "next: stndt train --config.data.path=" in summary.of_file(tmp_path / "r.h5")
+    assert "targets" not in summary.of_file(tmp_path / "r.h5")
+    (tmp_path / "r_target.h5").touch()
+    beside = f"r.h5 --config.data.targets={tmp_path / 'r_target.h5'} --workdir="
+    assert beside in summary.of_file(tmp_path / "r.h5")
 
 
 @pytest.mark.parametrize("name", ["x.npz", "x.mat", "x.csv", "x.npy"])

@@ -56,3 +56,17 @@ def test_no_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(jax, "devices", none)
     assert doctor.devices().startswith("no devices (Unable to initialize backend")
+
+
+def test_the_compile_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for off in ("", "off"):
+        monkeypatch.setenv("STNDT_CACHE", off)
+        assert doctor.cache() == "off"
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("STNDT_CACHE", str(folder))
+    assert doctor.cache() == f"0 programs, 0 MiB, in {folder}"
+    (folder / "jax").mkdir(parents=True)
+    (folder / "jax" / "one-cache").write_bytes(bytes(3 * 2**20))
+    assert doctor.cache() == f"1 program, 3 MiB, in {folder}"
+    monkeypatch.setenv("STNDT_CACHE", str(folder / "jax" / "one-cache"))
+    assert "cannot be written; set STNDT_CACHE" in doctor.cache()

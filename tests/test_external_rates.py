@@ -202,3 +202,6 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert main.main(wrong) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert expected_words in line
+    (tmp_path / "toy_target.h5").write_bytes((tmp_path / "target.h5").read_bytes())
+    assert main.main(mistakes["no targets are known"]) == 2
+    assert f"--targets={tmp_path / 'toy_target.h5'}" in capsys.readouterr().err

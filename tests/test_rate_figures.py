@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -209,3 +210,14 @@ def test_uniform_attention_is_that_of_a_trials_own_bins(data: SpikeData) -> None
                 assert found.even[t, s] == pytest.approx(np.mean(both), rel=1e-5)
             else:
                 assert np.isnan(found.even[t, s]) and np.isnan(found.temporal[:, t, s]).all()
+
+
+def test_no_panel_of_spikes_that_are_unknown(data: SpikeData) -> None:
+    """Without targets; numpy would warn of means of nothing, which is an error in tests."""
+    withheld = dataclasses.replace(data.eval, heldout=None, heldout_forward=None)
+    drawings = rate_figures.of_rates(small_models.models(dataclasses.replace(data, eval=withheld)))
+    (drawing,) = [one for one in drawings if one.name == "correlations"]
+    assert "held-out neurons are unknown" in drawing.caption
+    titles = [ax.get_title() for ax in drawing.draw().axes]
+    assert not any("spikes" in title for title in titles)
+    assert any("inferred rates" in title.lower() for title in titles), titles

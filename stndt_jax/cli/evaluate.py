@@ -64,6 +64,8 @@ def evaluate(argv: list[str]) -> int:
     except evaluation.NotWritten as error:
         print(evaluation.table(error.scores))
         raise
+    if "ensemble" not in run.scores and (hint := _beside(run.data_path or run.config.data.path)):
+        print(hint)
     if line := _unfinished(run.models[0].trained):
         print(line)
     if shots := [int(word) for word in flag["shots"]]:
@@ -91,6 +93,14 @@ def _test_targets(run: Run) -> str:
     return str(path)
 
 
+def _beside(data: str) -> str:
+    """Names the target file beside a recording; empty if there is none."""
+    from stndt_jax.data import hdf5
+
+    found = hdf5.targets_beside(data) if data else None
+    return f"the file beside the recording may have them: --targets={found}" if found else ""
+
+
 def _unfinished(trained: TrainedRun) -> str:
     """A line about a run that has not been trained to its end; empty for others."""
     from stndt_jax.runs import directory, ensemble_directory, lock
@@ -116,9 +126,10 @@ def _score_file(run: str, flag: Values) -> int:
         raise UserError("--name is missing; name the method, for example --name=AutoLFADS")
     from stndt_jax.evaluation import external_rates, method_scores
 
-    data, targets, _ = method_scores.recording(flag["data"], flag["targets"], run)
+    data, targets, paths = method_scores.recording(flag["data"], flag["targets"], run)
     if targets is None:
-        raise UserError("no targets are known for these trials; give a file with --targets")
+        hint = _beside(paths[0]) or "give a file with --targets"
+        raise UserError(f"no targets are known for these trials; {hint}")
     rates = external_rates.read(Path(flag["rates"]), data)
     method_scores.compare(flag["name"], rates, targets, run, say=shared.say)
     return 0

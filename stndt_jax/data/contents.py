@@ -10,7 +10,7 @@ import numpy as np
 
 from stndt_jax.console import tables
 from stndt_jax.console.lines import counted
-from stndt_jax.data import array_files, count_files, kilosort, lfads, numpy_files, spike_files
+from stndt_jax.data import array_files, count_files, hdf5, kilosort, lfads, numpy_files, spike_files
 from stndt_jax.data.array_files import ArrayFile, Entry
 from stndt_jax.errors import UserError
 
@@ -57,7 +57,9 @@ def of_hdf5(path: str | Path) -> list[str]:
     except UserError as error:
         return [str(error)]
     if any(key.rpartition("/")[2] == "train_spikes_heldin" for key in file.entries):
-        return [f"next: stndt train --config.data.path={name} --workdir=run"]
+        targets = hdf5.targets_beside(path)
+        scored = f" --config.data.targets={shlex.quote(str(targets))}" if targets else ""
+        return [f"next: stndt train --config.data.path={name}{scored} --workdir=run"]
     return following(file)
 
 

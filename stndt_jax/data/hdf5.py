@@ -86,6 +86,17 @@ def read(
     return data
 
 
+def targets_beside(path: str | Path) -> Path | None:
+    """The file ``NAME_target`` beside an input file, as ``stndt prepare`` names it; None without.
+
+    Args:
+      path: input file.
+    """
+    path = Path(path)
+    found = path.with_name(f"{path.stem}_target{path.suffix}")
+    return found if found.is_file() else None
+
+
 def other_targets(
     path: str | Path,
     targets: str | Path,

@@ -293,7 +293,11 @@ def _correlations(inferred: _Inferred) -> Drawing:
         "inferred rates": inferred.rates,
     }
     shown |= {} if true_RTN is None else {"true rates": true_RTN}
+    # Without targets, no bin of the evaluated trials has the spikes of all neurons.
+    known = {n: x[:, :T] for n, x in shown.items() if np.isfinite(x[:, :T]).all(axis=2).any()}
     true = "" if true_RTN is None else " It is right where it resembles that of the true rates."
+    if "spikes" not in known:
+        true += " The spikes of held-out neurons are unknown here, so those panels are missing."
     return Drawing(
         "correlations",
         "Correlations among neurons",
@@ -302,7 +306,7 @@ def _correlations(inferred: _Inferred) -> Drawing:
         f"inferred rates.{true}",
         partial(
             correlations.correlations,
-            {name: correlations.correlation(x_RTN[:, :T]) for name, x_RTN in shown.items()},
+            {name: correlations.correlation(x_RTN) for name, x_RTN in known.items()},
             order_by="inferred rates",
             compare_with="true rates",
         ),

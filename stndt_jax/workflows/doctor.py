@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import platform
@@ -15,6 +16,7 @@ import jax
 from stndt_jax.console.lines import counted, one_line
 from stndt_jax.console.tables import table
 from stndt_jax.errors import install
+from stndt_jax.parallel import compile_cache
 
 CORE = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "h5py")
 # Package -> what it is needed for, and the extra that installs it.
@@ -76,6 +78,24 @@ def locks(folder: Path) -> str:
         return f"do not work ({error.strerror}); use another directory, or --no-lock"
 
 
+def cache() -> str:
+    """Where compiled programs are kept, whether that works, and how large they are, in words."""
+    name = os.environ.get(compile_cache.VARIABLE, "")
+    if name in ("", compile_cache.OFF):
+        return "off"
+    # It need not exist yet: then its nearest parent decides.
+    folder = there = Path(name).absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        return f"{folder} cannot be written; set {compile_cache.VARIABLE} to another directory"
+    sizes = []
+    for path in folder.glob("*/*-cache"):
+        with contextlib.suppress(OSError):
+            sizes.append(path.stat().st_size)
+    return f"{counted(len(sizes), 'program')}, {sum(sizes) / 2**20:.0f} MiB, in {folder}"
+
+
 def memory() -> str:
     """Memory of the machine and, where JAX knows it, of its first device."""
     gib = 2**30
@@ -102,6 +122,7 @@ def report(folder: Path, version: str) -> str:
         ["memory", memory()],
         ["disk", f"{disk.free / 2**30:.1f} GiB free in {folder}"],
         ["file locks", locks(folder)],
+        ["compile cache", cache()],
     ]
     lines = [table(["", ""], rows, left=[""])]
     missing = [
