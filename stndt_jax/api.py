@@ -477,6 +477,7 @@ def _warn_hz(rates: NDArray, data: SpikeData) -> None:
 
 def _set_aside(path: Path, say: Callable[[str], None], what: str = "run") -> None:
     """Moves an old run to a free name beside it, unless a process is at work in it."""
+    directory.check_free(path)
     directory.make(path)
     with Lock(path):
         pass

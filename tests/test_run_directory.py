@@ -57,3 +57,23 @@ def test_a_session_has_the_commit_of_the_source_tree() -> None:
     commit = directory.session()["commit"]
     # A tag may come before it, and -dirty after it.
     assert commit is not None and head in commit
+
+
+def test_a_directory_of_other_files_is_no_run_directory(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in (".DS_Store", "slurm-12.out", "lock", "data.h5", "log.txt"):
+        (photos / name).touch()
+    (photos / "figures").mkdir()
+    directory.check_free(photos)
+    directory.check_free(tmp_path / "new")
+    (photos / "cat.jpg").touch()
+    (photos / "dog.jpg").touch()
+    before = sorted(photos.iterdir())
+    for refused in (directory.check_free, directory.set_aside):
+        with pytest.raises(UserError, match=r"no run directory.*\(cat.jpg and 1 more\)"):
+            refused(photos)
+    assert sorted(photos.iterdir()) == before
+    # What is left of a run may have anything beside it.
+    (photos / "run.json").touch()
+    directory.check_free(photos)

@@ -196,9 +196,9 @@ def test_an_old_run_is_set_aside_not_deleted(tmp_path: Path) -> None:
     run = tmp_path / "run"
     for _ in range(2):
         run.mkdir()
-        (run / "file").touch()
+        (run / "run.json").touch()
         old = directory.set_aside(run)
-        assert old is not None and (old / "file").exists()
+        assert old is not None and (old / "run.json").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run.old1", "run.old2"]
     assert directory.set_aside(run) is None
 

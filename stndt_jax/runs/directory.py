@@ -32,6 +32,16 @@ from stndt_jax.runs import records
 
 # Sizes of a trial, in run.json under sizes.
 _SIZES = ("bins_observed", "bins_forward", "heldin", "heldout")
+# Each makes a directory that of a run, or of what is left of one.
+_MARKS = (
+    *("config.json", "run.json", "ensemble.json", "metrics.jsonl", "checkpoints", "init.json"),
+    *("population.json", "retrain.json", "seeds.json", "search.json", "study.json"),
+)
+# What a run directory may hold before these are written.
+_OF_RUNS = (
+    *("data.h5", "targets.h5", "log.txt", "lock", "figures", "compiled", "tensorboard"),
+    "lost+found",  # of a volume
+)
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "h5py", "nlb_tools")
 
 
@@ -50,6 +60,32 @@ def make(path: Path) -> None:
         raise UserError(
             f"{path} cannot be written ({error.strerror}); choose another directory"
         ) from error
+
+
+def check_free(path: Path) -> None:
+    """Refuses a directory that holds files, but no run and nothing left of one.
+
+    Hidden and temporary files, and outputs of a batch system, do not count.
+
+    Raises:
+      UserError: the directory holds other files.
+    """
+    if not path.is_dir() or any((path / name).exists() for name in _MARKS):
+        return
+    foreign = sorted(
+        found.name
+        for found in path.iterdir()
+        if found.name not in _OF_RUNS
+        and not found.name.startswith(".")
+        and not files.is_temporary(found)
+        and found.suffix not in (".out", ".err", ".log")
+    )
+    if foreign:
+        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        raise UserError(
+            f"{path} is no run directory, but holds other files ({foreign[0]}{more}); choose an "
+            f"empty or a new directory"
+        )
 
 
 @contextlib.contextmanager
@@ -189,8 +225,9 @@ def set_aside(path: Path) -> Path | None:
       The new name, or None if the directory does not exist or is empty.
 
     Raises:
-      UserError: it cannot be renamed.
+      UserError: it cannot be renamed, or holds files that are no run's.
     """
+    check_free(path)
     if not path.is_dir() or not any(path.iterdir()):
         return None
     free = next(i for i in range(1, 10**6) if not Path(f"{path}.old{i}").exists())

@@ -246,6 +246,7 @@ def _same_file(config: Config, path: str) -> None:
 
 def _keep(data: SpikeData, run: Path) -> None:
     """Writes the copy of a new run, or checks that of a run that is continued."""
+    directory.check_free(run)
     directory.make(run)
     if not (run / "config.json").exists():
         with Lock(run):

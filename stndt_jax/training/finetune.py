@@ -180,6 +180,7 @@ def initialisation(
     if not kept:
         raise UserError(f"nothing of {found.path} fits these neurons and bins; train without init")
     if multihost.first():
+        directory.check_free(path)
         directory.make(path)
         records.write(path / _FILE, record)
     fresh_parts = sorted({name.partition(".")[0] for name in set(names(one)) - set(kept)})

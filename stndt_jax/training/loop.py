@@ -92,6 +92,7 @@ def train(
         held.enter_context(progress.shown(quiet or not multihost.first()))
         with multihost.together():
             if multihost.first():
+                directory.check_free(path)
                 directory.make(path)
                 verify = held.enter_context(Lock(path)).check
         stop = held.enter_context(Stop())
