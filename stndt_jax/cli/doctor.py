@@ -8,7 +8,7 @@ from stndt_jax.cli.flags import Flags
 
 
 def doctor(argv: list[str]) -> int:
-    """Shows versions, devices, memory, file locks, the compile cache, and what is missing.
+    """Shows versions, devices, memory, locks, the cache, and what is missing.
 
     usage: stndt doctor
 

@@ -65,7 +65,7 @@ def make(path: Path) -> None:
 def check_free(path: Path) -> None:
     """Refuses a directory that holds files, but no run and nothing left of one.
 
-    Hidden and temporary files, and outputs of a batch system, do not count.
+    Hidden and temporary files, outputs of a batch system, recordings and scripts do not count.
 
     Raises:
       UserError: the directory holds other files.
@@ -78,7 +78,7 @@ def check_free(path: Path) -> None:
         if found.name not in _OF_RUNS
         and not found.name.startswith(".")
         and not files.is_temporary(found)
-        and found.suffix not in (".out", ".err", ".log")
+        and found.suffix not in (".out", ".err", ".log", ".h5", ".py", ".sh")
     )
     if foreign:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
