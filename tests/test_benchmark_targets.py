@@ -106,6 +106,7 @@ def test_only_addresses_of_the_web(tmp_path: Path, url: str) -> None:
         benchmark_targets.download(tmp_path, url or "-")
 
 
+@pytest.mark.long
 def test_they_never_select(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ from stndt_jax.cli import main
 from stndt_jax.run import load_run
 
 
+@pytest.mark.long
 def test_card_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_reach(tmp_path)
     run = tmp_path / "run"
