@@ -174,3 +174,11 @@ def test_decimal_commas_between_semicolons_or_tabs(tmp_path):
     (tmp_path / "x.csv").write_text("3;0,5\n4;1,5\n2;2,5\n")
     numbers = [x.tolist() for x in table_files.read(tmp_path / "x.csv").values()]
     assert numbers == [[3, 4, 2], [0.5, 1.5, 2.5]]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv"])
+@pytest.mark.parametrize("content", ["", "\n", "\n\n"])
+def test_an_empty_table_is_said_to_be_empty(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match="is empty; write a header"):
+        table_files.read(tmp_path / name)

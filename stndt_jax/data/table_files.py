@@ -292,11 +292,9 @@ def _cells(path: Path) -> list[list[str]]:
     # In a single column an empty line is an empty cell.
     single = all(len(row) <= 1 for row in rows)
     rows = [[cell.strip() for cell in row or [""]] for row in rows if row or single]
-    if delimiter != ",":
-        rows = _with_points(rows)
     if not rows:
         raise UserError(f"{path} is empty; write a header and one row for each entry")
-    return rows
+    return _with_points(rows) if delimiter != "," else rows
 
 
 def _with_points(rows: list[list[str]]) -> list[list[str]]:
