@@ -134,10 +134,14 @@ def test_they_never_select(
     assert "stndt download nlb-test-targets" in capsys.readouterr().err
     targets.rename(tmp_path / benchmark_targets.NAME)
     monkeypatch.setattr(
-        leaderboard, "rows", lambda _: [leaderboard.Row("another", {"co_bps": 0.9})]
+        leaderboard, "rows", lambda _: [leaderboard.Row("A METHOD", {"co_bps": 0.9})]
     )
     assert main.main(["evaluate", str(run), "--test"]) == 0
+    # The table is of bins of 5 ms.
+    assert "A METHOD" not in capsys.readouterr().out
+    monkeypatch.setattr(leaderboard, "BIN_MS", data.bin_ms)
+    assert main.main(["evaluate", str(run), "--test"]) == 0
     said = capsys.readouterr().out
-    assert "test trials" in said and said.index("another") < said.index("this run")
+    assert "test trials" in said and said.index("A METHOD") < said.index("this run")
     scores = evaluate.evaluate(run, targets_path=str(tmp_path / benchmark_targets.NAME)).scores
     assert scores["split"] == "test"

@@ -102,6 +102,7 @@ def evaluate(
     scores: dict[str, Any] = {
         "data": data.name,
         "weights": select,
+        "bin_ms": data.bin_ms,
         "split": "test" if benchmark_targets.is_test_targets(given) else "evaluated",
         "members": sorted(rows, key=lambda row: row["member"]),
         "left_out": [],
@@ -175,7 +176,8 @@ def table(scores: Mapping[str, Any]) -> str:
     lines.append(tables.table(heads, rows))
     if scores["left_out"]:
         lines.append(f"left out, never validated: members {scores['left_out']}")
-    if scores.get("split") == "test" and leaderboard.rows(scores["data"]):
+    published = leaderboard.rows(scores["data"]) if scores.get("split") == "test" else []
+    if published and scores["bin_ms"] == leaderboard.BIN_MS:
         lines += ["", *_beside_published(scores["data"], ensemble)]
     return "\n".join(lines)
 

@@ -19,6 +19,7 @@ class Row(NamedTuple):
     scores: dict[str, float]
 
 
+BIN_MS = 5.0
 SIZES = {
     "mc_maze": Dims(140, 40, 137, 45),
     "mc_rtt": Dims(120, 40, 98, 32),
