@@ -82,6 +82,8 @@ setup(
     install_requires=[
         "absl-py>=2.1",
         "filelock>=4,<5",
+        # jax.export needs it to read and write programs.
+        "flatbuffers>=24.3.25",
         "flax>=0.12.7,<0.13",
         "h5py>=3.12.1,<4",
         "jax>=0.10,<0.13",

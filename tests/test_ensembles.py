@@ -181,6 +181,8 @@ def test_it_is_exported_like_a_run(
         assert main.main(["export", str(best), f"--out={out}", f"--weights={weights}"]) == 0
         found = stablehlo_loader.Model(out).rates(x)
         np.testing.assert_allclose(found, mean, rtol=1e-4)
+        assert main.main(["export", "--again", str(out)]) == 0
+        np.testing.assert_array_equal(stablehlo_loader.Model(out).rates(x), found)
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["members"] == len(said(best)["members"])
     assert manifest["model"] == "NDT and STNDT"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +19,16 @@ import numpy as np
 import pytest
 from helpers.imported_runs import SIZES, imported, one
 
+from stndt_jax import files
 from stndt_jax.cli import main
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
 from stndt_jax.evaluation import new_counts
-from stndt_jax.interop import stablehlo_loader
+from stndt_jax.interop import stablehlo, stablehlo_loader, stacks
 from stndt_jax.training import restore, step
 
 T, F, N, M = SIZES
+V1 = Path(__file__).parent / "data" / "v1" / "model"  # test_old_files.py says how it was made
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +47,8 @@ def model(
 ) -> Path:
     out = tmp_path_factory.mktemp("model") / request.param
     assert main.main(["export", str(run), f"--out={out}", f"--weights={request.param}"]) == 0
-    assert (out / "weights.npz").exists() == (request.param == "beside")
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert bool(manifest["weights"]) == (request.param == "beside")
     return out
 
 
@@ -97,16 +104,21 @@ def test_the_manifest_says_what_goes_in_and_comes_out(model: Path) -> None:
     assert manifest["units"] == {"unit": list(range(N + M)), "held_out": held_out}
     assert manifest["bins"] == {"observed": T, "forward": F}
     assert (manifest["bin_ms"], manifest["members"]) == (5.0, 2)
+    assert (manifest["format"], manifest["made_again"]) == (2, [])
+    age = datetime.now(UTC) - datetime.fromisoformat(manifest["exported"])
+    assert timedelta(0) <= age < timedelta(hours=2)
     assert "jax" in manifest["versions"]
     assert not any("projector" in name for name in manifest["weights"])
 
 
-def test_the_loader_needs_jax_and_numpy_only(run: Path, model: Path, tmp_path: Path) -> None:
+def test_the_loader_needs_jax_numpy_and_flatbuffers_only(
+    run: Path, model: Path, tmp_path: Path
+) -> None:
     """In a new interpreter, in the folder itself, where nothing else can be imported."""
     np.save(tmp_path / "x.npy", counts(3))
     code = """
 import sys
-for name in ("stndt_jax", "flax", "optax", "orbax", "flatbuffers", "h5py", "ml_collections"):
+for name in ("stndt_jax", "flax", "optax", "orbax", "h5py", "ml_collections"):
     sys.modules[name] = None
 import numpy as np
 from load import Model
@@ -252,6 +264,216 @@ def test_a_model_exported_without_identifiers(model: Path, tmp_path: Path) -> No
         exported.rates(given(IDS), units=IDS)
 
 
+def edited(model: Path, out: Path, edit: Callable[[dict[str, Any]], Any]) -> Path:
+    """A copy of a model with another manifest."""
+    shutil.copytree(model, out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    edit(manifest)
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    return out
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def ago(days: int) -> str:
+    return (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="seconds")
+
+
+def test_a_model_is_made_again_without_its_run(
+    run: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In place and elsewhere, though its program cannot be read any more."""
+    old = edited(model, tmp_path / "old", lambda manifest: manifest.update(exported=ago(200)))
+    manifest = json.loads((old / "manifest.json").read_text())
+    (old / "rates.stablehlo").write_bytes(b"of a version that nobody has")
+    assert main.main(["export", "--again", str(old), f"--out={tmp_path / 'new'}"]) == 0
+    assert (old / "rates.stablehlo").read_bytes() == b"of a version that nobody has"
+    assert main.main(["export", "--again", str(old)]) == 0
+    assert f"exported on {ago(200)[:10]} with jax {jax.__version__}" in capsys.readouterr().out
+    x = counts(7)
+    wanted = stablehlo_loader.Model(model).rates(x)
+    np.testing.assert_allclose(wanted, expected(run, x), rtol=1e-5)
+    for folder in (old, tmp_path / "new"):
+        np.testing.assert_array_equal(stablehlo_loader.Model(folder).rates(x), wanted)
+        assert set(contents(folder)) == set(contents(model))
+        made = json.loads((folder / "manifest.json").read_text())
+        changed = {name for name in manifest if made[name] != manifest[name]}
+        assert changed <= {"exported", "sha256", "made_again"}
+        (record,) = made["made_again"]
+        assert record["date"] == made["exported"] > ago(1)
+        assert record["from"] == {
+            "exported": manifest["exported"],
+            "versions": manifest["versions"],
+            "sha256": manifest["sha256"]["rates.stablehlo"],
+        }
+    # What was made again can be made again.
+    assert main.main(["export", "--again", str(old)]) == 0
+    assert len(json.loads((old / "manifest.json").read_text())["made_again"]) == 2
+
+
+def test_a_model_that_cannot_be_made_again_stays_as_it_was(
+    run: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def changed(name: str, file: str, edit: Callable[[dict[str, Any]], Any]) -> Path:
+        """A copy with another JSON file or array file, whose checksum is right."""
+        out = shutil.copytree(model, tmp_path / name)
+        if file == "weights.npz":
+            with np.load(out / file) as arrays:
+                whole = dict(arrays)
+            edit(whole)
+            np.savez(out / file, **whole)
+        else:
+            whole = json.loads((out / file).read_text())
+            edit(whole)
+            (out / file).write_text(json.dumps(whole))
+        manifest = json.loads((out / "manifest.json").read_text())
+        manifest["sha256"][file] = files.sha256(out / file)
+        (out / "manifest.json").write_text(json.dumps(manifest))
+        return out
+
+    removed = shutil.copytree(model, tmp_path / "removed")
+    (removed / "architecture.json").unlink()
+    damaged = shutil.copytree(model, tmp_path / "damaged")
+    (damaged / "weights.npz").write_bytes(b"nothing")
+    first = shutil.copytree(V1, tmp_path / "first")
+    cases = [
+        (removed, "architecture.json is missing or is not the file that was exported"),
+        (damaged, "weights.npz is missing or is not the file that was exported"),
+        (first, "has format 1, without what is needed to make it again; export the model again"),
+        (run, f"export it with stndt export {run} --out=DIR"),
+        (tmp_path, "give a folder that stndt export wrote"),
+        (changed("less", "weights.npz", lambda x: x.pop("decoder.bias")), "bias is missing"),
+        (changed("more", "weights.npz", lambda x: x.update(odd=np.ones(2))), "odd is unknown"),
+        (
+            changed("shape", "weights.npz", lambda x: x.update({"decoder.bias": np.ones((2, 3))})),
+            "decoder.bias has shape (2, 3), not (2, 6)",
+        ),
+        (
+            changed("new", "architecture.json", lambda x: x["stacks"][0]["hyper"].update(new=[1])),
+            "the hyperparameter new is unknown; use a newer version",
+        ),
+        (
+            changed("class", "architecture.json",
+                    lambda x: x["stacks"][0]["config"]["model"].update(network="mine")),
+            "which is not registered",
+        ),
+        (changed("none", "architecture.json", lambda x: x.pop("dims")), "is damaged"),
+        (
+            edited(model, tmp_path / "newer", lambda manifest: manifest.update(format=3)),
+            "has format 3, but this version reads formats up to 2",
+        ),
+    ]  # fmt: skip
+    for folder, words in cases:
+        before = contents(folder)
+        assert main.main(["export", "--again", str(folder)]) == 2, words
+        (line,) = capsys.readouterr().err.splitlines()
+        assert words in line
+        assert contents(folder) == before
+    for flag in ("--weights=beside", "--data=x.h5", "--select=loss"):
+        assert main.main(["export", "--again", str(model), flag]) == 2
+        assert "has no effect with --again" in capsys.readouterr().err
+    assert main.main(["export", "--again", str(model), f"--out={run}"]) == 2
+    assert "holds a run" in capsys.readouterr().err
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = contents(model)
+    monkeypatch.setattr(stablehlo, "_write_program", full)
+    assert main.main(["export", "--again", str(model)]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert contents(model) == before and len(list(model.iterdir())) == len(before)
+
+
+def test_a_hyperparameter_that_came_later_has_its_earlier_value(
+    model: Path, tmp_path: Path
+) -> None:
+    members = stacks.read(model)
+    path = shutil.copytree(model, tmp_path / "old") / "architecture.json"
+    described = json.loads(path.read_text())
+    for stack in described["stacks"]:
+        del stack["hyper"]["mask_max_span"], stack["config"]["model"]["width"]
+    path.write_text(json.dumps(described))
+    jax.tree.map(np.testing.assert_array_equal, stacks.read(tmp_path / "old"), members)
+    described["stacks"][0]["hyper"]["dropout"] = [0.5]
+    path.write_text(json.dumps(described))
+    with pytest.raises(UserError, match=r"damaged.*dropout has shape"):
+        stacks.read(tmp_path / "old")
+
+
+def test_no_path_of_the_recording_leaves_with_a_model(model: Path) -> None:
+    config = json.loads((model / "architecture.json").read_text())["stacks"][0]["config"]
+    assert config["data"]["path"] == config["data"]["targets"] == ""
+
+
+def test_an_old_model_says_so(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = edited(model, tmp_path / "an old one", lambda m: m.update(exported=ago(151)))
+    recent = edited(model, tmp_path / "recent", lambda m: m.update(exported=ago(149)))
+    convention = edited(
+        model, tmp_path / "convention", lambda m: m.update(calling_convention_version=8)
+    )
+    stablehlo_loader.Model(recent)
+    with pytest.warns(UserWarning) as caught:
+        stablehlo_loader.Model(old)
+    (one,) = caught
+    for words in (
+        f"exported on {ago(151)[:10]} with jax {jax.__version__}, is 151 days old",
+        f"make it again: stndt export --again '{old}'",
+    ):
+        assert words in str(one.message)
+    with pytest.warns(UserWarning, match="has calling convention 8, but jax") as caught:
+        stablehlo_loader.Model(convention)
+    assert len(caught) == 1 and "--again" in str(caught[0].message)
+    np.save(tmp_path / "x.npy", counts(2))
+    spikes, out = f"--spikes={tmp_path / 'x.npy'}", f"--out={tmp_path / 'y.npy'}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main.main(["infer", str(old), spikes, out]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("stndt: warning: the model in") and "is 151 days old" in line
+
+
+@pytest.mark.parametrize("content", [b"", b"of another version", b"\0" * 100])
+def test_a_program_that_jax_cannot_read_is_one_sentence(
+    model: Path, tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = edited(model, tmp_path / "model", lambda m: m["sha256"].update(
+        {"rates.stablehlo": files.sha256(content)}, ) or m.update(exported=ago(400)))  # fmt: skip
+    (folder / "rates.stablehlo").write_bytes(content)
+    with pytest.raises(ValueError, match="cannot be read by jax") as caught:
+        stablehlo_loader.Model(folder)
+    assert f"exported on {ago(400)[:10]} with jax {jax.__version__}" in str(caught.value)
+    assert f"stndt export --again {folder}" in str(caught.value)
+    np.save(tmp_path / "x.npy", counts(2))
+    argv = ["infer", str(folder), f"--spikes={tmp_path / 'x.npy'}", f"--out={tmp_path / 'y.npy'}"]
+    assert main.main(argv) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be read by jax" in line
+
+
+def test_a_model_of_format_1_says_how_to_get_format_2(tmp_path: Path) -> None:
+    old = shutil.copytree(V1, tmp_path / "model")
+    words = f"has format 1.*export it again from its run: stndt export RUN --out={old}"
+    with pytest.warns(UserWarning, match=words) as caught:
+        stablehlo_loader.Model(old)
+    assert len(caught) == 1
+    written = datetime(2026, 1, 2, 3, tzinfo=UTC).timestamp()
+    os.utime(old / "manifest.json", (written, written))
+    with pytest.warns(UserWarning, match=r"exported on 2026-01-02 or before with jax 0\.10\.2"):
+        stablehlo_loader.Model(old)
+    manifest = json.loads((old / "manifest.json").read_text())
+    manifest["sha256"]["rates.stablehlo"] = files.sha256(b"nothing")
+    (old / "manifest.json").write_text(json.dumps(manifest))
+    (old / "rates.stablehlo").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"cannot be read by jax.*export it again from its run"):
+        stablehlo_loader.Model(old)
+
+
 @pytest.mark.parametrize("wrong", [[[1, 2], [3]], np.zeros((2, T)), np.full((1, T, N), "a")])
 def test_what_is_no_array_of_counts_is_refused(model: Path, wrong: Any) -> None:
     with pytest.raises(ValueError, match=r"give (one array|numbers) \(trials, bins, neurons"):
@@ -278,7 +500,7 @@ def test_mistakes_are_one_line(
     newer = tmp_path / "newer"
     newer.mkdir()
     manifest = json.loads((model / "manifest.json").read_text())
-    (newer / "manifest.json").write_text(json.dumps(manifest | {"format": 2}))
+    (newer / "manifest.json").write_text(json.dumps(manifest | {"format": 3}))
     capsys.readouterr()
 
     def infer(folder: Path, name: str) -> list[str]:
@@ -296,7 +518,7 @@ def test_mistakes_are_one_line(
         (infer(run, "good"), f"export it with stndt export {run} --out=DIR"),
         (infer(tmp_path, "good"), "give a folder that stndt export wrote"),
         (infer(altered, "good"), "not the file that was exported"),
-        (infer(newer, "good"), "its format is 2, this loader reads format 1"),
+        (infer(newer, "good"), "has format 3, but this loader reads formats 1 and 2"),
         (["infer", str(model), "--out=y.npy"], "--spikes is missing"),
         (["export", str(run)], "--out is missing"),
         (["export", str(tmp_path), f"--out={tmp_path / 'm'}"], "no run directory"),

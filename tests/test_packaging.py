@@ -78,7 +78,17 @@ def test_the_wheel_names_what_it_needs(wheel: Path):
         if "extra ==" not in line
     }
     assert needed == {
-        *("absl_py", "filelock", "flax", "h5py", "jax", "ml_collections", "numpy", "optax"),
+        *(
+            "absl_py",
+            "filelock",
+            "flatbuffers",
+            "flax",
+            "h5py",
+            "jax",
+            "ml_collections",
+            "numpy",
+            "optax",
+        ),
         *("orbax_checkpoint", "rich", "scikit_learn", "scipy"),
     }
     # Its pins cannot be installed with ours.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stndt_jax import files
 from stndt_jax.cli import flags as shared
@@ -49,35 +49,47 @@ def export(argv: list[str]) -> int:
     """Writes a trained model, or inferred rates, for other programs.
 
     usage: stndt export DIR --out=DIR [--weights=baked|beside] [--select=cobps|...]
+       or: stndt export --again MODEL [--out=DIR]
        or: stndt export SUBMISSION --out=FILE [--data=FILE] [--targets=FILE]
                         [--name=DATASET]
 
     Of a run or ensemble directory it writes a directory with the program (StableHLO;
-    any number of trials; cpu, cuda, tpu), a manifest and load.py, which needs jax and
-    numpy only. Of a submission file it writes the rates, with all that is known of the
-    trials and units; the ending of --out is the format: .nwb, .nc (xarray, NetCDF) or
-    .h5. Windows of a continuous recording are merged. The recording is that of the run,
-    unless --data names it.
+    any number of trials; cpu, cuda, tpu), its weights and architecture, a manifest and
+    load.py, which needs jax, numpy and flatbuffers only. Of a submission file it writes
+    the rates, with all that is known of the trials and units; the ending of --out is
+    the format: .nwb, .nc (xarray, NetCDF) or .h5. Windows of a continuous recording are
+    merged. The recording is that of the run, unless --data names it.
+
+    JAX reads a program for six months after the version that wrote it. --again makes
+    the program of an exported model again, with the installed version of jax, from what
+    is in its directory; the manifest keeps the earlier date and versions.
 
     To an existing NWB file the rates are added; otherwise --out replaces an earlier
     export of the same kind, and nothing else.
 
     example: stndt export runs/maze --out=model
+    example: stndt export --again model
     example: stndt export runs/maze/submission.h5 --out=rates.nc
     """
     flags = Flags(export)
-    shared.out(flags, "DIR|FILE", "directory or file to write", required="model")
+    shared.out(flags, "DIR|FILE", "directory or file to write; with --again, default: MODEL itself")
+    flags.switch("again", "make the program of an exported model again")
     flags.text("data", "FILE", "HDF5 file of the recording, if it is not that of the run")
     flags.text("targets", "FILE", "HDF5 file of the targets, which know all conditions")
     flags.text("name", "DATASET", "data set of a submission, if the recording has another name")
     flags.choice(
         "weights",
-        "where weights go: in the program, or in a file beside it",
+        "whether the program has a copy of the weights, or takes them from the file beside it",
         ["baked", "beside"],
         "baked",
     )
     shared.select(flags)
     flag, (path,) = flags.parse(argv, 1)
+    if flag["again"]:
+        flag.refuse("data", "targets", "name", "weights", "select", when="with --again")
+        return _export_again(Path(path), Path(flag["out"] or path))
+    if not flag["out"]:
+        raise UserError("--out is missing; for example --out=model")
     if Path(path).is_file():
         flag.refuse("weights", "select", when="on a submission file")
         return _export_rates(Path(path), flag)
@@ -98,11 +110,31 @@ def export(argv: list[str]) -> int:
         select=flag["select"],
         weights_file=flag["weights"] == "beside",
     )
-    shapes = [", ".join(map(str, manifest[side]["shape"])) for side in ("input", "output")]
-    print(f"wrote {flag['out']}: {manifest['members']} x {manifest['model']} as one function")
-    print(f"counts ({shapes[0]}) to rates ({shapes[1]}), bins of {manifest['bin_ms']:g} ms")
-    shared.following("infer", flag["out"], "--spikes=counts.npy", "--out=rates.npy")
+    _wrote_model(manifest, flag["out"])
     return 0
+
+
+def _export_again(model: Path, out: Path) -> int:
+    if out.resolve() != model.resolve():
+        files.check_output(out, "a directory")
+    from stndt_jax.interop import stablehlo
+
+    manifest = stablehlo.again(model, out)
+    before = manifest["made_again"][-1]["from"]
+    _wrote_model(manifest, str(out))
+    print(
+        f"made again with jax {manifest['versions']['jax']}; the earlier program was exported on "
+        f"{before['exported'][:10]} with jax {before['versions']['jax']}"
+    )
+    return 0
+
+
+def _wrote_model(manifest: dict[str, Any], out: str) -> None:
+    """Prints what a model takes and gives, and the command that uses it."""
+    shapes = [", ".join(map(str, manifest[side]["shape"])) for side in ("input", "output")]
+    print(f"wrote {out}: {manifest['members']} x {manifest['model']} as one function")
+    print(f"counts ({shapes[0]}) to rates ({shapes[1]}), bins of {manifest['bin_ms']:g} ms")
+    shared.following("infer", out, "--spikes=counts.npy", "--out=rates.npy")
 
 
 def _export_rates(path: Path, flag: Values) -> int:

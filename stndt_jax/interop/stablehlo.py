@@ -1,24 +1,28 @@
 """Export of a run or an ensemble as a directory that runs without this package.
 
-``rates.stablehlo``  the program, from counts to rates, for any number of trials: versioned bytes
-                     of ``jax.export``, compiled for cpu, cuda or tpu when it is loaded
-``weights.npz``      the weights, unless they are part of the program
-``manifest.json``    shapes, the neurons (identifier, area, whether held out), bin width, numbers of
-                     bins, versions, checksums
-``load.py``          a copy of ``stablehlo_loader.py``
+``rates.stablehlo``    the program, from counts to rates, for any number of trials, as
+                       ``jax.export`` serialises it; compiled for cpu, cuda or tpu when it is loaded
+``weights.npz``        the weights: arguments of the program, unless it has a copy of them
+``architecture.json``  with the weights, all that is needed to make the program again
+``manifest.json``      shapes, the neurons (identifier, area, whether held out), bin width, numbers
+                       of bins, versions, date, checksums
+``load.py``            a copy of ``stablehlo_loader.py``
 
 The program assumes that every bin was recorded: bins that were not count as bins without spikes.
 
-An exported model can be loaded with the version of jax that exported it and with newer ones:
-export with the oldest version that will have to load it.
+A program can be loaded with the version of jax that exported it, and with newer ones for six
+months: export with the oldest version that will have to load it, and make it again (:func:`again`)
+with a newer one. In manifests of format 1 the program is StableHLO without the signature that
+``jax.export`` adds, and there is no ``architecture.json``.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import datetime
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,89 +30,19 @@ import numpy as np
 from jax import export as jax_export
 
 from stndt_jax import files
-from stndt_jax.config.schema import Hyper
 from stndt_jax.console import progress
 from stndt_jax.data.numpy_files import load_numpy
 from stndt_jax.errors import UserError
-from stndt_jax.interop import stablehlo_loader
+from stndt_jax.interop import stablehlo_loader, stacks
+from stndt_jax.interop.stacks import StackedMembers
 from stndt_jax.runs import directory, ensemble_directory
-from stndt_jax.training import step
 from stndt_jax.training.restore import SelectedBy, TrainedModel
-from stndt_jax.types import Array, Float, Int, NDArray, Params
+from stndt_jax.types import Array, NDArray
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-_PROGRAM, _WEIGHTS = "rates.stablehlo", "weights.npz"
-
-
-class StackedMembers(NamedTuple):
-    """Members of an ensemble that have one architecture; leaves with a leading axis K.
-
-    Attributes:
-      arch: their architecture.
-      params: network parameters.
-      hyper: hyperparameters.
-      weights: weights in the mean over the ensemble.
-    """
-
-    arch: step.Arch
-    params: Params
-    hyper: Hyper
-    weights: Float[NDArray, " K"]
-
-
-def mean_rates(
-    stacks: list[StackedMembers], counts: Int[Array, "B T_obs N_in"]
-) -> Float[Array, "B T N"]:
-    """Weighted mean of the rates of all members, expected counts per bin.
-
-    Args:
-      stacks: the members by architecture; all weights add up to 1.
-      counts: spike counts of held-in neurons in observed bins.
-    """
-    dims = stacks[0].arch.dims
-    pad = ((0, 0), (0, dims.bins_forward), (0, dims.heldout))
-    x_BTN = jnp.pad(counts, pad).astype(jnp.uint32)
-    total_BTN = jnp.zeros(x_BTN.shape, jnp.float32)
-    for stack in stacks:
-
-        def add(
-            total: Array, member: tuple[Params, Hyper, Array], stack: StackedMembers = stack
-        ) -> tuple[Array, None]:
-            params, hyper, weight = member
-            return total + weight * step.rates(stack.arch, params, hyper, x_BTN), None
-
-        # A scan, so that memory does not grow with the ensemble.
-        leaves = (stack.params, stack.hyper, jnp.asarray(stack.weights))
-        total_BTN, _ = jax.lax.scan(add, total_BTN, leaves)
-    return total_BTN
-
-
-def stack_by_architecture(models: list[TrainedModel], select: SelectedBy) -> list[StackedMembers]:
-    """Stacks the members of an ensemble that have the same architecture.
-
-    Args:
-      models: members of the ensemble.
-      select: which weights of each member.
-    """
-    found: dict[step.Arch, list[TrainedModel]] = {}
-    for model in models:
-        arch = step.inference(model.trained.arch)
-        # The program assumes that every bin was recorded.
-        arch = dataclasses.replace(arch, dims=dataclasses.replace(arch.dims, gaps=False))
-        found.setdefault(arch, []).append(model)
-    stacks = []
-    for arch, members in found.items():
-        params: Params = _stacked([m.trained.params(m.member, select) for m in members])
-        # The contrastive projectors do not affect rates.
-        params = {name: tree for name, tree in params.items() if "projector" not in name}
-        hyper: Hyper = _stacked([m.hyper for m in members])
-        weights = np.array([m.weight for m in members], np.float32)
-        stacks.append(StackedMembers(arch, params, hyper, weights))
-    return stacks
-
-
-def _stacked(trees: list[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+FORMAT = 2
+_PROGRAM, _MANIFEST, _LOADER = "rates.stablehlo", "manifest.json", "load.py"
+_SOURCES = (stacks.WEIGHTS, stacks.ARCHITECTURE)
 
 
 def export(
@@ -124,7 +58,7 @@ def export(
       models: members of the ensemble and their weights, as ``restore.models`` returns them.
       out: the directory to write; files of an earlier export are replaced together.
       select: which weights of each member.
-      weights_file: write the weights to a file of their own instead of into the program.
+      weights_file: let the program take the weights from their file instead of having a copy.
 
     Returns:
       The manifest.
@@ -132,16 +66,99 @@ def export(
     Raises:
       UserError: the directory cannot be written.
     """
-    stacks = stack_by_architecture(models, select)
-    dims = stacks[0].arch.dims
-    leaves, tree = jax.tree.flatten_with_path([stack.params for stack in stacks])
-    names = [_name(path, len(stacks)) for path, _ in leaves] if weights_file else []
-    values = [leaf for _, leaf in leaves]
+    members = stacks.by_architecture(models, select)
+    exported, names = _program(members, weights_file)
+    with files.filling(out, last=_MANIFEST) as folder:
+        stacks.write(members, folder)
+        _write_program(exported, folder)
+        manifest = {**_made(exported, names, folder), **_described(models), "made_again": []}
+        files.write_json(folder / _MANIFEST, manifest)
+    return manifest
+
+
+def again(source: Path, out: Path) -> dict[str, Any]:
+    """Makes the program of an exported model again, with the version of jax that is installed.
+
+    Neurons, bins and weights stay as they are. What the manifest said of the earlier program
+    (date, versions, checksum) is added to its list ``made_again``.
+
+    Args:
+      source: the directory of an exported model. Its program is not read.
+      out: the directory to write, which may be ``source``; files of an earlier export are replaced
+        together.
+
+    Returns:
+      The manifest.
+
+    Raises:
+      UserError: the model has format 1, or is damaged, or the directory cannot be written.
+    """
+    old = _read_manifest(source)
+    for name in _SOURCES:
+        if not (source / name).is_file() or files.sha256(source / name) != old["sha256"].get(name):
+            raise UserError(
+                f"{source / name} is missing or is not the file that was exported; restore it, or "
+                f"{stacks.EXPORT_AGAIN}"
+            )
+    exported, names = _program(stacks.read(source), bool(old["weights"]))
+    before = {
+        "exported": old["exported"],
+        "versions": old["versions"],
+        "sha256": old["sha256"].get(_PROGRAM),
+    }
+    with files.filling(out, last=_MANIFEST) as folder:
+        for name in _SOURCES:
+            files.write_bytes(folder / name, (source / name).read_bytes())
+        _write_program(exported, folder)
+        made = _made(exported, names, folder)
+        record = {"date": made["exported"], "from": before}
+        manifest = {**old, **made, "made_again": [*old["made_again"], record]}
+        files.write_json(folder / _MANIFEST, manifest)
+    return manifest
+
+
+def _read_manifest(source: Path) -> dict[str, Any]:
+    """The manifest of a model that can be made again.
+
+    Raises:
+      UserError: it cannot.
+    """
+    try:
+        manifest = json.loads((source / _MANIFEST).read_bytes())
+        found = manifest["format"]
+        wanted = {"exported", "versions", "weights", "sha256", "made_again"}
+        if found == FORMAT and (missing := wanted - set(manifest)):
+            raise KeyError(*sorted(missing))
+    except (FileNotFoundError, NotADirectoryError):
+        raise _no_model(source, source / _MANIFEST) from None
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(
+            f"{source / _MANIFEST} cannot be read ({error}); {stacks.EXPORT_AGAIN}"
+        ) from error
+    if found == 1:
+        raise UserError(
+            f"{source} has format 1, without what is needed to make it again; {stacks.EXPORT_AGAIN}"
+        )
+    if found != FORMAT:
+        raise UserError(
+            f"{source} has format {found}, but this version reads formats up to {FORMAT}; use a "
+            f"newer version of stndt_jax"
+        )
+    return manifest
+
+
+def _program(
+    members: list[StackedMembers], weights_file: bool
+) -> tuple[jax_export.Exported, list[str]]:
+    """The program, and the names of the weights that are its arguments."""
+    dims = members[0].arch.dims
+    named = stacks.named_params(members)
+    values, tree = jax.tree.flatten([stack.params for stack in members])
 
     def rates(weights: list[Array], counts: Array) -> Array:
         params = jax.tree.unflatten(tree, weights or values)
-        return mean_rates(
-            [stack._replace(params=p) for stack, p in zip(stacks, params, strict=True)], counts
+        return stacks.mean_rates(
+            [stack._replace(params=p) for stack, p in zip(members, params, strict=True)], counts
         )
 
     (b,) = jax_export.symbolic_shape("b")
@@ -150,37 +167,34 @@ def export(
     # By default, GPUs multiply with reduced precision.
     with jax.default_matmul_precision("highest"):
         exported = jax_export.export(jax.jit(rates), platforms=PLATFORMS)(like, counts)
-
-    with files.filling(out, last="manifest.json") as folder:
-        files.write_bytes(folder / _PROGRAM, exported.mlir_module_serialized)
-        if weights_file:
-            stored: dict[str, Any] = {
-                name: np.asarray(x) for name, x in zip(names, values, strict=True)
-            }
-            np.savez(folder / _WEIGHTS, **stored)
-        files.write_bytes(folder / "load.py", Path(stablehlo_loader.__file__).read_bytes())
-        manifest = _manifest(models, exported, names, folder)
-        files.write_json(folder / "manifest.json", manifest)
-    if not weights_file:
-        (out / _WEIGHTS).unlink(missing_ok=True)  # of an earlier export
-    return manifest
+    return exported, list(named) if weights_file else []
 
 
-def _name(path: tuple[Any, ...], stacks: int) -> str:
-    """The name of a weight: its stack, if there are several, and its keys."""
-    stack, *keys = path
-    return ".".join([*([f"group_{stack.idx}"] if stacks > 1 else []), *(k.key for k in keys)])
+def _write_program(exported: jax_export.Exported, folder: Path) -> None:
+    files.write_bytes(folder / _PROGRAM, bytes(exported.serialize()))
+    files.write_bytes(folder / _LOADER, Path(stablehlo_loader.__file__).read_bytes())
 
 
-def _manifest(
-    models: list[TrainedModel], exported: jax_export.Exported, names: list[str], out: Path
-) -> dict[str, Any]:
+def _made(exported: jax_export.Exported, names: list[str], folder: Path) -> dict[str, Any]:
+    """What the manifest says of the program, and of the time and the versions it was made with."""
+    now = datetime.datetime.now(datetime.UTC)
+    return {
+        "format": FORMAT,
+        "exported": now.isoformat(timespec="seconds"),
+        "versions": directory.versions(),
+        "platforms": list(exported.platforms),
+        "calling_convention_version": exported.calling_convention_version,
+        "weights": names,
+        "sha256": {name: files.sha256(folder / name) for name in (_PROGRAM, *_SOURCES)},
+    }
+
+
+def _described(models: list[TrainedModel]) -> dict[str, Any]:
+    """What the manifest says of the model and of the recording."""
     trained = models[0].trained
     dims, data = trained.arch.dims, trained.data
     kinds = {"STNDT" if model.trained.config.model.spatial else "NDT" for model in models}
-    written = [_PROGRAM, *([_WEIGHTS] if names else [])]
     return {
-        "format": 1,
         "data": data.name,
         "model": " and ".join(sorted(kinds)),
         "members": len(models),
@@ -203,15 +217,6 @@ def _manifest(
             for name, column in data.unit_table().items()
             if name in ("unit", "area", "held_out")
         },
-        "platforms": list(exported.platforms),
-        "calling": {
-            "calling_convention_version": exported.calling_convention_version,
-            "module_kept_var_idx": list(exported.module_kept_var_idx),
-            "uses_global_constants": exported.uses_global_constants,
-        },
-        "weights": names,
-        "versions": directory.versions(),
-        "sha256": {name: files.sha256(out / name) for name in written},
     }
 
 
@@ -272,18 +277,25 @@ def _loaded(folder: Path) -> stablehlo_loader.Model:
     """The model in a directory.
 
     Raises:
-      UserError: there is none, or it is damaged.
+      UserError: there is none, or it is damaged, or this version of jax cannot read it.
     """
     try:
         return stablehlo_loader.Model(folder)
-    except FileNotFoundError as error:
-        if ensemble_directory.is_run(folder) or ensemble_directory.is_ensemble(folder):
-            raise UserError(
-                f"{folder} is a run directory, not an exported model; export it with stndt export "
-                f"{folder} --out=DIR, then give DIR"
-            ) from None
-        raise UserError(
-            f"{error.filename} does not exist; give a folder that stndt export wrote, not {folder}"
-        ) from None
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _no_model(folder, error.filename) from None
+    except stablehlo_loader.ModelError as error:
+        raise UserError(str(error)) from error
     except (KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"{folder} cannot be read ({error}); export the model again") from error
+        raise UserError(f"{folder} cannot be read ({error}); {stacks.EXPORT_AGAIN}") from error
+
+
+def _no_model(folder: Path, missing: str | Path) -> UserError:
+    """The mistake of naming a directory that is no exported model, or no whole one."""
+    if ensemble_directory.is_run(folder) or ensemble_directory.is_ensemble(folder):
+        return UserError(
+            f"{folder} is a run directory, not an exported model; export it with stndt export "
+            f"{folder} --out=DIR, then give DIR"
+        )
+    return UserError(
+        f"{missing} does not exist; give a folder that stndt export wrote, not {folder}"
+    )

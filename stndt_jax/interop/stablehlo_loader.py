@@ -1,4 +1,4 @@
-"""Inference with an exported model; this file needs only jax and numpy.
+"""Inference with an exported model; this file needs jax, numpy and flatbuffers.
 
     from load import Model       # this file, which is load.py in the folder of the model
     model = Model("model")
@@ -8,12 +8,19 @@
 Rates are expected spike counts per bin, (trials, bins, neurons): observed bins then forward bins,
 held-in neurons then held-out neurons. manifest.json has the bin width, the numbers of bins, and
 under "units" the identifier of every neuron, its area if known, and whether it was held out.
+
+JAX reads a program for six months after the version that wrote it. An older one gives a warning,
+with the command that makes it again from the weights in the folder. A model of format 1 has no
+such weights, so it gives a warning at any age; it needs jax and numpy only.
 """
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+import shlex
+import warnings
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +30,11 @@ import numpy as np
 from jax import export
 
 MOST = 65535  # spikes in a bin; more is an error of the bins or their unit
+OLD_DAYS = 150  # a month before JAX may cease to read a program
+
+
+class ModelError(ValueError):
+    """An exported model that cannot be used: why, and what to do."""
 
 
 class Model:
@@ -42,35 +54,112 @@ class Model:
           folder: the folder that was exported.
 
         Raises:
-          ValueError: a file is not the one that was exported, or its format is another.
+          ModelError: a file is not the one that was exported, or its format is unknown, or this
+            version of jax cannot read it.
+
+        Warns:
+          UserWarning: the program is older than ``OLD_DAYS``, or has format 1 or a calling
+            convention that this version of jax no longer supports.
         """
-        self.manifest = json.loads((Path(folder) / "manifest.json").read_text())
-        if self.manifest["format"] != 1:
-            raise ValueError(f"its format is {self.manifest['format']}, this loader reads format 1")
-        raw = {name: (Path(folder) / name).read_bytes() for name in self.manifest["sha256"]}
+        self._folder = Path(folder)
+        self.manifest = json.loads((self._folder / "manifest.json").read_text())
+        if self.manifest["format"] not in (1, 2):
+            raise ModelError(
+                f"{folder} has format {self.manifest['format']}, but this loader reads formats 1 "
+                f"and 2; use load.py of that folder, or a newer version of stndt_jax"
+            )
+        raw = {name: (self._folder / name).read_bytes() for name in self.manifest["sha256"]}
         for name, wanted in self.manifest["sha256"].items():
             if hashlib.sha256(raw[name]).hexdigest() != wanted:
-                raise ValueError(f"{Path(folder) / name} is not the file that was exported")
+                raise ModelError(
+                    f"{self._folder / name} is not the file that was exported; copy the folder "
+                    f"again, or export the model again"
+                )
         self._in, self._out = (tuple(self.manifest[x]["shape"][1:]) for x in ("input", "output"))
         units = self.manifest.get("units")
         self.units = None if units is None else np.array(units["unit"])
         self.weights: list[jax.Array] = []
         if self.manifest["weights"]:
-            with np.load(Path(folder) / "weights.npz", allow_pickle=False) as file:
+            with np.load(self._folder / "weights.npz", allow_pickle=False) as file:
                 self.weights = [jnp.asarray(file[name]) for name in self.manifest["weights"]]
+        self._call = self._read(raw["rates.stablehlo"])
+        if sentence := self._ageing():
+            warnings.warn(sentence, stacklevel=2)
+
+    def _read(self, program: bytes) -> Callable[[list[jax.Array], Any], jax.Array]:
+        """The program as a function of weights and counts.
+
+        Raises:
+          ModelError: this version of jax cannot read it.
+        """
+        counts = jax.ShapeDtypeStruct((1, *self._in), jnp.int32)
+        try:
+            if self.manifest["format"] == 1:
+                exported = self._format_1(program)
+            else:
+                exported = export.deserialize(bytearray(program))
+            call = jax.jit(exported.call)
+            call.lower(self.weights, counts)  # otherwise it would be read with the first counts
+        except ImportError:  # of flatbuffers
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"{self._origin()}, cannot be read by jax {jax.__version__} ({error}); "
+                f"{self._remedy()}"
+            ) from error
+        return call
+
+    def _format_1(self, program: bytes) -> export.Exported:
+        """The program of a model of format 1, which has no signature of ``jax.export``."""
         # A function of the same signature, whose program is then replaced by the stored one.
-        # jax.export's own file format would need another package to be read.
         shape = (*export.symbolic_shape("b"), *self._in)
         like = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in self.weights]
         blank = jax.jit(lambda weights, counts: jnp.zeros((counts.shape[0], *self._out)))
         signature = export.export(blank, platforms=self.manifest["platforms"])(
             like, jax.ShapeDtypeStruct(shape, jnp.int32)
         )
-        calling = {
+        calling: dict[str, Any] = {
             k: tuple(v) if type(v) is list else v for k, v in self.manifest["calling"].items()
         }
-        program = {"mlir_module_serialized": raw["rates.stablehlo"], **calling}
-        self._call = jax.jit(dataclasses.replace(signature, **program).call)
+        return dataclasses.replace(signature, mlir_module_serialized=program, **calling)
+
+    def _exported(self) -> datetime:
+        """When the program was made; of format 1, when its manifest was written or copied."""
+        if self.manifest["format"] == 1:
+            return datetime.fromtimestamp((self._folder / "manifest.json").stat().st_mtime, UTC)
+        return datetime.fromisoformat(self.manifest["exported"])
+
+    def _origin(self) -> str:
+        """Which model this is, and when and with which version of jax it was exported."""
+        before = " or before" * (self.manifest["format"] == 1)
+        version = self.manifest["versions"]["jax"]
+        date = f"{self._exported():%Y-%m-%d}"
+        return f"the model in {self._folder}, exported on {date}{before} with jax {version}"
+
+    def _remedy(self) -> str:
+        """What to do with a model that jax may cease to read."""
+        folder = shlex.quote(str(self._folder))
+        if self.manifest["format"] == 1:
+            return f"export it again from its run: stndt export RUN --out={folder}"
+        return f"make it again: stndt export --again {folder}"
+
+    def _ageing(self) -> str:
+        """A warning that jax may cease to read the program; empty if it is new."""
+        found = self.manifest.get("calling", self.manifest)["calling_convention_version"]
+        oldest = export.minimum_supported_calling_convention_version
+        days = (datetime.now(UTC) - self._exported()).days
+        if found < oldest:
+            why = (
+                f"has calling convention {found}, but jax {jax.__version__} supports {oldest} and "
+                f"newer"
+            )
+        elif days > OLD_DAYS:
+            why = f"is {days} days old, and JAX promises to read it for six months"
+        elif self.manifest["format"] == 1:
+            why = "has format 1, which later versions of jax may not read"
+        else:
+            return ""
+        return f"{self._origin()}, {why}; {self._remedy()}"
 
     def rates(
         self,
