@@ -35,6 +35,7 @@ EXTRAS = {
     "browser": ["axe-playwright-python>=0.1.4", "playwright>=1.49"],
     "notebooks": ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10"],
     "docs": [
+        "latex2mathml>=3.77",
         "myst-nb>=1.4",
         "pydata-sphinx-theme>=0.18",
         "sphinx>=8.2",

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
+
+import latex2mathml.converter
+from docutils import nodes  # type: ignore[import-untyped]
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
@@ -32,7 +36,7 @@ extensions = [
 exclude_patterns = ["_build", "Thumbs.db", ".DS_Store"]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
 
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 # The notebooks stand in examples/ with their outputs; building the pages runs nothing.
 nb_execution_mode = "off"
@@ -46,6 +50,7 @@ napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 copybutton_prompt_text = "$ "
 
+html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
@@ -63,4 +68,24 @@ html_theme_options = {
     "pygments_light_style": "a11y-light",
     "pygments_dark_style": "a11y-dark",
 }
-html_sidebars: dict[str, list[str]] = {"index": []}
+# Pages without pages below them need no list of these.
+_SINGLE = ("index", "install", "quickstart", "background", "troubleshooting")
+html_sidebars: dict[str, list[str]] = {page: [] for page in _SINGLE}
+
+
+def _inline(writer: Any, node: nodes.math) -> None:
+    """Writes an equation as MathML, which browsers draw without a script."""
+    writer.body.append(latex2mathml.converter.convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def _block(writer: Any, node: nodes.math_block) -> None:
+    """Writes an equation on a line of its own; it scrolls by itself where it is wide."""
+    equation = latex2mathml.converter.convert(node.astext(), display="block")
+    writer.body.append(f'<div class="equation" tabindex="0">{equation}</div>')
+    raise nodes.SkipNode
+
+
+def setup(app: Any) -> None:
+    """Registers how equations are written."""
+    app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
