@@ -14,7 +14,10 @@ from pathlib import Path
 from stndt_jax.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = ("quickstart", "your_own_data", "vmap_ensemble", "change_the_attention")
+NOTEBOOKS = (
+    *("quickstart", "your_own_data", "real_recording", "vmap_ensemble"),
+    "change_the_attention",
+)
 
 
 def everything(folder: Path) -> None:
@@ -31,7 +34,9 @@ def everything(folder: Path) -> None:
         f"```python\n{(ROOT / 'examples' / 'api.py').read_text()}```\n"
     )
     for name in NOTEBOOKS:
-        shutil.copyfile(ROOT / "examples" / f"{name}.ipynb", folder / f"{name}.ipynb")
+        notebook = (ROOT / "examples" / f"{name}.ipynb").read_text()
+        # They link to pages of docs/, into which they are copied.
+        (folder / f"{name}.ipynb").write_text(notebook.replace("](../docs/", "](../"))
 
 
 def commands() -> str:

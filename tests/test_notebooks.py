@@ -13,7 +13,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 # Pictures of each, as its outputs in the repository and a new run have them.
-PICTURES = {"change_the_attention": 1, "quickstart": 2, "vmap_ensemble": 1, "your_own_data": 1}
+PICTURES = {
+    "change_the_attention": 1,
+    "quickstart": 2,
+    "real_recording": 3,
+    "vmap_ensemble": 1,
+    "your_own_data": 1,
+}
+RECORDING = ROOT / "docs" / "data" / "chewie_20131219.npz"
 
 
 def code_cells(path: Path) -> list[dict[str, Any]]:
@@ -38,6 +45,13 @@ def test_outputs_are_kept_so_that_it_can_be_read_without_running_it(path: Path) 
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_begins_with_what_is_learned_and_what_it_takes(path: Path) -> None:
+    first = "".join(json.loads(path.read_text())["cells"][0]["source"])
+    for word in ("**You will learn to**", "**Time**", "**Before**", "**Needs**"):
+        assert word in first
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_uses_the_public_functions_alone(path: Path) -> None:
     source = "\n".join("".join(cell["source"]) for cell in code_cells(path))
     imports = re.findall(r"^(?:from|import) (stndt_jax\S*.*)$", source, re.MULTILINE)
@@ -52,6 +66,7 @@ def test_it_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     nbformat = pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("STNDT_RECORDING", str(RECORDING))
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     # One device, as its readers have.
     monkeypatch.setenv("XLA_FLAGS", "")
