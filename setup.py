@@ -10,6 +10,16 @@ PACKAGE = (HERE / "stndt_jax" / "__init__.py").read_text(encoding="utf-8")
 VERSION = re.findall(r'^__version__ = "(.+)"$', PACKAGE, re.MULTILINE)[0]
 README = HERE / "README.md"
 
+
+def long_description() -> str:
+    """README.md without its figure and without links to files, which an index does not have."""
+    if not README.exists():
+        return ""
+    text = README.read_text(encoding="utf-8")
+    text = re.sub(r"!\[[^\]]*\]\([^)]*\)\s+\*[^*]+\*\s+", "", text)  # with its caption
+    return re.sub(r"\[([^\]]*)\]\((?!https?://)[^)]*\)", r"\1", text)
+
+
 # Lower bounds are the oldest versions with which the tests pass; make test-versions installs them.
 # An upper bound is the next version that may change what is used, by the package's own rules.
 EXTRAS = {
@@ -61,13 +71,34 @@ setup(
     name="stndt_jax",
     version=VERSION,
     description="Spatiotemporal transformers for neural population activity, in JAX",
-    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description=long_description(),
     long_description_content_type="text/markdown",
     author="stndt_jax authors",
     license="MIT",
     license_files=["LICENSE"],
+    project_urls={
+        "STNDT": "https://arxiv.org/abs/2206.04727",
+        "NDT": "https://arxiv.org/abs/2108.01210",
+        "Neural Latents Benchmark": "https://arxiv.org/abs/2109.04463",
+    },
+    keywords=[
+        "neuroscience",
+        "neural population dynamics",
+        "spikes",
+        "firing rates",
+        "transformer",
+        "jax",
+        "flax",
+        "Neural Latents Benchmark",
+    ],
     classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
         "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -91,9 +92,41 @@ def test_the_wheel_names_what_it_needs(wheel: Path):
         ),
         *("orbax_checkpoint", "rich", "scikit_learn", "scipy"),
     }
+    # An index shows it, without the files that README.md links to.
+    description = metadata.partition("\n\n")[2]
+    assert description.startswith("# stndt_jax") and "## Results" in description
+    targets = re.findall(r"\]\(([^)]*)\)", description)
+    assert targets and all(target.startswith("https://") for target in targets)
+    assert "![" not in description
+    assert re.search(r"^Description-Content-Type: text/markdown$", metadata, re.M)
+    for python in ("3.11", "3.12", "3.13"):
+        assert f"Classifier: Programming Language :: Python :: {python}\n" in metadata
+    assert re.search(r"^Keywords: .*neuroscience", metadata, re.M)
     # Its pins cannot be installed with ours.
     assert not re.findall(r"^Requires-Dist: nlb.*$", metadata, re.M)
     assert "stndt = stndt_jax.cli.main:entry" in scripts
+
+
+@pytest.mark.long
+def test_the_sdist_holds_what_git_holds(tmp_path: Path):
+    """Everything but files of git and of its hosts, so that the tests can run from it."""
+    names = {path.relative_to(ROOT).as_posix() for path in tracked()}
+    for name in names:
+        (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / "copy" / name)
+    done = subprocess.run(
+        [sys.executable, "setup.py", "-q", "sdist", "--dist-dir", str(tmp_path)],
+        cwd=tmp_path / "copy",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (built,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        held = {member.name.partition("/")[2] for member in archive if member.isfile()}
+    made = {"PKG-INFO", "setup.cfg"} | {name for name in held if ".egg-info/" in name}
+    assert held - made == {name for name in names if not name.startswith(".")}
 
 
 @pytest.mark.slow
