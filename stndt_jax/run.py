@@ -84,7 +84,9 @@ class Run:
         return restore.models(self.path, self.data_path, self.targets_path)
 
     @progress.displayed
-    def evaluate(self, *, select: SelectedBy = "cobps", quiet: bool = False) -> dict[str, Any]:
+    def evaluate(
+        self, *, select: SelectedBy = "cobps", out: str | Path = "", quiet: bool = False
+    ) -> dict[str, Any]:
         """Infers the rates of all trials and scores them; writes both, as ``stndt evaluate`` does.
 
         The baselines are scored on the same trials; see :meth:`table` and :attr:`verdict`.
@@ -92,6 +94,8 @@ class Run:
         Args:
           select: which weights of each member: best by validation co-bps, best by validation loss,
             or the last.
+          out: another directory to write to, for scores on other data than those of the run, which
+            do not replace its own.
           quiet: show no progress.
 
         Returns:
@@ -102,15 +106,20 @@ class Run:
             cannot be written; in the last case the scores are its attribute ``scores``.
         """
         check_choice("select", select, get_args(SelectedBy))
+        where = checked_path("out", out or self.path)
         found = evaluate.evaluate(
-            self.path, data_path=self.data_path, targets_path=self.targets_path, select=select
+            self.path,
+            data_path=self.data_path,
+            targets_path=self.targets_path,
+            select=select,
+            out=where if out else None,
         )
         for name in ("scores", "submission"):
             self.__dict__.pop(name, None)
         if "ensemble" in found.scores:
             try:
                 targets = evaluate.targets_for(self.models[0].trained, self.targets_path)
-                comparison.beside(self.path, self.data, targets)
+                comparison.beside(where, self.data, targets)
             except UserError as error:
                 raise evaluate.NotWritten(error, found.scores) from error
         return found.scores

@@ -40,6 +40,7 @@ def test_card_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     # Scores against the targets of another recording are not shown as the run's own.
     (tmp_path / "other").mkdir()
     foreign = small_reach(tmp_path / "other", seed=2) / "reach_target.h5"
+    (run / "scores.json").unlink()  # which would not be replaced
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         capsys.readouterr()

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import h5py
 import numpy as np
 import pytest
+from helpers.imported_runs import SIZES, imported, one, record
 
+from stndt_jax.cli import main
 from stndt_jax.evaluation import evaluate, submission
+from stndt_jax.run import load_run
 from stndt_jax.types import Dims
 
 
@@ -37,6 +44,47 @@ def test_the_first_line_says_that_the_data_are_other_ones() -> None:
         lines = evaluate.table(marked | {"data_differs": True}).splitlines()
         assert "scores on other data (x) than the run was trained on" in lines[0]
         assert lines[1:] == evaluate.table(marked | {"data_differs": False}).splitlines()
+
+
+@pytest.mark.filterwarnings("ignore:.*is not the one that:UserWarning")
+def test_scores_on_other_data_do_not_replace_those_of_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("nlb_tools")
+    run = imported(tmp_path, one(tmp_path / "a.pth"), f"--targets={tmp_path / 'target.h5'}")
+    (tmp_path / "other").mkdir()
+    other = record(tmp_path / "other" / "small.h5", SIZES, trials=9)
+    words = ["evaluate", str(run), f"--data={other}", f"--targets={other.with_name('target.h5')}"]
+
+    def contents(folder: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+    # Without scores of its own a run gets those on other data, which its own replace.
+    assert main.main(words) == 0
+    assert json.loads((run / "scores.json").read_text())["data_differs"] is True
+    assert main.main(words) == 0
+    assert main.main(["evaluate", str(run)]) == 0
+    assert json.loads((run / "scores.json").read_text())["data_differs"] is False
+    before = contents(run)
+    capsys.readouterr()
+    assert main.main(words) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"{run / 'scores.json'} has the scores on the recording" in error
+    assert "--out=DIR" in error
+    out = tmp_path / "scores" / "other"
+    assert main.main([*words, f"--out={out}", "--shots=2"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("these are scores on other data")
+    assert f"wrote {out / 'scores.json'}" in said and "smoothing" in said
+    assert contents(run) == before
+    scores = json.loads((out / "scores.json").read_text())
+    assert scores["data_differs"] is True and "2" in scores["few_shot"]
+    with h5py.File(out / "submission.h5") as file:
+        assert len(file["small/train_rates_heldin"]) == 9
+    assert main.main([*words, f"--out={run}"]) == 2
+    assert "is an input of this command" in capsys.readouterr().err
+    found = load_run(run, data=str(other)).evaluate(out=tmp_path / "again")
+    assert found["ensemble"] == scores["ensemble"] and contents(run) == before
 
 
 @pytest.mark.parametrize("forward", [0, 2])

@@ -19,9 +19,13 @@ def evaluate(argv: list[str]) -> int:
     """Infers rates, scores them, and writes scores.json and submission.h5.
 
     usage: stndt evaluate DIR [--targets=FILE|--test] [--data=FILE] [--shots=K,...]
+                          [--out=DIR]
        or: stndt evaluate [DIR] --rates=FILE --name=NAME [--targets=FILE]
 
     Scores need nlb_tools, and targets unless the recording itself has them.
+
+    Scores on other data than those of the run do not replace its own: they are written
+    to another directory, that of --out.
 
     --test scores the trials of the benchmark's test split, with the file that stndt
     download nlb-test-targets has put beside the recording; published scores are shown
@@ -32,39 +36,45 @@ def evaluate(argv: list[str]) -> int:
     of DIR; without DIR give --data.
 
     example: stndt evaluate runs/maze --targets=mc_maze_target.h5
+    example: stndt evaluate runs/monday --data=tuesday.h5 --out=scores/tuesday
     """
     flags = Flags(evaluate)
     shared.targets(flags)
     shared.data(flags)
     shared.select(flags)
     flags.words("shots", "K", "numbers of trials for few-shot co-bps, such as 16,32,64")
+    shared.out(flags, "DIR", "directory to write (default: that of the run)")
     flags.text("rates", "FILE", "file whose rates to score instead")
     flags.switch("test", "score the benchmark's test trials")
     flags.text("name", "NAME", "name of the method of --rates (required with --rates)")
     flag, paths = flags.parse(argv, 0, 1)
     if flag["rates"]:
-        flag.refuse("select", "shots", "test", when="with --rates")
+        flag.refuse("select", "shots", "test", "out", when="with --rates")
         return _score_file(paths[0] if paths else "", flag)
     flag.refuse("name", when="without --rates")
     _, (path,) = flags.parse(argv, 1)
     wrong = [word for word in flag["shots"] if not word.strip().isdecimal()]
     if wrong:
         raise UserError(f"--shots={wrong[0]} is no number of trials; for example --shots=16,32")
+    from stndt_jax.evaluation import comparison, few_shot, method_scores
     from stndt_jax.evaluation import evaluate as evaluation
-    from stndt_jax.evaluation import few_shot, method_scores
     from stndt_jax.run import Run
     from stndt_jax.training import restore
 
     run = Run(Path(path), flag["data"], flag["targets"])
+    where = Path(flag["out"] or path)
+    if flag["out"]:
+        files.check_output(where, "a directory", [path, flag["data"], flag["targets"]])
     if flag["test"]:
         flag.refuse("targets", when="with --test")
         run = Run(Path(path), flag["data"], _test_targets(run))
     try:
-        print(evaluation.table(run.evaluate(select=flag["select"])))
+        scores = run.evaluate(select=flag["select"], out=flag["out"])
+        print(evaluation.table(scores))
     except evaluation.NotWritten as error:
         print(evaluation.table(error.scores))
         raise
-    if "ensemble" not in run.scores and (hint := _beside(run.data_path or run.config.data.path)):
+    if "ensemble" not in scores and (hint := _beside(run.data_path or run.config.data.path)):
         print(hint)
     if line := _unfinished(run.models[0].trained):
         print(line)
@@ -72,12 +82,12 @@ def evaluate(argv: list[str]) -> int:
         found = few_shot.score(restore.best_run(run.models), shots, select=flag["select"])
         print("\nfew-shot co-smoothing of the best member, decoder fitted on k trials:")
         print(few_shot.table(found))
-        few_shot.keep(run.path, found)
-    if method_scores.read(run.path):
-        print("\n" + run.table())
-    if run.verdict:
-        print(run.verdict)
-    return shared.wrote([run.path / "scores.json", run.path / "submission.h5"])
+        few_shot.keep(where, found)
+    if method_scores.read(where):
+        print("\n" + method_scores.table(method_scores.beside(where)))
+    if verdict := comparison.verdict(where, scores):
+        print(verdict)
+    return shared.wrote([where / "scores.json", where / "submission.h5"])
 
 
 def _test_targets(run: Run) -> str:

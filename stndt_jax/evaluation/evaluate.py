@@ -61,27 +61,36 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    path: Path, *, data_path: str = "", targets_path: str = "", select: SelectedBy = "cobps"
+    path: Path,
+    *,
+    data_path: str = "",
+    targets_path: str = "",
+    select: SelectedBy = "cobps",
+    out: Path | None = None,
 ) -> Evaluation:
     """Infers all rates, scores them and writes ``scores.json`` and ``submission.h5``.
 
     The mean rate over members and the best member by validation get all scores, each member those
     that need no fit. Scores in bits per spike have 95% bootstrap intervals over the evaluated
     trials. ``data_differs`` says whether the run was trained on another recording, or the
-    targets belong to another one.
+    targets belong to another one; such scores do not replace those of the run's own recording.
 
     Args:
       path: the run or ensemble directory.
       data_path: the recording, if it has moved.
       targets_path: the target file, if the configuration names none.
       select: which weights of each member.
+      out: the directory to write the two files to; None for ``path``.
 
     Raises:
-      UserError: the recording, the weights or nlb_tools are missing, or do not fit each other.
+      UserError: the recording, the weights or nlb_tools are missing, or do not fit each other; or
+        scores on other data would replace those on the recording of the run.
       NotWritten: a file cannot be written; the scores are an attribute of this error.
     """
     found = restore.models(path, data_path, targets_path)
-    trained = found[0].trained
+    trained, data_differs = found[0].trained, any(model.trained.other_data for model in found)
+    if data_differs and out is None:
+        _check_replaced(path)
     data, targets, dims = trained.data, targets_for(trained, targets_path), trained.arch.dims
     given = targets_path or trained.config.data.targets
     names = _names(path, found)
@@ -107,7 +116,7 @@ def evaluate(
         "members": sorted(rows, key=lambda row: row["member"]),
         "left_out": [],
         "data_fingerprint": data.fingerprint(),
-        "data_differs": any(model.trained.other_data for model in found),
+        "data_differs": data_differs,
     }
     if not ensemble_directory.is_ensemble(path):
         scores["left_out"] = sorted(set(range(trained.config.population)) - set(trained.usable))
@@ -117,7 +126,7 @@ def evaluate(
         scores["ensemble"] = one if len(ranked) == 1 else _scored(ensemble, targets)
     try:
         # The two are of one evaluation: on a full disk, both stay as they were.
-        with files.filling(path) as folder:
+        with files.filling(out or path) as folder:
             records.write(folder / "scores.json", scores)
             submission.write(
                 folder / "submission.h5",
@@ -129,6 +138,21 @@ def evaluate(
     except UserError as error:
         raise NotWritten(error, scores) from error
     return Evaluation(scores, ensemble)
+
+
+def _check_replaced(path: Path) -> None:
+    """Refuses to replace the scores on a run's own recording by those on another one.
+
+    Raises:
+      UserError: the run has such scores.
+    """
+    own = method_scores.own(path)
+    if own and own.get("data_differs") is not True:
+        raise UserError(
+            f"{path / 'scores.json'} has the scores on the recording that the run was trained on, "
+            f"which scores on other data would replace; write these to another directory with "
+            f"--out=DIR (out=DIR), or remove that file"
+        )
 
 
 def _names(path: Path, found: list[TrainedModel]) -> list[dict[str, Any]]:
