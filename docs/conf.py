@@ -49,6 +49,7 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 copybutton_prompt_text = "$ "
+highlight_language = "none"  # commands; blocks of Python say so
 
 html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"

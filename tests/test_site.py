@@ -69,8 +69,9 @@ def flags_of(command: str, kind: str = "") -> set[str]:
 
 def commands_on(page: Path) -> list[list[str]]:
     """The commands in the code blocks of a page, as words after ``stndt``."""
-    blocks = re.findall(r"^```\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```", page.read_text(), re.MULTILINE | re.DOTALL)
+    shell = "".join(text for language, text in blocks if not language)
+    lines = shell.replace("\\\n", " ").splitlines()
     found = (re.search(r"(?:^|\s)stndt (.*?)(?:\s#.*|&)?$", line) for line in lines)
     return [match[1].split() for match in found if match]
 
