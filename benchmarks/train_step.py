@@ -24,8 +24,11 @@ import sizes
 
 from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
+from stndt_jax.models.stndt import constants
 from stndt_jax.parallel import lifts
+from stndt_jax.runs.signals import in_thread
 from stndt_jax.training import step
+from stndt_jax.training.packing import Packing
 from stndt_jax.types import Dims
 
 STEPS = 5  # in one timed program
@@ -38,16 +41,22 @@ def program(config: Config, dims: Dims) -> tuple[Any, tuple[Any, ...]]:
     rng = np.random.default_rng(0)
     shape = (config.population, config.train.batch, dims.bins, dims.neurons)
     data = step.Batch(jnp.asarray(rng.poisson(0.1, shape).astype(np.uint8)), jnp.ones(shape, bool))
-    state = jax.jit(lifts.over_members(functools.partial(step.init, arch)))(hyper)
+    init = jax.jit(lifts.over_members(functools.partial(step.init, arch)))
+    shapes = jax.eval_shape(init, hyper)
+    # As in training: a thread compiles the initialisation meanwhile.
+    state = in_thread(lambda: init(hyper))
 
     def steps(state: Any, hyper: Any, data: Any) -> Any:
+        packing = Packing(state.params, constants(state.params))
+
         def one(state: Any, _: None) -> Any:
-            return step.train_step(arch, state, hyper, data)
+            return step.packed_step(arch, packing, state, hyper, data)
 
-        return jax.lax.scan(one, state, None, length=STEPS)
+        packed, metrics = jax.lax.scan(one, packing.pack_all(state), None, length=STEPS)
+        return packing.unpack_all(packed, state), metrics
 
-    given = (state, hyper, data)
-    return lifts.compiled(lifts.over_members(steps)).lower(*given).compile(), given
+    lowered = lifts.compiled(lifts.over_members(steps)).lower(shapes, hyper, data)
+    return lowered.compile(), (state.result(), hyper, data)
 
 
 def measure(name: str, population: int, repeats: int, dtype: str, plain: bool) -> dict[str, Any]:

@@ -111,14 +111,14 @@ def test_terminated_while_compiling(
     if begun:
         shutil.copytree(alone, path)
         config = _config(files, train__epochs=8)
-    members = loop._Run._members
+    start = loop._Run._start
 
     def signalled(run: loop._Run) -> Any:
-        found = members(run)
+        found = start(run)
         signal.raise_signal(signal.SIGTERM)
         return found
 
-    monkeypatch.setattr(loop._Run, "_members", signalled)
+    monkeypatch.setattr(loop._Run, "_start", signalled)
     words = "the checkpoint at epoch 6 of 8 is kept" if begun else "nothing was trained yet"
     with pytest.raises(Interrupted, match=f"stopped while compiling: .*{words}") as caught:
         _train(config, path, extend=begun)

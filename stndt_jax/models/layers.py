@@ -88,10 +88,16 @@ def sinusoid(length: int, width: int, offset: bool) -> Float[Array, "length widt
 
 
 def uniform(bound: float) -> nn.initializers.Initializer:
-    """Uniform in ``[-bound, bound)``."""
+    """Uniform in ``[-bound, bound)``, as ``jax.random.uniform`` samples it."""
+    if bound == 0:
+        return nn.initializers.zeros
 
     def init(key: Array, shape: Any, dtype: Any = jnp.float32) -> Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
+        if dtype != jnp.float32:
+            return jax.random.uniform(key, shape, dtype, -bound, bound)
+        # In one part: of a new model's program, these samples are what takes long to compile.
+        low, high = jnp.float32(-bound), jnp.float32(bound)
+        return jnp.maximum(low, threefry.uniform(key, shape, blocks=1) * (high - low) + low)
 
     return init
 

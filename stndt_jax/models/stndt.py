@@ -93,9 +93,12 @@ def with_statistics(params: Params, statistics: Statistics, config: ModelConfig)
     return params
 
 
-def keep_constants(before: Mapping[str, Any], after: Mapping[str, Any]) -> Params:
-    """The parameters after a step, with those of before that no step changes."""
-    return {**after, **{name: before[name] for name in CONSTANTS if name in before}}
+def constants(params: Mapping[str, Any]) -> Params:
+    """A tree like the parameters, true where no step changes them."""
+    return {
+        name: jax.tree.map(lambda _, name=name: name in CONSTANTS, tree)
+        for name, tree in params.items()
+    }
 
 
 class EncoderLayer(nn.Module):

@@ -22,27 +22,36 @@ _PARITY = 0x1BD11BDA
 _BLOCKS = 8
 
 
-def bits(key: Array, size: int) -> UInt[Array, " size"]:
-    """``jax.random.bits(key, (size,), uint32)``."""
+def bits(key: Array, size: int, blocks: int = _BLOCKS) -> UInt[Array, " size"]:
+    """``jax.random.bits(key, (size,), uint32)``.
+
+    Args:
+      key: a key.
+      size: how many words.
+      blocks: in how many parts they are computed, one after the other. One part compiles faster,
+        and is computed anew for every reader.
+    """
     if jax.default_backend() != "cpu" or str(jax.random.key_impl(key)) != "threefry2x32":
         return jax.random.bits(key, (size,), jnp.uint32)
     words = jax.random.key_data(key)
-    each = math.ceil(size / _BLOCKS)
+    each = math.ceil(size / blocks)
 
     def block(start: Array) -> Array:
         counter = start + jnp.arange(each, dtype=jnp.uint32)
         first, second = _threefry(words[0], words[1], counter)
         return first ^ second
 
+    if blocks == 1:
+        return block(jnp.uint32(0))
     # A loop, because its results are kept in memory: the compiler would recompute a plain
     # expression for every reader, once for each of a word's four bytes.
-    starts = jnp.arange(_BLOCKS, dtype=jnp.uint32) * jnp.uint32(each)
+    starts = jnp.arange(blocks, dtype=jnp.uint32) * jnp.uint32(each)
     return jax.lax.map(block, starts).reshape(-1)[:size]
 
 
-def uniform(key: Array, shape: tuple[int, ...]) -> Float[Array, "..."]:
+def uniform(key: Array, shape: tuple[int, ...], blocks: int = _BLOCKS) -> Float[Array, "..."]:
     """``jax.random.uniform(key, shape)``: float32 in [0, 1), of 23 random bits."""
-    mantissa = bits(key, math.prod(shape)) >> 9
+    mantissa = bits(key, math.prod(shape), blocks) >> 9
     one_to_two = jax.lax.bitcast_convert_type(mantissa | jnp.uint32(0x3F800000), jnp.float32)
     return (one_to_two - 1.0).reshape(shape)
 

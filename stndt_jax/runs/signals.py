@@ -16,6 +16,20 @@ from stndt_jax.errors import Interrupted
 _SHOW_CURSOR = "\x1b[?25h"
 
 
+def in_thread(work: Callable[[], Any]) -> concurrent.futures.Future[Any]:
+    """Starts ``work()`` in a thread that ends with the process."""
+    future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever asks for the result
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
 class Stop:
     """A context in which SIGTERM and SIGINT only set ``signal``.
 
@@ -66,15 +80,7 @@ class Stop:
         Raises:
           Interrupted: a signal was received.
         """
-        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
-        def run() -> None:
-            try:
-                future.set_result(work())
-            except BaseException as error:  # noqa: BLE001 - raised again below
-                future.set_exception(error)
-
-        threading.Thread(target=run, daemon=True).start()
+        future = in_thread(work)
         while not future.done():
             concurrent.futures.wait([future], timeout=0.1)
             self.check(sentence)

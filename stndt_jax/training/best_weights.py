@@ -42,8 +42,8 @@ def last(params: Params, epoch: Array) -> Selection:
 
 
 def _keep(best: Best, better: Array, value: Array, epoch: Array, params: Params) -> Best:
-    new = Best(value, epoch, params)
-    return jax.tree.map(lambda a, b: jnp.where(better, a, b), new, best)
+    # A branch copies; a selection would be an operation to compile for every array.
+    return jax.lax.cond(better, lambda: Best(value, epoch, params), lambda: best)
 
 
 def update(

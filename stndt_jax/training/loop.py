@@ -36,7 +36,7 @@ from stndt_jax.runs import directory, recording
 from stndt_jax.runs.checkpoint import Checkpoints
 from stndt_jax.runs.lock import Lock, LockLost
 from stndt_jax.runs.log import RunLog, Silent, append
-from stndt_jax.runs.signals import Stop
+from stndt_jax.runs.signals import Stop, in_thread
 from stndt_jax.training import compaction, population, setup
 from stndt_jax.training.population import Initialisation, Member
 from stndt_jax.training.setup import Setup
@@ -156,7 +156,7 @@ class _Run:
     def train(self, quiet: bool, pruner: Pruner | None, notes: Sequence[str]) -> list[str]:
         """Trains to the end and says how each member ended."""
         with progress.task("initialising"):
-            at, members = self._members()
+            at, shapes, members = self._start()
         began = at / self.setup.arch.steps_per_epoch
         epochs = self.config.train.epochs
         with multihost.together():
@@ -166,34 +166,45 @@ class _Run:
                 log.say(note)
             self._describe(log, at)
             with progress.task("compiling"):
-                chunk = self._compile(members, at, log)
+                chunk = self._compile(shapes, at, log)
+                begun = members()
             loop = _Loop(self.setup, self.checkpoints, log, self.stop, self.verify, pruner)
-            at, members = loop.run(chunk, members, at)
+            at, trained = loop.run(chunk, begun, at)
             try:
-                return _endings(members, log)
+                return _endings(trained, log)
             finally:
                 # After the scores are said, which may be all that is left on a full disk.
-                self.checkpoints.save(at, members)
+                self.checkpoints.save(at, trained)
         except Interrupted as error:
             log.note(str(error))
             raise
         finally:
             log.close()
 
-    def _members(self) -> tuple[int, Member]:
-        """The members to train and the step they are at: those of the checkpoint, else new."""
+    def _start(self) -> tuple[int, Member, Callable[[], Member]]:
+        """The step the members are at, their shapes, and what waits for the members themselves.
+
+        They are those of the checkpoint, or new: a thread compiles and runs the initialisation
+        while the chunk is compiled.
+        """
         placed = lifts.of_members(self.grid)
         init = population.make_init(self.setup.arch, self.grid)
-        if self.checkpoints.latest is not None:
-            return self.checkpoints.load(jax.eval_shape(init, self.hyper), placed)
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed),
+            jax.eval_shape(init, self.hyper),
+        )
         statistics = self.setup.statistics
+        if self.checkpoints.latest is not None:
+            at, members = self.checkpoints.load(shapes, placed)
+            return at, shapes, lambda: members
         if self.initialisation is None:
             if statistics is not None:
                 statistics = multihost.placed(statistics, lifts.of_all(self.grid))
-            return 0, init(self.hyper, statistics)
+            return 0, shapes, in_thread(lambda: init(self.hyper, statistics)).result
         # Weights are put into one member after another, which needs them all on one device.
         fresh = population.make_init(self.setup.arch)(jax.device_put(self.setup.hyper), statistics)
-        return 0, multihost.placed(self.initialisation.apply(fresh), placed)
+        begun = multihost.placed(self.initialisation.apply(fresh), placed)
+        return 0, shapes, lambda: begun
 
     def _describe(self, log: RunLog | Silent, at: int) -> None:
         """What is trained, on what, and from where."""
@@ -222,7 +233,7 @@ class _Run:
             new = self.initialisation
             log.say(new.sentence if new else "training from newly initialised weights")
 
-    def _compile(self, members: Member, at: int, log: RunLog | Silent) -> Chunk:
+    def _compile(self, shapes: Member, at: int, log: RunLog | Silent) -> Chunk:
         """The compiled chunk of training, for the whole population and what is left of it."""
         config, made = self.config, self.setup
         frozen = self.initialisation.frozen if self.initialisation else None
@@ -243,7 +254,7 @@ class _Run:
                 return lowered(size, *given).compile()
 
         scalars = (np.int32(0), np.int32(0), np.bool_(False))
-        whole = lowered(config.population, members, self.hyper, *self.trials, *scalars)
+        whole = lowered(config.population, shapes, self.hyper, *self.trials, *scalars)
         run = self.stop.while_waiting(whole.compile, self._not_begun(at))
         if compaction.helps(config, self.grid, made.valid is not None):
             again = config.train.restarts if config.train.on_divergence == "restart" else 0

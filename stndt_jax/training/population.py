@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,9 +15,10 @@ import numpy as np
 
 from stndt_jax.config import schema
 from stndt_jax.config.schema import Config, Hyper
-from stndt_jax.models.stndt import Statistics
+from stndt_jax.models.stndt import Statistics, constants
 from stndt_jax.parallel import lifts, pmap
 from stndt_jax.training import best_weights, optim, step
+from stndt_jax.training.packing import Packing
 from stndt_jax.training.step import Batch, State
 from stndt_jax.types import Array, NDArray, Params
 
@@ -200,13 +202,18 @@ class _Chunk:
         """Scores of a batch, traced once however many branches and shapes need them."""
         return jax.jit(functools.partial(step.evaluate_step, self.arch), inline=True)
 
-    def _steps(self, *args: Any) -> tuple[State, dict[str, Array]]:
+    def _steps(
+        self, state: State, totals: dict[str, Array], *args: Any
+    ) -> tuple[State, dict[str, Array]]:
         """Steps number ``first`` to ``first + steps - 1``, and the sums of their metrics."""
-        one_step: Callable = functools.partial(step.train_step, self.arch)
+        still = constants(state.params)
         if self.frozen is not None:
-            one_step = _with_frozen(one_step, self.frozen)
+            still = jax.tree.map(operator.or_, still, self.frozen)
+        packing = Packing(state.params, still)
+        one_step = functools.partial(step.packed_step, self.arch, packing)
         run = lifts.over_steps(one_step, _order, self.arch.steps_per_epoch, self.batch, self.grid)
-        return run(*args)
+        packed, totals = run(packing.pack_all(state), totals, *args)
+        return packing.unpack_all(packed, state), totals
 
     def _validate(
         self, member: Member, *, hyper: Hyper, valid: Any, trained: Array, done: Array
@@ -271,19 +278,6 @@ class _Chunk:
         )
         state = jax.tree.map(lambda a, b: jnp.where(again, a, b), fresh, member.state)
         return member._replace(state=state, restarts=member.restarts + again)
-
-
-def _with_frozen(run: Callable, frozen: Params) -> Callable:
-    """A training step that leaves the parameters marked in ``frozen`` as they are."""
-
-    def held(state: State, hyper: Hyper, batch: Batch) -> tuple[State, dict[str, Array]]:
-        trained, metrics = run(state, hyper, batch)
-        params = jax.tree.map(
-            lambda still, old, new: old if still else new, frozen, state.params, trained.params
-        )
-        return trained._replace(params=params), metrics
-
-    return held
 
 
 def _order(hyper: Hyper, epoch: Array, trials: int) -> Array:

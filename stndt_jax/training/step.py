@@ -26,10 +26,11 @@ from stndt_jax.config.schema import (
     OptimizerConfig,
 )
 from stndt_jax.models.layers import ForwardHyper
-from stndt_jax.models.stndt import Statistics, keep_constants, with_statistics
+from stndt_jax.models.stndt import Statistics, constants, with_statistics
 from stndt_jax.parallel.batch_shard import WHOLE_BATCH, BatchShard
 from stndt_jax.training import losses, masking, optim
 from stndt_jax.training.metrics import BitsPerSpike
+from stndt_jax.training.packing import Packing
 from stndt_jax.types import Array, Bool, Dims, Float, Params, UInt
 
 _STREAMS = {"init": 0, "order": 1, "train": 2, "validate": 3}
@@ -328,19 +329,40 @@ def train_step(
       The new state, and the ``METRICS`` of this step, with 1 for ``steps``; zeros where the
       step was not taken.
     """
+    packing = Packing(state.params, constants(state.params))
+    packed, metrics = packed_step(arch, packing, packing.pack_all(state), hyper, batch)
+    return packing.unpack_all(packed, state), metrics
+
+
+def packed_step(
+    arch: Arch,
+    packing: Packing,
+    state: State,
+    hyper: Hyper,
+    batch: Batch,
+) -> tuple[State, dict[str, Array]]:
+    """``train_step`` of a packed state, where steps follow one another.
+
+    Args:
+      arch: static part.
+      packing: of the parameters, and which of them no step changes.
+      state: as ``packing.pack_all`` gives it.
+      hyper: scalars of this member.
+      batch: true counts.
+    """
     epoch = state.step / arch.steps_per_epoch
     noise = noise_of(arch, hyper, state.step)
     (total, parts), grads = jax.value_and_grad(loss, argnums=1, has_aux=True)(
-        arch, state.params, hyper, batch, noise, epoch
+        arch, packing.unpack(state.params), hyper, batch, noise, epoch
     )
-    total, parts, grads = arch.shard.total((total, parts, grads))
+    total, parts, grads = arch.shard.total((total, parts, packing.pack(grads)))
     norm = optax.tree.norm(grads)
     rate = hyper.learning_rate * optim.schedule(
         arch.optimizer.schedule, epoch, arch.epochs, hyper.warmup_epochs
     )
     optimizer = optim.optimizer(arch.optimizer, rate, hyper.weight_decay)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = keep_constants(state.params, optax.apply_updates(state.params, updates))
+    params = packing.hold(state.params, optax.apply_updates(state.params, updates))
     finite = jnp.isfinite(total) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(params))
     healthy = state.healthy & (finite | ~state.active)
     kept = state._replace(healthy=healthy, active=state.active & healthy)
