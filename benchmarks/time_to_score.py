@@ -6,9 +6,9 @@
 starts every setting as a user would, in a process of its own and a new directory: once with no
 compiled program kept from before (cold) and once more (warm). It reads the file of metrics as it
 grows and stops the process once a validation reaches the score. Prints JSON objects: seconds and
-epoch, or, of a run that ended below, its best co-bps and how long it took. ``--lds`` adds the linear
-dynamical system (extra ``lds``), which has a score at its end only. Validation is on the evaluated
-trials, where the targets know them. Needs the whole package, unlike the other benchmarks.
+epoch, or, of a run that ended below, its best co-bps and how long it took. ``--lds`` adds the
+linear dynamical system (extra ``lds``), which has a score at its end only. Validation is on the
+evaluated trials, where the targets know them. Needs the whole package, unlike the other benchmarks.
 """
 
 from __future__ import annotations

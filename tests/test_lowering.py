@@ -61,7 +61,9 @@ def dims_of(gaps: bool = False) -> Dims:
 
 def trials_like() -> Any:
     shape = (TRIALS, 8, 6)
-    return Batch(jax.ShapeDtypeStruct(shape, jnp.uint8), jax.ShapeDtypeStruct(shape, jnp.bool_))
+    known: Any = jax.ShapeDtypeStruct(shape, jnp.bool_)
+    counts: Any = jax.ShapeDtypeStruct(shape, jnp.uint8)
+    return Batch(counts, known)
 
 
 def placed(tree: Any, place: Any) -> Any:
