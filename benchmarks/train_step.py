@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import functools
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -26,7 +27,6 @@ from stndt_jax.config import schema as configs
 from stndt_jax.config.schema import Config
 from stndt_jax.models.stndt import constants
 from stndt_jax.parallel import lifts
-from stndt_jax.runs.signals import in_thread
 from stndt_jax.training import step
 from stndt_jax.training.packing import Packing
 from stndt_jax.types import Dims
@@ -44,7 +44,7 @@ def program(config: Config, dims: Dims) -> tuple[Any, tuple[Any, ...]]:
     init = jax.jit(lifts.over_members(functools.partial(step.init, arch)))
     shapes = jax.eval_shape(init, hyper)
     # As in training: a thread compiles the initialisation meanwhile.
-    state = in_thread(lambda: init(hyper))
+    state = ThreadPoolExecutor(1).submit(init, hyper)
 
     def steps(state: Any, hyper: Any, data: Any) -> Any:
         packing = Packing(state.params, constants(state.params))

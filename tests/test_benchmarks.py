@@ -10,6 +10,7 @@ from pathlib import Path
 
 import bfloat16
 import compilations
+import gpu
 import growth
 import jax
 import jax.numpy as jnp
@@ -62,6 +63,18 @@ def test_a_step_is_timed_beside_the_plain_one() -> None:
     assert found["plain_loss_difference"] <= plain_step.TOLERANCE
     wanted = found["ms_per_step"] / found["plain_ms_per_step"]
     assert found["ratio_to_plain"] == pytest.approx(wanted)
+
+
+@pytest.mark.long
+def test_a_row_of_the_table_of_an_accelerator() -> None:
+    assert max(gpu.differences("tiny_factors").values()) <= gpu.TOLERANCE
+    row = gpu.measure("tiny_factors", "bf16", 2, 2, rate=10.0)
+    config, dims = sizes.setting("tiny_factors", 2, "bfloat16")
+    gflop = 2 * sizes.needed_gflop(config, dims, config.train.batch)
+    assert row["share"] == pytest.approx(gflop / row["ms_per_step"] * 1e3 / 10.0)
+    assert row["trials_per_s"] == pytest.approx(2 * 4 / row["ms_per_step"] * 1e3)
+    assert row["fusions"] > 0 and "tiny_factors" in gpu.line(row)
+    assert gpu.line(row | {"left_out": "out of memory"}).endswith("out of memory")
 
 
 @pytest.mark.long
