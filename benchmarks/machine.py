@@ -22,7 +22,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from stndt_jax.parallel import lifts
+# As the command does: the members of a population share the cores of a CPU.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+os.environ.setdefault("STNDT_CORES", str(CORES))
+
+from stndt_jax.parallel import lifts  # noqa: E402  (it reads STNDT_CORES)
 
 
 def timed(run: Any, repeats: int) -> list[float]:
@@ -74,7 +78,7 @@ def about() -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "cores": CORES,
         "machine": platform.machine(),
         "python": platform.python_version(),
         "jax": jax.__version__,

@@ -37,14 +37,21 @@ STEPS = 5  # in one timed program
 def program(config: Config, dims: Dims) -> tuple[Any, tuple[Any, ...]]:
     """The compiled steps of a population, and what to call them with."""
     arch = step.arch(config, dims, 100)
-    hyper = jax.tree.map(jnp.asarray, configs.hyper(config))
+    grid = lifts.mesh(config.population)
+    placed = lifts.of_members(grid)
     rng = np.random.default_rng(0)
     shape = (config.population, config.train.batch, dims.bins, dims.neurons)
-    data = step.Batch(jnp.asarray(rng.poisson(0.1, shape).astype(np.uint8)), jnp.ones(shape, bool))
-    init = jax.jit(lifts.over_members(functools.partial(step.init, arch)))
-    shapes = jax.eval_shape(init, hyper)
+    counts = rng.poisson(0.1, shape).astype(np.uint8)
+    given = (configs.hyper(config), step.Batch(jnp.asarray(counts), jnp.ones(shape, bool)))
+    hyper, data = jax.device_put(jax.tree.map(jnp.asarray, given), placed)
     # As in training: a thread compiles the initialisation meanwhile.
+    one = functools.partial(step.init, arch)
+    init = jax.jit(lifts.over_members(one, vmapped=False), out_shardings=placed)
     state = ThreadPoolExecutor(1).submit(init, hyper)
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed),
+        jax.eval_shape(init, hyper),
+    )
 
     def steps(state: Any, hyper: Any, data: Any) -> Any:
         packing = Packing(state.params, constants(state.params))
@@ -55,8 +62,9 @@ def program(config: Config, dims: Dims) -> tuple[Any, tuple[Any, ...]]:
         packed, metrics = jax.lax.scan(one, packing.pack_all(state), None, length=STEPS)
         return packing.unpack_all(packed, state), metrics
 
-    lowered = lifts.compiled(lifts.over_members(steps)).lower(shapes, hyper, data)
-    return lowered.compile(), (state.result(), hyper, data)
+    lifted = lifts.over_members(steps, grid=grid)
+    compiled = lifts.compiled(lifted, out_shardings=placed).lower(shapes, hyper, data).compile()
+    return compiled, (state.result(), hyper, data)
 
 
 def measure(name: str, population: int, repeats: int, dtype: str, plain: bool) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def gradients(grid: Any, engine: str = "mesh", layer: str = "embedder") -> Any:
     if engine == "pmap":
         lifted = pmap.over_members(one, shared=1, grid=grid)
     else:
-        lifted = lifts.over_members(one, shared=1, together=True, grid=grid)
+        lifted = lifts.over_members(one, shared=1, vmapped=True, grid=grid)
     placed = lifts.of_members(grid)
     run = jax.jit(lifted, out_shardings=placed)
     own = multihost.placed((_params(layer), HYPER), placed)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -12,7 +15,7 @@ import pytest
 from stndt_jax.configs import default
 
 from stndt_jax.config import schema
-from stndt_jax.parallel import lifts
+from stndt_jax.parallel import lifts, multihost
 from stndt_jax.training import step
 from stndt_jax.types import Dims
 
@@ -69,8 +72,8 @@ def epochs_of(state: Any, hyper: Any, data: Any, first: Any, epochs: Any) -> Any
 
 start_alone = jax.jit(functools.partial(step.init, ARCH))
 train_alone = jax.jit(epochs_of)
-train_all = jax.jit(lifts.over_members(epochs_of, shared=3, together=True))
-train_each = jax.jit(lifts.over_members(epochs_of, shared=3, together=False))
+train_all = jax.jit(lifts.over_members(epochs_of, shared=3, vmapped=True))
+train_each = jax.jit(lifts.over_members(epochs_of, shared=3, vmapped=False))
 
 
 def member(tree: Any, k: int) -> Any:
@@ -139,6 +142,37 @@ def test_a_member_is_the_same_model_trained_alone(k, together):
         assert np.abs(start[name] - wanted).max() > 2e-5 * scale, name
     for name in own:
         assert float(own[name]) == pytest.approx(float(metrics[name][k]), rel=1e-5), name
+
+
+@pytest.mark.slow
+def test_members_on_the_cores_of_a_cpu_are_those_of_one_device_bit_for_bit():
+    grid = lifts.mesh(MEMBERS)
+    assert grid is not None and grid.shape == {"member": MEMBERS, "data": 1}
+    assert not lifts.together(grid) and lifts.together(lifts.mesh(MEMBERS, 2))
+    own = multihost.placed((started(), HYPER), lifts.of_members(grid))
+    everyones = (recording(), jnp.int32(0), jnp.int32(EPOCHS))
+    train = jax.jit(lifts.over_members(epochs_of, shared=3, grid=grid))
+    found = train(*own, *multihost.placed(everyones, lifts.of_all(grid)))
+    assert same(found, trained(False))
+
+
+@pytest.mark.parametrize(
+    ("environment", "devices"),
+    [
+        ({"STNDT_CORES": "3"}, 3),
+        ({}, 1),
+        ({"STNDT_CORES": "3", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}, 2),
+        ({"STNDT_CORES": "3", "JAX_NUM_CPU_DEVICES": "5"}, 5),
+    ],
+)
+def test_a_cpu_is_as_many_devices_as_asked_for(environment: dict[str, str], devices: int):
+    code = "import jax, stndt_jax.parallel.lifts; print(jax.device_count())"
+    names = ("STNDT_CORES", "XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
+    bare = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=bare | environment, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == str(devices), done.stderr
 
 
 def test_members_differ():
@@ -266,7 +300,7 @@ def test_the_last_batch_is_filled_with_unknown_entries(batch):
 @pytest.mark.parametrize("together", [True, False])
 def test_members_share_the_last_arguments(together):
     lifted = lifts.over_members(
-        lambda own, other, shared: own * shared.sum() + other, shared=1, together=together
+        lambda own, other, shared: own * shared.sum() + other, shared=1, vmapped=together
     )
     found = lifted(jnp.array([1.0, 2.0]), jnp.array([5.0, 7.0]), jnp.array([3.0, 4.0]))
     np.testing.assert_array_equal(found, [12.0, 21.0])

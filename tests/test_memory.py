@@ -35,6 +35,22 @@ def setting() -> tuple[schema.Config, step.Batch]:
     return schema.from_mapping(plain), batch
 
 
+def test_members_are_spread_over_the_cores_that_memory_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, _ = setting()
+    monkeypatch.setattr(memory, "available", lambda: 2**30)
+    assert memory.cpu_devices(whole, DIMS, 8) == jax.device_count() == 8
+    # By hand, one layer of two heads: 8 trials of 8 bins and as many factors as neurons, 6.
+    floats = 8 * (16 * 8 * 6 + 3 * whole.model.heads * (64 + 36))
+    monkeypatch.setattr(memory, "available", lambda: 3.1 * 4 * floats / memory.USED / 8)
+    assert memory.cpu_devices(whole, DIMS, 8) == 3
+    monkeypatch.setattr(memory, "available", lambda: 0)
+    assert memory.cpu_devices(whole, DIMS, 8) == 1
+    shared = dataclasses.replace(whole, parallel=dataclasses.replace(whole.parallel, data=2))
+    assert memory.cpu_devices(shared, DIMS, 8) == 2
+
+
 @pytest.mark.long
 def test_as_many_members_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is predicted from two members and three is what six take."""

@@ -152,6 +152,9 @@ def _everywhere(argv: list[str]) -> list[str]:
         os.environ["STNDT_CACHE"] = "off"
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     os.environ.setdefault("STNDT_CACHE", os.path.join(base, "stndt_jax"))
+    # A CPU is as many devices as it has cores, so that the members of a population share them.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    os.environ.setdefault("STNDT_CORES", str(cores or 1))
     return [word for word in argv if word not in ("--no-lock", "--no-cache")]
 
 

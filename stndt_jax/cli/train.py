@@ -105,8 +105,8 @@ def train(argv: list[str]) -> int:
     named parts of them, --neurons=other newly initialises the embedder and the decoder.
 
     --population=auto trains as many members as fit into memory, by what the compiled
-    program says it needs; a resumed run keeps its number. On a CPU members train one
-    after another, so that time is the limit: give a number there.
+    program says it needs; a resumed run keeps its number. On a CPU, where each core has
+    a member at a time, time is the limit: give a number there.
 
     On several hosts, which see the same files, start the same command on each. In a SLURM
     step they find each other; elsewhere set STNDT_COORDINATOR (host:port of process 0),

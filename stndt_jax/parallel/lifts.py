@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable
@@ -20,6 +21,13 @@ if os.environ.get("STNDT_CACHE"):
     from stndt_jax.parallel import compile_cache
 
     compile_cache.from_environment()
+
+if os.environ.get("STNDT_CORES", "").isdecimal():
+    # Before anybody has asked for devices; where somebody has, or has set their number, it stays.
+    with contextlib.suppress(RuntimeError):
+        unset = jax.config.jax_num_cpu_devices == -1  # type: ignore[attr-defined]
+        if unset and "device_count" not in os.environ.get("XLA_FLAGS", ""):
+            jax.config.update("jax_num_cpu_devices", int(os.environ["STNDT_CORES"]))
 
 Step = Callable[[Any, Any, Any], tuple[Any, dict[str, Array]]]
 Order = Callable[[Any, Array, int], Array]
@@ -81,6 +89,16 @@ def of_members(grid: Mesh | None) -> Any:
 def of_all(grid: Mesh | None) -> Any:
     """The sharding of arrays that every device needs whole."""
     return of_members(None) if grid is None else NamedSharding(grid, P())
+
+
+def together(grid: Mesh | None = None) -> bool:
+    """Whether members are one ``vmap``, as suits an accelerator.
+
+    A CPU takes them one after the other, which is as fast there in a fraction of the memory; each
+    of several devices its own members, unless devices share the trials of a batch.
+    """
+    shares = grid is not None and grid.shape["data"] > 1
+    return shares or jax.default_backend() != "cpu"
 
 
 def over_steps(
@@ -163,7 +181,7 @@ def over_batches(score: Callable, batch: int) -> Callable:
 
 
 def over_members(
-    fn: Callable, shared: int = 0, together: bool | None = None, grid: Mesh | None = None
+    fn: Callable, shared: int = 0, vmapped: bool | None = None, grid: Mesh | None = None
 ) -> Callable:
     """Transforms a function of one member to a population.
 
@@ -172,23 +190,29 @@ def over_members(
     Args:
       fn: a pure function of one member.
       shared: number of arguments, the last ones, that all members share.
-      together: ``vmap``, which fills an accelerator, or else one member after the other, which
-        one CPU does as fast in a fraction of the memory; by default, what suits the devices.
-        A loop over steps inside ``fn`` stays one loop under ``vmap``, because its count is
-        shared.
+      vmapped: members are one ``vmap``, or else one follows the other on each device; by default,
+        as ``together`` says. A loop over steps inside ``fn`` stays one loop under ``vmap``,
+        because its count is shared.
       grid: devices; the members are spread along its axis ``member``.
     """
-    if together is None:
-        together = grid is not None or jax.default_backend() != "cpu"
+    vmapped = together(grid) if vmapped is None else vmapped
     name = None if grid is None else "member"
 
     def lifted(*args: Any) -> Any:
         split = len(args) - shared
         own, others = args[:split], args[split:]
-        if together:
+        if vmapped:
             return jax.vmap(lambda *own: fn(*own, *others), spmd_axis_name=name)(*own)
         return jax.lax.map(lambda own: fn(*own, *others), own)
 
+    def on_each_device(*args: Any) -> Any:
+        split = len(args) - shared
+        specs = (*[P("member")] * split, *[P()] * shared)
+        return jax.shard_map(
+            lifted, mesh=grid, in_specs=specs, out_specs=P("member"), check_vma=False
+        )(*args)
+
     # What JAX_LOG_COMPILES and a profile call it.
-    lifted.__name__ = getattr(fn, "__name__", lifted.__name__)
-    return lifted
+    found = lifted if vmapped or grid is None else on_each_device
+    found.__name__ = getattr(fn, "__name__", found.__name__)
+    return found

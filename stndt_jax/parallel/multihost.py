@@ -80,6 +80,10 @@ def join() -> None:
     how = connection(os.environ)
     if how is None or jax.distributed.is_initialized():
         return
+    devices = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
+    if os.environ.get("STNDT_CORES", "") == str(devices):
+        # Processes are the devices here.
+        jax.config.update("jax_num_cpu_devices", 1)
     try:
         jax.distributed.initialize(**how)
     except (RuntimeError, ValueError) as error:

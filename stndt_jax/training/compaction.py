@@ -22,8 +22,7 @@ from stndt_jax.types import NDArray
 
 def helps(config: Config, grid: Any, validates: bool) -> bool:
     """Whether members train together and may stop before the end."""
-    together = grid is not None or jax.default_backend() != "cpu"
-    return together and validates and config.population > 1
+    return lifts.together(grid) and validates and config.population > 1
 
 
 def size_for(living: int, population: int, side: int) -> int:

@@ -37,7 +37,7 @@ from stndt_jax.runs.checkpoint import Checkpoints
 from stndt_jax.runs.lock import Lock, LockLost
 from stndt_jax.runs.log import RunLog, Silent, append
 from stndt_jax.runs.signals import Stop, in_thread
-from stndt_jax.training import compaction, population, setup
+from stndt_jax.training import compaction, memory, population, setup
 from stndt_jax.training.population import Initialisation, Member
 from stndt_jax.training.setup import Setup
 
@@ -148,7 +148,7 @@ class _Run:
     ) -> None:
         self.setup, self.name, self.path, self.stop = made, name, path, stop
         self.config, self.initialisation = made.config, initialisation
-        self.grid = _grid(made.config, made.batch)
+        self.grid = _grid(made)
         self.hyper = multihost.placed(made.hyper, lifts.of_members(self.grid))
         self.trials = multihost.placed((made.train, made.valid), lifts.of_all(self.grid))
         self.checkpoints, self.verify = Checkpoints(path / "checkpoints", verify=verify), verify
@@ -280,12 +280,13 @@ class _Run:
         )
 
 
-def _grid(config: Config, batch: int) -> Any:
+def _grid(made: Setup) -> Any:
     """The devices this run is spread over.
 
     Raises:
       UserError: there are not so many, or they cannot share a batch.
     """
+    config, batch = made.config, made.batch
     data, members = config.parallel.data, config.population
     if batch % data:
         raise UserError(
@@ -297,7 +298,8 @@ def _grid(config: Config, batch: int) -> Any:
             # Every device has all members then.
             grid = lifts.mesh(1, data, data)
         else:
-            grid = lifts.mesh(members, data, config.parallel.devices)
+            devices = config.parallel.devices or memory.cpu_devices(config, made.dims, batch)
+            grid = lifts.mesh(members, data, devices)
     except ValueError as error:
         raise UserError(
             f"{error}; lower config.parallel.devices or config.parallel.data"

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from stndt_jax.config import schema
 from stndt_jax.config.schema import Config
 from stndt_jax.data.trials import SpikeData
 from stndt_jax.errors import UserError
@@ -99,6 +100,21 @@ def needed(config: Config, dims: Dims, train: Batch, valid: Batch | None, member
     found = chunk.lower(state, *shapes, *scalars).compile().memory_analysis()
     own = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
     return int(own + found.temp_size_in_bytes + found.generated_code_size_in_bytes)
+
+
+def cpu_devices(config: Config, dims: Dims, batch: int) -> int:
+    """How many devices a CPU's members may be spread over; 0 for all, of accelerators too.
+
+    Each works on a member of its own, so that their working memory adds up. It is estimated from
+    the sizes that matter, to within a factor of two.
+    """
+    here = jax.local_device_count()
+    if jax.default_backend() != "cpu" or jax.process_count() > 1:
+        return 0
+    model, T, D = config.model, dims.bins, schema.stream_width(config.model, dims)
+    kept = 16 * T * D + 3 * model.heads * (T * T + D * D)
+    fitting = int(USED * available() * here / (4 * batch * model.layers * kept))
+    return max(config.parallel.data, 1, min(fitting, here))
 
 
 def available() -> int:

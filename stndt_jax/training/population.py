@@ -74,7 +74,7 @@ def make_init(arch: step.Arch, grid: Any = None) -> Callable[..., Member]:
             return init_member(arch, hyper, statistics)
 
         # One member after the other, so that the weights do not depend on the devices.
-        return lifts.over_members(one, together=False)(hyper)
+        return lifts.over_members(one, vmapped=False)(hyper)
 
     return lifts.compiled(init, out_shardings=lifts.of_members(grid))
 
@@ -119,7 +119,9 @@ def make_chunk(
     on_pmap = grid is not None and config.parallel.engine == "pmap"
     if on_pmap:
         arch = dataclasses.replace(arch, shard=pmap.shard(grid))
-    chunk = one_member(config, arch, batch, validates, None if on_pmap else grid, frozen)
+    # The devices of one member: none where each has members of its own.
+    own = grid if lifts.together(grid) and not on_pmap else None
+    chunk = one_member(config, arch, batch, validates, own, frozen)
     transform = pmap.over_members if on_pmap else lifts.over_members
     return lifts.compiled(
         transform(chunk, shared=5, grid=grid),
