@@ -43,7 +43,7 @@ RESTORE = (
 # What an output can be, as the messages name it.
 Output = Literal[
     "an HTML page",
-    "a Markdown file",
+    "a model card",
     "a table of stndt runs",
     "a .npy file of rates",
     "a submission file",
@@ -51,7 +51,14 @@ Output = Literal[
     "an NWB file",
     "a recording",
     "a directory",
+    "an exported model",
+    "a directory of scores",
 ]
+# The JSON file that is in an earlier output of a kind of directory, and a key of it.
+_RECORDS = {
+    "an exported model": ("manifest.json", "sha256"),
+    "a directory of scores": ("scores.json", "data_fingerprint"),
+}
 # Either makes a directory that of a run or an ensemble.
 _MARKS = ("run.json", "ensemble.json")
 # What such a directory holds and cannot lose.
@@ -391,10 +398,12 @@ def _conflict(path: Path, kind: Output, inputs: Sequence[Path]) -> str:
     for inner in (real, *real.parents):
         if inner.name in _OF_RUNS and _is_of_a_run(inner.parent):
             return f"is a file of the run in {inner.parent}"
-    if kind == "a directory":
+    if kind == "a directory" or kind in _RECORDS:
         if path.exists() and not path.is_dir():
             return "is a file, not a directory"
-        return "holds a run" if _is_of_a_run(path) else ""
+        if _is_of_a_run(path):
+            return "holds a run"
+        return _others_in(path, kind) if kind in _RECORDS and path.is_dir() else ""
     if path.is_dir():
         return f"is a directory, but {kind} is one file"
     if special := _special(path):
@@ -403,6 +412,19 @@ def _conflict(path: Path, kind: Output, inputs: Sequence[Path]) -> str:
         return ""
     found = _kind(path)
     return "" if found == kind else f"exists and is {found}, not {kind}"
+
+
+def _others_in(folder: Path, kind: str) -> str:
+    """Says what a directory holds that is no earlier output of a kind; empty if nothing."""
+    name, key = _RECORDS[kind]
+    try:
+        if key in json.loads((folder / name).read_bytes()):
+            return ""
+    except (OSError, ValueError, TypeError):
+        pass
+    found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"holds other files ({found[0]}{more}), not {kind}" if found else ""
 
 
 def _is_same(path: Path, other: Path) -> bool:
@@ -425,8 +447,8 @@ def _kind(path: Path) -> str:
     text = begin.lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html")):
         return "an HTML page"
-    if begin.startswith(b"# "):
-        return "a Markdown file"
+    if begin.startswith(b"# Model card"):
+        return "a model card"
     return "a table of stndt runs" if text.startswith(b"path,kind,") else "another file"
 
 

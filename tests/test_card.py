@@ -26,7 +26,7 @@ def test_card_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     ]
     assert main.main(words) == 0
     assert main.main(["card", str(run)]) == 0
-    assert "None yet: `stndt evaluate run`" in (run / "card.md").read_text()
+    assert "None yet: `stndt evaluate`" in (run / "card.md").read_text()
     found = load_run(run).evaluate()
     assert main.main(["card", str(run)]) == 0
     text = (run / "card.md").read_text()
@@ -61,5 +61,5 @@ def test_card_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     other = tmp_path / "notes.txt"
     other.write_text("mine")
     assert main.main(["card", str(run), f"--out={other}"]) == 2
-    assert "not a Markdown file" in capsys.readouterr().err
+    assert "not a model card" in capsys.readouterr().err
     assert other.read_text() == "mine"

@@ -313,6 +313,51 @@ def test_a_model_is_made_again_without_its_run(
     assert len(json.loads((old / "manifest.json").read_text())["made_again"]) == 2
 
 
+def test_other_files_in_the_directory_are_not_replaced(
+    run: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "load.py").write_text("my own code")
+    for command in (["export", str(run)], ["export", "--again", str(model)]):
+        assert main.main([*command, f"--out={mine}"]) == 2
+        said = capsys.readouterr().err
+        assert "mine holds other files (load.py), not an exported model; choose another" in said
+    assert [path.name for path in mine.iterdir()] == ["load.py"]
+    assert (mine / "load.py").read_text() == "my own code"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sha256": []}, "its entry sha256 is missing or damaged"),
+        ({"made_again": None}, "its entry made_again is missing or damaged"),
+        ({"input": {}}, "its entry input is missing or damaged"),
+        ({"versions": {"jax": 4}}, "its entry versions is missing or damaged"),
+        ({"exported": "yesterday"}, "its date 'yesterday' is none"),
+        ({"format": "2"}, "its entry format is missing or damaged"),
+    ],
+)
+def test_a_damaged_manifest_is_one_sentence(
+    model: Path, tmp_path: Path, changes: dict[str, Any], words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    out = edited(model, tmp_path / "damaged", lambda manifest: manifest.update(changes))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    np.save(tmp_path / "counts.npy", np.zeros((1, T, N), np.uint8))
+    given = [f"--spikes={tmp_path / 'counts.npy'}", f"--out={tmp_path / 'rates.npy'}"]
+    for command in (["infer", str(out), *given], ["export", "--again", str(out)]):
+        assert main.main(command) == 2
+        assert words in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_date_without_a_time_zone_is_read(model: Path, tmp_path: Path) -> None:
+    out = edited(model, tmp_path / "naive", lambda manifest: manifest.update(exported="2026-01-01"))
+    with pytest.warns(UserWarning, match="exported on 2026-01-01"):
+        stablehlo_loader.Model(out)
+
+
 def test_a_model_that_cannot_be_made_again_stays_as_it_was(
     run: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,

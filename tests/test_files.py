@@ -439,3 +439,25 @@ def test_a_directory_that_cannot_be_made_is_one_sentence(
     monkeypatch.setattr(files.os, "access", lambda *_: False)  # as for anyone but root
     with pytest.raises(UserError, match="c cannot be written"):
         files.make_parent(tmp_path / "c" / "r.nc")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "content"),
+    [
+        ("an exported model", "manifest.json", '{"sha256": {}}'),
+        ("a directory of scores", "scores.json", '{"data_fingerprint": "1f"}'),
+    ],
+)
+def test_a_directory_replaces_one_of_its_kind_only(
+    kind: files.Output, name: str, content: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    files.check_output(out, kind)
+    out.mkdir()
+    files.check_output(out, kind)
+    for foreign in ("{}", "[]", "no JSON"):
+        (out / name).write_text(foreign)
+        with pytest.raises(UserError, match=rf"out holds other files \({name}\), not {kind}"):
+            files.check_output(out, kind)
+    (out / name).write_text(content)
+    files.check_output(out, kind)

@@ -33,7 +33,7 @@ def synth(argv: list[str]) -> int:
 
 
 def download(argv: list[str]) -> int:
-    """Downloads a benchmark data set's NWB files from the DANDI archive.
+    """Downloads NWB files of the benchmark from DANDI, or its test targets.
 
     usage: stndt download NAME --out=DIR
        or: stndt download nlb-test-targets --out=DIR [--url=URL]
@@ -58,6 +58,8 @@ def download(argv: list[str]) -> int:
         print(f"wrote {path}; next: stndt evaluate DIR --test, with recordings in {path.parent}")
         return 0
     flag.refuse("url", when="without nlb-test-targets")
+    if name.startswith("nlb"):
+        raise UserError(f"{name} is nothing to download; did you mean nlb-test-targets?")
     dandi.download(name, flag["out"], say=print)
     shared.following("prepare", name, f"--nwb={flag['out']}", "--out=data")
     return 0

@@ -64,7 +64,7 @@ def evaluate(argv: list[str]) -> int:
     run = Run(Path(path), flag["data"], flag["targets"])
     where = Path(flag["out"] or path)
     if flag["out"]:
-        files.check_output(where, "a directory", [path, flag["data"], flag["targets"]])
+        files.check_output(where, "a directory of scores", [path, flag["data"], flag["targets"]])
     if flag["test"]:
         flag.refuse("targets", when="with --test")
         run = Run(Path(path), flag["data"], _test_targets(run))

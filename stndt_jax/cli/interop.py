@@ -84,6 +84,8 @@ def export(argv: list[str]) -> int:
         "baked",
     )
     shared.select(flags)
+    if argv == ["--again"]:
+        raise UserError("--again needs an exported model; for example stndt export --again model")
     flag, (path,) = flags.parse(argv, 1)
     if flag["again"]:
         flag.refuse("data", "targets", "name", "weights", "select", when="with --again")
@@ -100,7 +102,7 @@ def export(argv: list[str]) -> int:
             f"directory; for its rates: stndt evaluate {path}, then stndt export "
             f"{Path(path) / 'submission.h5'} --out={flag['out']}"
         )
-    files.check_output(Path(flag["out"]), "a directory", [path])
+    files.check_output(Path(flag["out"]), "an exported model", [path])
     from stndt_jax.interop import stablehlo
     from stndt_jax.training import restore
 
@@ -115,8 +117,6 @@ def export(argv: list[str]) -> int:
 
 
 def _export_again(model: Path, out: Path) -> int:
-    if out.resolve() != model.resolve():
-        files.check_output(out, "a directory")
     from stndt_jax.interop import stablehlo
 
     manifest = stablehlo.again(model, out)

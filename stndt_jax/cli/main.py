@@ -27,7 +27,7 @@ from stndt_jax.errors import Interrupted, UserError, install
 GROUPS = {
     "Data": {
         "synth": ("data", "write a synthetic recording with known rates"),
-        "download": ("data", "download a benchmark data set from the DANDI archive"),
+        "download": ("data", "download a benchmark data set, or the test targets"),
         "inspect": ("data", "list the contents of an NWB or HDF5 file"),
         "prepare": ("data", "make a recording from NWB files or arrays"),
     },

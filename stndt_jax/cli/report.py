@@ -143,7 +143,7 @@ def card(argv: list[str]) -> int:
     shared.targets(flags)
     flag, (path,) = flags.parse(argv, 1)
     out = Path(flag["out"] or Path(path) / "card.md")
-    files.check_output(out, "a Markdown file", [path, flag["data"], flag["targets"]])
+    files.check_output(out, "a model card", [path, flag["data"], flag["targets"]])
     from stndt_jax.report import card as cards
     from stndt_jax.run import Run
 

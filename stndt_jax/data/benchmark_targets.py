@@ -49,7 +49,8 @@ def download(
     try:
         transfer.fetch(path, SHA256, SIZE, lambda have: _rest(url, have), "the published")
     except (OSError, http.client.HTTPException) as error:
-        if isinstance(error, OSError) and getattr(error, "filename", None) == str(path):
+        named = str(getattr(error, "filename", None) or "")
+        if isinstance(error, OSError) and named and Path(named) in (path, *path.parents):
             raise UserError(
                 f"{path} cannot be written: {error.strerror}; check the directory and its free "
                 f"space"

@@ -64,8 +64,9 @@ def export(
       The manifest.
 
     Raises:
-      UserError: the directory cannot be written.
+      UserError: the directory cannot be written, or holds other files.
     """
+    files.check_output(out, "an exported model")
     members = stacks.by_architecture(models, select)
     exported, names = _program(members, weights_file)
     with files.filling(out, last=_MANIFEST) as folder:
@@ -91,9 +92,11 @@ def again(source: Path, out: Path) -> dict[str, Any]:
       The manifest.
 
     Raises:
-      UserError: the model has format 1, or is damaged, or the directory cannot be written.
+      UserError: the model has format 1, or is damaged, or the directory cannot be written or
+        holds other files.
     """
     old = _read_manifest(source)
+    files.check_output(out, "an exported model")
     for name in _SOURCES:
         if not (source / name).is_file() or files.sha256(source / name) != old["sha256"].get(name):
             raise UserError(
@@ -125,13 +128,11 @@ def _read_manifest(source: Path) -> dict[str, Any]:
     """
     try:
         manifest = json.loads((source / _MANIFEST).read_bytes())
+        stablehlo_loader.check_manifest(manifest)
         found = manifest["format"]
-        wanted = {"exported", "versions", "weights", "sha256", "made_again"}
-        if found == FORMAT and (missing := wanted - set(manifest)):
-            raise KeyError(*sorted(missing))
     except (FileNotFoundError, NotADirectoryError):
         raise _no_model(source, source / _MANIFEST) from None
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise UserError(
             f"{source / _MANIFEST} cannot be read ({error}); {stacks.EXPORT_AGAIN}"
         ) from error

@@ -63,6 +63,7 @@ class Model:
         """
         self._folder = Path(folder)
         self.manifest = json.loads((self._folder / "manifest.json").read_text())
+        check_manifest(self.manifest)
         if self.manifest["format"] not in (1, 2):
             raise ModelError(
                 f"{folder} has format {self.manifest['format']}, but this loader reads formats 1 "
@@ -73,7 +74,7 @@ class Model:
             if hashlib.sha256(raw[name]).hexdigest() != wanted:
                 raise ModelError(
                     f"{self._folder / name} is not the file that was exported; copy the folder "
-                    f"again, or export the model again"
+                    f"again, or make it again with stndt export --again {self._folder}"
                 )
         self._in, self._out = (tuple(self.manifest[x]["shape"][1:]) for x in ("input", "output"))
         units = self.manifest.get("units")
@@ -127,7 +128,7 @@ class Model:
         """When the program was made; of format 1, when its manifest was written or copied."""
         if self.manifest["format"] == 1:
             return datetime.fromtimestamp((self._folder / "manifest.json").stat().st_mtime, UTC)
-        return datetime.fromisoformat(self.manifest["exported"])
+        return _date(self.manifest["exported"])
 
     def _origin(self) -> str:
         """Which model this is, and when and with which version of jax it was exported."""
@@ -303,6 +304,47 @@ class Model:
             )
         place = {int(unit): n for n, unit in enumerate(units)}
         return np.array([place[int(unit)] for unit in wanted])
+
+
+def check_manifest(manifest: Any) -> None:
+    """Checks what the loader reads of a manifest.
+
+    Raises:
+      ModelError: a part is missing, or is none that an export writes.
+    """
+    if not isinstance(manifest, dict):
+        raise ModelError("it is not the manifest of an exported model")
+    kinds: dict[str, type] = {
+        "format": int, "sha256": dict, "input": dict, "output": dict, "platforms": list,
+        "weights": list, "versions": dict,
+    }  # fmt: skip
+    kinds |= {"calling": dict} if manifest.get("format") == 1 else {}
+    if manifest.get("format") == 2:
+        kinds |= {"exported": str, "made_again": list, "bin_ms": float, "members": int}
+    for name, kind in kinds.items():
+        value = manifest.get(name)
+        if not isinstance(value, (int, float) if kind is float else kind):
+            raise ModelError(f"its entry {name} is missing or damaged")
+    for side in ("input", "output"):
+        if not isinstance(manifest[side].get("shape"), list):
+            raise ModelError(f"its entry {side} is missing or damaged")
+    if not isinstance(manifest["versions"].get("jax"), str):
+        raise ModelError("its entry versions is missing or damaged")
+    if "exported" in kinds:
+        _date(manifest["exported"])
+
+
+def _date(text: str) -> datetime:
+    """A date of a manifest; without a time zone, that of Greenwich.
+
+    Raises:
+      ModelError: it is none.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ModelError(f"its date {text!r} is none") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _counted(number: int, noun: str) -> str:

@@ -27,7 +27,7 @@ def of_run(run: Run) -> str:
       UserError: the run or its recording cannot be read.
     """
     parts = [
-        f"# {run.path.resolve().name}",
+        f"# Model card: {run.path.resolve().name}",
         *_model(run),
         *_data(run),
         *_scores(run),
@@ -69,7 +69,7 @@ def _model(run: Run) -> list[str]:
         f"{run.data.bin_ms:g} ms.",
         "## Use\n\n```python\nimport stndt_jax as stndt\n\n"
         f"run = stndt.load_run({json.dumps(str(run.path), ensure_ascii=False)})\n"
-        "rates = run.predict(counts)  # (trials, bins, neurons), expected counts per bin\n```",
+        "rates = run.predict(counts)  # of held-in neurons -> expected counts per bin\n```",
     ]
 
 
@@ -90,7 +90,7 @@ def _data(run: Run) -> list[str]:
 
 def _scores(run: Run) -> list[str]:
     if not run.methods:
-        return ["## Scores", f"None yet: `stndt evaluate {run.path.name}` makes them."]
+        return ["## Scores", "None yet: `stndt evaluate` of the run makes them."]
     names = list(dict.fromkeys(name for found in run.methods.values() for name in found))
     names = [name for name in names if not name.endswith(INTERVAL) and name != "member"]
     rows = [

@@ -57,6 +57,7 @@ def demo(out: Path, *, seed: int = 0, settings: Sequence[str] = ()) -> dict[str,
     reached = found["ensemble"]["co_bps_of_oracle"]
     print(f"\nThe ensemble reaches {reached:.0%} of the co-bps of the true rates, the maximum.")
     print("Figures:\n" + "\n".join(f"  {path}" for path in drawn))
+    print("Next, with `source .venv/bin/activate` where make set it up: stndt inspect FILE")
     return scores
 
 
