@@ -145,15 +145,21 @@ def test_a_member_is_the_same_model_trained_alone(k, together):
 
 
 @pytest.mark.slow
-def test_members_on_the_cores_of_a_cpu_are_those_of_one_device_bit_for_bit():
+def test_members_on_the_cores_of_a_cpu_are_those_of_one_device():
     grid = lifts.mesh(MEMBERS)
     assert grid is not None and grid.shape == {"member": MEMBERS, "data": 1}
     assert not lifts.together(grid) and lifts.together(lifts.mesh(MEMBERS, 2))
     own = multihost.placed((started(), HYPER), lifts.of_members(grid))
     everyones = (recording(), jnp.int32(0), jnp.int32(EPOCHS))
     train = jax.jit(lifts.over_members(epochs_of, shared=3, grid=grid))
-    found = train(*own, *multihost.placed(everyones, lifts.of_all(grid)))
-    assert same(found, trained(False))
+    state, metrics = train(*own, *multihost.placed(everyones, lifts.of_all(grid)))
+    wanted, values = trained(False)
+    for k in range(MEMBERS):
+        own = determined(member(state.params, k))
+        for name, leaf in determined(member(wanted.params, k)).items():
+            assert np.abs(own[name] - leaf).max() < 1e-5 * max(np.abs(leaf).max(), 1e-2), name
+    for name, value in values.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

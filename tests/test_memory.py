@@ -39,13 +39,18 @@ def test_members_are_spread_over_the_cores_that_memory_allows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole, _ = setting()
-    monkeypatch.setattr(memory, "available", lambda: 2**30)
+
+    def pages(number: float) -> None:
+        sizes = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": number}
+        monkeypatch.setattr(memory.os, "sysconf", sizes.__getitem__)
+
+    pages(2**30)
     assert memory.cpu_devices(whole, DIMS, 8) == jax.device_count() == 8
     # By hand, one layer of two heads: 8 trials of 8 bins and as many factors as neurons, 6.
     floats = 8 * (16 * 8 * 6 + 3 * whole.model.heads * (64 + 36))
-    monkeypatch.setattr(memory, "available", lambda: 3.1 * 4 * floats / memory.USED / 8)
+    pages(3.1 * 4 * floats / memory.USED)
     assert memory.cpu_devices(whole, DIMS, 8) == 3
-    monkeypatch.setattr(memory, "available", lambda: 0)
+    pages(0)
     assert memory.cpu_devices(whole, DIMS, 8) == 1
     shared = dataclasses.replace(whole, parallel=dataclasses.replace(whole.parallel, data=2))
     assert memory.cpu_devices(shared, DIMS, 8) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,9 @@ def cpu_devices(config: Config, dims: Dims, batch: int) -> int:
         return 0
     model, T, D = config.model, dims.bins, schema.stream_width(config.model, dims)
     kept = 16 * T * D + 3 * model.heads * (T * T + D * D)
-    fitting = int(USED * available() * here / (4 * batch * model.layers * kept))
+    # Of all memory, not of what is free: a run that continues is spread as before.
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    fitting = int(USED * whole / (4 * batch * model.layers * kept))
     return max(config.parallel.data, 1, min(fitting, here))
 
 

@@ -16,6 +16,7 @@ import argparse
 import collections
 import contextlib
 import faulthandler
+import functools
 import io
 import json
 import os
@@ -44,6 +45,7 @@ from stndt_jax.console import progress
 from stndt_jax.data import hdf5, synthetic
 from stndt_jax.data.trials import SpikeData, Trials
 from stndt_jax.evaluation import inference, submission
+from stndt_jax.parallel import lifts
 from stndt_jax.plotting import recording as recording_figure
 from stndt_jax.plotting import style
 from stndt_jax.runs import checkpoint, directory, recording
@@ -127,13 +129,15 @@ def stand_ins(place: Place) -> Iterator[None]:
     """Everything that is compiled, replaced; what is read, checked, told and written stays."""
     config = loading.load(place.settings(place.source, place.targets))
     known, arch = _fresh(config, recording.read(config))
-    real_init, real_make, real_load = population.make_init, synthetic.make, checkpoint.ocp.load
+    real_make, real_load = synthetic.make, checkpoint.ocp.load
 
-    def make_init(asked: step.Arch, *rest: Any) -> Callable:
+    def make_init(asked: step.Arch, *_: Any) -> Callable:
         def init(hyper: configs.Hyper, *statistics: Any) -> population.Member:
             if asked == arch or not isinstance(hyper.seed, jax.core.Tracer):
                 return known
-            return real_init(asked, *rest)(hyper, *statistics)
+            # Only traced, for the shapes.
+            one = functools.partial(population.init_member, asked)
+            return lifts.over_members(one, len(statistics), vmapped=False)(hyper, *statistics)
 
         return init
 
