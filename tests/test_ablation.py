@@ -95,6 +95,7 @@ def test_scores_are_those_of_the_silenced_rates(asked: list[tuple[int, set[int]]
     assert orders[ablation.MOST_FIRST]["co_bps"][0][1] == pytest.approx(expected)
 
 
+@pytest.mark.long
 def test_the_same_neurons_are_silenced_in_another_run(asked: list[tuple[int, set[int]]]) -> None:
     other = small_models.models(small_models.recording())
     found = drop(against=other, names=("stndt", "ndt"))
@@ -174,6 +175,7 @@ def test_importance_that_is_inverted_or_not_confirmed_is_said(first: list, said:
     ]
 
 
+@pytest.mark.long
 def test_why_scores_differ_from_those_of_an_evaluation_is_said(
     asked: list[tuple[int, set[int]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

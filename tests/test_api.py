@@ -65,6 +65,7 @@ def test_public_names_are_there_and_documented() -> None:
         _ = stndt.trian  # type: ignore[attr-defined]
 
 
+@pytest.mark.long
 def test_a_run_keeps_data_that_were_in_memory(trained: stndt.Run, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(trained.path, moved)
@@ -229,6 +230,7 @@ def test_forward_bins_follow_the_observed_ones_of_a_short_trial() -> None:
     np.testing.assert_array_equal(run.predict(trials[11][None]), run.predict(trials[11][None, :6]))
 
 
+@pytest.mark.long
 def test_an_ensemble_is_a_run_again(
     trained: stndt.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,6 +107,7 @@ def test_without_a_recording_it_says_so() -> None:
         loading.load(["--config=auto"])
 
 
+@pytest.mark.long
 def test_nothing_named_trains_by_the_rules(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,6 +56,7 @@ def is_whole(path: Path) -> bool:
     return hashlib.sha256(content[32:]).digest() == content[:32]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_damaged_programs_are_compiled_again_and_replaced(tmp_path: Path) -> None:
     values, hits = end(start(tmp_path))

@@ -239,6 +239,7 @@ def test_only_held_out_observed_counts_are_looked_at(
     assert pool.spikes.counts.sum() == data.eval.heldout.sum()
 
 
+@pytest.mark.long
 def test_runs_that_cannot_be_compared_are_refused(
     folder: Path, blind: Path, tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ def test_the_first_line_says_that_the_data_are_other_ones() -> None:
         assert lines[1:] == evaluate.table(marked | {"data_differs": False}).splitlines()
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:.*is not the one that:UserWarning")
 def test_scores_on_other_data_do_not_replace_those_of_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

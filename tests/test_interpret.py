@@ -219,6 +219,7 @@ def test_the_command_interprets_drops_and_draws(
     assert all(f"{name}.png" in printed for name in drawn)
 
 
+@pytest.mark.long
 def test_ndt_has_no_importance_by_attention(
     tmp_path: Path,
     models: list[TrainedModel],
@@ -239,6 +240,7 @@ def test_ndt_has_no_importance_by_attention(
     assert "leave out --nogradients" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_figures_that_need_missing_data_are_left_out(
     tmp_path: Path,
     models: list[TrainedModel],

@@ -99,6 +99,7 @@ def test_like_training_anew_up_to_the_best_epoch(
     assert (out / "submission.h5").exists()
 
 
+@pytest.mark.long
 def test_what_does_not_fit_is_refused(folder: Path, tmp_path: Path, epochs: None) -> None:
     best, data = folder / "best", str(folder / "reach.h5")
     other = synthetic.make("reach", trials=16, eval_trials=4, bins=6, heldin=9, heldout=2)

@@ -194,6 +194,7 @@ def test_without_targets_a_checkpoint_says_its_own_score(tmp_path: Path) -> None
     assert loaded.epoch == 140
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("trials", [1, 2, 3])
 def test_importing_needs_no_trials_for_validation(tmp_path: Path, trials: int) -> None:
     data = record(tmp_path / "few.h5", SIZES, trials=trials)
