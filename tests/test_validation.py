@@ -56,7 +56,9 @@ WRONG_INPUTS = [
     (put(HELDIN, np.full((6, 5, 3), 70000)), "train_spikes_heldin holds 70000 at (0, 0, 0)"),
     (put(HELDIN, np.full((6, 5, 3), -7)), "train_spikes_heldin holds -7 at (0, 0, 0)"),
     (put(HELDIN, np.array([b"abc"])), "train_spikes_heldin holds text ... array of numbers"),
-    (put(HELDIN, np.array(["a"], "T")), "train_spikes_heldin holds text ... array of numbers"),
+    # Before 3.13, h5py writes none of them.
+    *[(put(HELDIN, np.array(["a"], "T")), "train_spikes_heldin holds text ... array of numbers")]
+    * (h5py.version.version_tuple >= (3, 13)),
     (put(HELDIN, np.ones((6, 5, 3), complex)), "train_spikes_heldin holds type complex128"),
     (put(HELDIN, np.ones((6, 15))), "train_spikes_heldin has shape (6, 15) ... 3 axes ... trials"),
     (put(HELDOUT, np.ones((7, 5, 2))), "heldout has shape (7, 5, 2) ... 7 train ... heldin has 6"),
