@@ -1,9 +1,8 @@
 """All parameters of a model as one vector, while training takes its steps.
 
 An optimiser does the same to every number. Written for a hundred arrays, its operations are half of
-the compiled program; for one vector they are ten, so that the program compiles in less time and a
-small model's step, which is short, starts fewer operations. Checkpoints and everything else see
-the arrays.
+the compiled program; for one vector they are few, so that the program compiles in less time.
+Checkpoints and everything else see the arrays.
 """
 
 from __future__ import annotations
