@@ -34,10 +34,16 @@ from stndt_jax.types import Dims
 STEPS = 5  # in one timed program
 
 
-def program(config: Config, dims: Dims) -> tuple[Any, tuple[Any, ...]]:
-    """The compiled steps of a population, and what to call them with."""
+def program(config: Config, dims: Dims, vmapped: bool | None = None) -> tuple[Any, tuple[Any, ...]]:
+    """The compiled steps of a population, and what to call them with.
+
+    Args:
+      config: of the population.
+      dims: sizes of a trial.
+      vmapped: members are one ``vmap`` on one device; by default as training has them.
+    """
     arch = step.arch(config, dims, 100)
-    grid = lifts.mesh(config.population)
+    grid = None if vmapped else lifts.mesh(config.population)
     placed = lifts.of_members(grid)
     rng = np.random.default_rng(0)
     shape = (config.population, config.train.batch, dims.bins, dims.neurons)
@@ -62,7 +68,7 @@ def program(config: Config, dims: Dims) -> tuple[Any, tuple[Any, ...]]:
         packed, metrics = jax.lax.scan(one, packing.pack_all(state), None, length=STEPS)
         return packing.unpack_all(packed, state), metrics
 
-    lifted = lifts.over_members(steps, grid=grid)
+    lifted = lifts.over_members(steps, vmapped=vmapped, grid=grid)
     compiled = lifts.compiled(lifted, out_shardings=placed).lower(shapes, hyper, data).compile()
     return compiled, (state.result(), hyper, data)
 

@@ -20,7 +20,7 @@ from stndt_jax.configs import default
 
 from stndt_jax.config import schema
 from stndt_jax.interop import torch_params
-from stndt_jax.models import attention, layers
+from stndt_jax.models import attention, dropout, layers
 from stndt_jax.models.layers import ForwardHyper
 from stndt_jax.models.stndt import STNDT
 from stndt_jax.types import Dims
@@ -176,7 +176,7 @@ def test_scale_norm_spares_rows_that_are_nearly_zero():
 
 # --- dropout ----------------------------------------------------------------------------
 
-drop = jax.jit(layers.dropout)
+drop = jax.jit(dropout.dropout)
 ONES = np.ones((301, 217), np.float32)  # no multiple of four: the last word is cut
 
 

@@ -73,6 +73,36 @@ def test_a_registered_class_is_built_and_trained(table: dict[str, type]) -> None
     np.testing.assert_allclose(out["temporal_attention"][0, 0, 0], [0.5, 0.5, 0, 0, 0, 0])
 
 
+def test_layers_are_traced_once_and_again_when_a_class_is_replaced(table: dict[str, type]) -> None:
+    config = dataclasses.replace(
+        named("mine"), model=dataclasses.replace(named("mine").model, layers=3)
+    )
+    traced = []
+
+    def register(scale: float) -> None:
+        @models.register("temporal_attention", "mine")
+        class Mine(MeanOfTheWindow):
+            @nn.compact
+            def __call__(self, x_BTN: Any, mask_bTT: Any, hyper: Any) -> Any:
+                traced.append(scale)
+                y_BTN, weights = MeanOfTheWindow(self.config, self.dims)(x_BTN, mask_bTT, hyper)
+                return scale * y_BTN, weights
+
+    register(1.0)
+    arch = step.arch(config, DIMS, 1)
+    hyper = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), schema.hyper(config))
+    params = step.init(arch, hyper).params
+    x = jnp.asarray(np.random.default_rng(0).poisson(1.0, (2, DIMS.bins, DIMS.neurons)), jnp.uint8)
+    traced.clear()
+    first = step.log_rates(arch, params, hyper, x)
+    step.log_rates(arch, params, hyper, x)
+    assert traced == [1.0]
+    # As when a cell of a notebook is changed and run again.
+    register(0.0)
+    assert np.abs(step.log_rates(arch, params, hyper, x) - first).max() > 1e-3
+    assert traced == [1.0, 0.0]
+
+
 class Sized(nn.Module):
     config: schema.ModelConfig
     dims: Dims

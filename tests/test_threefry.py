@@ -33,6 +33,14 @@ def test_many_keys_under_vmap_and_jit() -> None:
         np.testing.assert_array_equal(one, jax.random.uniform(key, (10, 9)))
 
 
+def test_samples_of_many_keys_and_sizes_are_those_of_each() -> None:
+    sizes = [1, 127, 128, 129, 3000, 2, 128]
+    keys = jax.random.split(jax.random.key(4), len(sizes))
+    found = jax.jit(lambda keys: threefry.uniforms(keys, sizes))(keys)
+    for part, key, size in zip(found, keys, sizes, strict=True):
+        np.testing.assert_array_equal(part, jax.random.uniform(key, (size,)))
+
+
 def test_another_generator_is_left_to_jax() -> None:
     key = jax.random.key(2, impl="rbg")
     np.testing.assert_array_equal(threefry.bits(key, 9), jax.random.bits(key, (9,), jnp.uint32))

@@ -25,7 +25,8 @@ import jax.numpy as jnp
 
 from stndt_jax.config.schema import ModelConfig
 from stndt_jax.models import fused_ops
-from stndt_jax.models.layers import ForwardHyper, Linear, drop
+from stndt_jax.models.dropout import drop
+from stndt_jax.models.layers import ForwardHyper, Linear
 from stndt_jax.models.registry import register
 from stndt_jax.types import Array, Bool, Dims, Float, Int
 
@@ -108,10 +109,11 @@ class TemporalAttention(nn.Module):
         xavier = math.sqrt(6.0 / (4 * D))
         qkv = Linear(D, 3 * D, dtype, xavier, 0.0, name="qkv")(x_BTD)
         outputs, mean_BTT = [], jnp.float32(0.0)
-        for q_BTd, k_BTd, v_BTd in heads_of(qkv, 3, H):
+        for h, (q_BTd, k_BTd, v_BTd) in enumerate(heads_of(qkv, 3, H)):
             a_BTT = attention_weights(q_BTd, k_BTd, mask_bTT)
             mean_BTT = mean_BTT + a_BTT / H
-            weights = drop(self, a_BTT.astype(dtype), hyper.dropout, hyper.shard)
+            sample = hyper.sample(self.name, h)
+            weights = drop(self, a_BTT.astype(dtype), hyper.dropout, hyper.shard, sample)
             outputs.append(jnp.matmul(weights, v_BTd))
         y_BTD = jnp.concatenate(outputs, axis=-1)
         scale = tfixup(self.config)

@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from stndt_jax.config.schema import ModelConfig
-from stndt_jax.models import fused_ops, threefry
+from stndt_jax.models import fused_ops
+from stndt_jax.models.dropout import drop
+from stndt_jax.models.initial_weights import uniform
 from stndt_jax.parallel.batch_shard import WHOLE_BATCH, BatchShard
-from stndt_jax.types import Array, Float
+from stndt_jax.types import Array, Float, UInt
 
 
 class ForwardHyper(NamedTuple):
@@ -27,6 +29,8 @@ class ForwardHyper(NamedTuple):
       shard: the part of the batch that this device has.
       expected_ratio: fraction of the inputs that is masked in training, of a model whose input
         without masks is the mean of that; 0 for counts as they are.
+      samples: random bytes of the dropouts of one layer of the shipped network, by the name of the
+        module within it, ``""`` for its own. What is not there has a key of its own.
     """
 
     context_forward: Array | int
@@ -36,6 +40,12 @@ class ForwardHyper(NamedTuple):
     dropout_embedding: Array | float
     shard: BatchShard = WHOLE_BATCH
     expected_ratio: Array | float = 0.0
+    samples: dict[str, list[UInt[Array, "b ..."]]] | None = None
+
+    def sample(self, module: str | None, number: int = 0) -> UInt[Array, "b ..."] | None:
+        """The random bytes of one of a module's dropouts; None if it has a key of its own."""
+        some = (self.samples or {}).get(module or "")
+        return some[number] if some else None
 
     @classmethod
     def from_config(cls, config: ModelConfig, expected_ratio: float = 0.0) -> ForwardHyper:
@@ -51,30 +61,6 @@ class ForwardHyper(NamedTuple):
         )
 
 
-def dropout(key: Array, x: Array, rate: Array | float, shard: BatchShard = WHOLE_BATCH) -> Array:
-    """Zeroes some of the elements and scales up the others to keep the mean.
-
-    The rate may be traced. It is rounded to 1/256, so that a mask takes 8 random bits an
-    element; they are sampled as 32-bit words, which costs a quarter as much as sampling bytes.
-    A device with a shard of the batch samples for all trials and keeps its own, so that the
-    result does not depend on the number of devices.
-    """
-    elements = x.size * shard.parts
-    words = threefry.bits(key, math.ceil(elements / 4))
-    bytes_ = jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:elements]
-    bytes_ = shard.own_samples(bytes_)
-    dropped = jnp.minimum(jnp.round(jnp.asarray(rate, jnp.float32) * 256.0), 255.0)
-    keep = bytes_.reshape(x.shape) >= dropped.astype(jnp.uint8)
-    return jnp.where(keep, x * (256.0 / (256.0 - dropped)).astype(x.dtype), 0)
-
-
-def drop(module: nn.Module, x: Array, rate: Array | float, shard: BatchShard) -> Array:
-    """Dropout with a key of the module's own ``dropout`` stream; none where ``apply`` has none."""
-    if not module.has_rng("dropout"):
-        return x
-    return dropout(module.make_rng("dropout"), x, rate, shard)
-
-
 def sinusoid(length: int, width: int, offset: bool) -> Float[Array, "length width"]:
     """Sine in even columns, cosine in odd, of ``position * exp(-ln(10000) 2i / width)``.
 
@@ -85,21 +71,6 @@ def sinusoid(length: int, width: int, offset: bool) -> Float[Array, "length widt
     angle = position * jnp.exp(-math.log(10000.0) * pair / width)
     both = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1).reshape(length, -1)
     return both[:, :width]
-
-
-def uniform(bound: float) -> nn.initializers.Initializer:
-    """Uniform in ``[-bound, bound)``, as ``jax.random.uniform`` samples it."""
-    if bound == 0:
-        return nn.initializers.zeros
-
-    def init(key: Array, shape: Any, dtype: Any = jnp.float32) -> Array:
-        if dtype != jnp.float32:
-            return jax.random.uniform(key, shape, dtype, -bound, bound)
-        # In one part: of a new model's program, these samples are what takes long to compile.
-        low, high = jnp.float32(-bound), jnp.float32(bound)
-        return jnp.maximum(low, threefry.uniform(key, shape, blocks=1) * (high - low) + low)
-
-    return init
 
 
 class Linear(nn.Module):
@@ -180,7 +151,7 @@ class FeedForward(nn.Module):
         F, dtype = self.config.feedforward, jnp.dtype(self.config.dtype)
         h = Linear(self.width, F, dtype, scale=self.scale, name="in")(x)
         h = jax.nn.relu(h) if self.config.activation == "relu" else jax.nn.gelu(h, False)
-        h = drop(self, h, hyper.dropout, hyper.shard)
+        h = drop(self, h, hyper.dropout, hyper.shard, hyper.sample(self.name))
         return Linear(F, self.width, dtype, scale=self.scale, name="out")(h)
 
 

@@ -46,6 +46,9 @@ TABLE: dict[str, dict[str, type]] = {
 }
 PLUGINS = "STNDT_PLUGINS"
 
+# Names in the order in which classes were registered under them.
+_registered: list[str] = []
+
 
 class _Interface(NamedTuple):
     """How the package makes and calls a class of a kind.
@@ -99,9 +102,15 @@ def register(kind: str, name: str) -> Callable[[Class], Class]:
             raise UserError(f"{name!r} is registered for {cls!r}; register a class, a flax Module")
         _check(kind, name, cls)
         TABLE[kind][name] = cls
+        _registered.append(name)
         return cls
 
     return add
+
+
+def revision() -> int:
+    """A number that grows whenever a class is registered."""
+    return len(_registered)
 
 
 def _check(kind: str, name: str, cls: type) -> None:

@@ -50,7 +50,8 @@ import jax.numpy as jnp
 from stndt_jax.config import schema
 from stndt_jax.config.schema import ContrastConfig, ModelConfig
 from stndt_jax.errors import UserError
-from stndt_jax.models.attention import attendable, temporal_mask, tfixup
+from stndt_jax.models.attention import TemporalAttention, attendable, temporal_mask, tfixup
+from stndt_jax.models.dropout import Scope, drop, samples
 from stndt_jax.models.layers import (
     FINAL_NORMS,
     FeedForward,
@@ -58,10 +59,9 @@ from stndt_jax.models.layers import (
     LayerNorm,
     Linear,
     Projector,
-    drop,
     sinusoid,
 )
-from stndt_jax.models.registry import check_result, find, register
+from stndt_jax.models.registry import check_result, find, register, revision
 from stndt_jax.types import Array, Bool, Dims, Float, Params
 
 # Parameters that come from the data and that no step changes.
@@ -102,10 +102,18 @@ def constants(params: Mapping[str, Any]) -> Params:
 
 
 class EncoderLayer(nn.Module):
-    """Attention over time, then over neurons or factors, each with its feed-forward sublayer."""
+    """Attention over time, then over neurons or factors, each with its feed-forward sublayer.
+
+    Attributes:
+      config: architecture.
+      dims: sizes of one trial.
+      revision: of the registered classes, so that a layer that was traced with one class is not
+        taken for a layer with another.
+    """
 
     config: ModelConfig
     dims: Dims
+    revision: int = 0
 
     @nn.compact
     def __call__(
@@ -119,11 +127,12 @@ class EncoderLayer(nn.Module):
         config, D = self.config, x_BTD.shape[-1]
         pre = config.norm == "pre"
 
-        def residual(x_BTD: Array, name: str, update: Any) -> Array:
+        def residual(x_BTD: Array, number: int, update: Any) -> Array:
             """``x + drop(update(x))`` with the layer norm before or after."""
-            norm = LayerNorm(D, name=name)
+            norm = LayerNorm(D, name=f"norm{number}")
             h = update(norm(x_BTD) if pre else x_BTD)
-            x_BTD = x_BTD + drop(self, h.astype(jnp.float32), hyper.dropout, hyper.shard)
+            h = h.astype(jnp.float32)
+            x_BTD = x_BTD + drop(self, h, hyper.dropout, hyper.shard, hyper.sample("", number - 1))
             return x_BTD if pre else norm(x_BTD)
 
         maps: dict[str, Array] = {}
@@ -151,13 +160,20 @@ class EncoderLayer(nn.Module):
             return jnp.matmul(h_BTD.astype(dtype), a_BDD.astype(dtype).swapaxes(-1, -2))
 
         forward = FeedForward(config, D, tfixup(config), name="feedforward")
-        x_BTD = residual(x_BTD, "norm1", attend_bins)
-        x_BTD = residual(x_BTD, "norm2", lambda h: forward(h, hyper))
+        x_BTD = residual(x_BTD, 1, attend_bins)
+        x_BTD = residual(x_BTD, 2, lambda h: forward(h, hyper))
         if config.spatial:
             forward_spatial = FeedForward(config, D, name="feedforward_spatial")
-            x_BTD = residual(x_BTD, "norm3", attend_factors)
-            x_BTD = residual(x_BTD, "norm4", lambda h: forward_spatial(h, hyper))
+            x_BTD = residual(x_BTD, 3, attend_factors)
+            x_BTD = residual(x_BTD, 4, lambda h: forward_spatial(h, hyper))
         return x_BTD, maps
+
+
+# All layers of a model are one function, traced once and called for each: tracing is half of what a
+# command waits for whose program has been compiled before.
+_TracedOnce = nn.jit(EncoderLayer)
+# Rematerialised, a layer keeps only its input for the backward pass.
+_Rematerialised = nn.jit(nn.remat(EncoderLayer))
 
 
 @register("network", "stndt")
@@ -224,9 +240,11 @@ class STNDT(nn.Module):
         if config.spatial:
             self.spatial_embedder = Linear(T, T, dtype)
             self.spatial_position = self._position(D, T, "spatial_position")
-        # Rematerialised, a layer keeps only its input for the backward pass.
-        layer = nn.remat(EncoderLayer) if config.remat else EncoderLayer
-        self.layers = [layer(config, self.dims) for _ in range(config.layers)]
+        layer = _Rematerialised if config.remat else _TracedOnce
+        if self.is_initializing():
+            # Each layer's weights are initialised with keys of its own.
+            layer = EncoderLayer
+        self.layers = [layer(config, self.dims, revision()) for _ in range(config.layers)]
         self.final_norm = FINAL_NORMS[config.final_norm](D)
         bound = 0.01 if config.rate_start == "mean" else 0.1
         self.decoder = Linear(D, N, dtype, bound=bound, bias_bound=0.0)
@@ -357,26 +375,49 @@ class STNDT(nn.Module):
         u_BTN = self.inputs(x_BTN, recorded_BTN, masked_BTN, hyper.expected_ratio)
         u_BTN = self.smoothed(u_BTN, mask_bTT, recorded_BTN)
         temporal_BTD, spatial_BDT = self.embed(u_BTN)
-        embedding = hyper.dropout_embedding
-        x_BTD = drop(self, temporal_BTD + self.position[None], embedding, hyper.shard)
+        hypers = self._with_samples(hyper, x_BTN.shape[0])
+        own, embedding = hypers[0], hyper.dropout_embedding
+        x_BTD = temporal_BTD + self.position[None]
+        x_BTD = drop(self, x_BTD, embedding, hyper.shard, own.sample("", 0))
         if spatial_BDT is None:
             s_BDT = x_BTD.swapaxes(-1, -2)
         else:
             s_BDT = spatial_BDT + self.spatial_position[None]
-            s_BDT = drop(self, s_BDT, embedding, hyper.shard)
+            s_BDT = drop(self, s_BDT, embedding, hyper.shard, own.sample("", 1))
         layers = []
-        for layer in self.layers:
-            x_BTD, maps = layer(x_BTD, s_BDT, mask_bTT, hyper)
+        for layer, its_hyper in zip(self.layers, hypers[1:], strict=True):
+            x_BTD, maps = layer(x_BTD, s_BDT, mask_bTT, its_hyper)
             s_BDT = _recorded(x_BTD, attendable_BT).swapaxes(-1, -2)
             layers.append(maps | {"layers": x_BTD})
         out = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
-        hidden = drop(self, self.final_norm(x_BTD), hyper.dropout_rates, hyper.shard)
+        hidden, last = self.final_norm(x_BTD), own.sample("", -1)
+        hidden = drop(self, hidden, hyper.dropout_rates, hyper.shard, last)
         z_BTN = self.decoder(hidden).astype(jnp.float32)
         if self.is_initializing():
             # Creates the parameters that only the contrastive loss uses.
             at_rates = self.contrast.layer == "decoder"
             self._contrasted(z_BTN if at_rates else temporal_BTD, spatial_BDT)
         return z_BTN, out
+
+    def _with_samples(self, hyper: ForwardHyper, trials: Any) -> list[ForwardHyper]:
+        """Those of the network itself, then of each layer, with the samples of their dropouts."""
+        config, T, D = self.config, self.dims.bins, self.width
+        if not self.has_rng("dropout"):
+            return [hyper] * (1 + config.layers)
+        stream, spatial = (trials, T, D), config.spatial
+        shapes: dict[Scope, list[Any]] = {(): [stream, stream]}
+        if spatial:
+            shapes[()].insert(1, (trials, D, T))
+        layer: dict[Scope, list[Any]] = {(): [stream] * (4 if spatial else 2)}
+        for forward in ("feedforward", "feedforward_spatial")[: 1 + spatial]:
+            layer[forward,] = [(trials, T, config.feedforward)]
+        if find("temporal_attention", config.temporal_attention) is TemporalAttention:
+            layer["temporal",] = [(trials, T, T)] * config.heads
+        names = [f"layers_{number}" for number in range(config.layers)]
+        shapes |= {(name, *where): some for name in names for where, some in layer.items()}
+        found = samples(self, shapes, hyper.shard)
+        by_module = [{"".join(where): found[name, *where] for where in layer} for name in names]
+        return [hyper._replace(samples=some) for some in ({"": found[()]}, *by_module)]
 
     def features(
         self,

@@ -14,46 +14,67 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from stndt_jax.types import Array, Float, UInt
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
-_BLOCKS = 8
+_BLOCKS = 8  # computed one after the other
+_ROW = 128  # words of one key that are sampled together with those of others
 
 
-def bits(key: Array, size: int, blocks: int = _BLOCKS) -> UInt[Array, " size"]:
-    """``jax.random.bits(key, (size,), uint32)``.
+def is_its(key: Array) -> bool:
+    """Whether a key is one of this generator."""
+    return str(jax.random.key_impl(key)) == "threefry2x32"
 
-    Args:
-      key: a key.
-      size: how many words.
-      blocks: in how many parts they are computed, one after the other. One part compiles faster,
-        and is computed anew for every reader.
-    """
-    if jax.default_backend() != "cpu" or str(jax.random.key_impl(key)) != "threefry2x32":
+
+def bits(key: Array, size: int) -> UInt[Array, " size"]:
+    """``jax.random.bits(key, (size,), uint32)``."""
+    if jax.default_backend() != "cpu" or not is_its(key):
         return jax.random.bits(key, (size,), jnp.uint32)
-    words = jax.random.key_data(key)
-    each = math.ceil(size / blocks)
+    return words(key[None], [size])[0]
 
-    def block(start: Array) -> Array:
-        counter = start + jnp.arange(each, dtype=jnp.uint32)
-        first, second = _threefry(words[0], words[1], counter)
+
+def uniform(key: Array, shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """``jax.random.uniform(key, shape)``: float32 in [0, 1), of 23 random bits."""
+    return _unit(bits(key, math.prod(shape))).reshape(shape)
+
+
+def uniforms(keys: Array, sizes: list[int]) -> list[Float[Array, " size"]]:
+    """``jax.random.uniform(key, (size,))`` of every key and size, in one operation."""
+    return [_unit(some) for some in words(keys, sizes)]
+
+
+def words(keys: Array, sizes: list[int]) -> list[UInt[Array, " size"]]:
+    """``jax.random.bits(key, (size,), uint32)`` of every key and size, in one operation."""
+    if jax.default_backend() != "cpu" or not is_its(keys):
+        return [bits(key, size) for key, size in zip(keys, sizes, strict=True)]
+    rows = np.array([math.ceil(size / _ROW) for size in sizes])
+    ends = np.cumsum(rows)
+    key_words = jax.random.key_data(keys)
+
+    def block(row_R: Array) -> Array:
+        # Which key a row is of, and how many rows of it come before.
+        key_R = jnp.sum(row_R[:, None] >= ends[None], axis=1)
+        before_R = row_R - jnp.asarray(ends - rows)[key_R]
+        counter_RC = before_R[:, None] * _ROW + jnp.arange(_ROW)[None]
+        of_R2 = key_words[key_R]
+        first, second = _threefry(of_R2[:, :1], of_R2[:, 1:], counter_RC.astype(jnp.uint32))
         return first ^ second
 
-    if blocks == 1:
-        return block(jnp.uint32(0))
     # A loop, because its results are kept in memory: the compiler would recompute a plain
     # expression for every reader, once for each of a word's four bytes.
-    starts = jnp.arange(blocks, dtype=jnp.uint32) * jnp.uint32(each)
-    return jax.lax.map(block, starts).reshape(-1)[:size]
+    every = jnp.arange(math.ceil(ends[-1] / _BLOCKS) * _BLOCKS).reshape(_BLOCKS, -1)
+    words_RC = jax.lax.map(block, every).reshape(-1, _ROW)
+    parts = jax.lax.split(words_RC[: ends[-1]], rows.tolist())
+    return [part.reshape(-1)[:size] for part, size in zip(parts, sizes, strict=True)]
 
 
-def uniform(key: Array, shape: tuple[int, ...], blocks: int = _BLOCKS) -> Float[Array, "..."]:
-    """``jax.random.uniform(key, shape)``: float32 in [0, 1), of 23 random bits."""
-    mantissa = bits(key, math.prod(shape), blocks) >> 9
-    one_to_two = jax.lax.bitcast_convert_type(mantissa | jnp.uint32(0x3F800000), jnp.float32)
-    return (one_to_two - 1.0).reshape(shape)
+def _unit(words: UInt[Array, "..."]) -> Float[Array, "..."]:
+    """The upper 23 bits of words as numbers in [0, 1)."""
+    one_to_two = jax.lax.bitcast_convert_type((words >> 9) | jnp.uint32(0x3F800000), jnp.float32)
+    return one_to_two - 1.0
 
 
 @functools.partial(jax.jit, inline=True)  # so that it is traced once for each size

@@ -25,6 +25,7 @@ from stndt_jax.config.schema import (
     ModelConfig,
     OptimizerConfig,
 )
+from stndt_jax.models import initial_weights
 from stndt_jax.models.layers import ForwardHyper
 from stndt_jax.models.stndt import Statistics, constants, with_statistics
 from stndt_jax.parallel.batch_shard import WHOLE_BATCH, BatchShard
@@ -155,7 +156,12 @@ def init(arch: Arch, hyper: Hyper, statistics: Statistics | None = None) -> Stat
         starts as if every neuron had mean 0 and deviation 1, and a rate of 1.
     """
     x_BTN = jnp.zeros((1, arch.dims.bins, arch.dims.neurons))
-    params = arch.network.init(key(hyper.seed, "init"), x_BTN, forward_hyper(arch, hyper))["params"]
+
+    def initialised(key: Array) -> Params:
+        params: Params = arch.network.init(key, x_BTN, forward_hyper(arch, hyper))["params"]
+        return params
+
+    params = initial_weights.in_one(initialised, key(hyper.seed, "init"))
     if statistics is not None:
         params = with_statistics(params, statistics, arch.model)
     return State(
