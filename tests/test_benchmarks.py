@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attention_ways
 import bfloat16
 import compilations
 import gpu
@@ -18,6 +19,7 @@ import numpy as np
 import plain_step
 import population_vs_serial
 import pytest
+import search_night
 import sizes
 import train_step
 
@@ -63,6 +65,28 @@ def test_a_step_is_timed_beside_the_plain_one() -> None:
     assert found["plain_loss_difference"] <= plain_step.TOLERANCE
     wanted = found["ms_per_step"] / found["plain_ms_per_step"]
     assert found["ratio_to_plain"] == pytest.approx(wanted)
+
+
+def test_a_search_on_paper(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_night, "memory_gb", lambda name, dtype: (2.0, 1.5))
+    monkeypatch.setattr(train_step, "measure", lambda *given, **how: {"ms_per_step": 36.0})
+    found = search_night.estimate("tiny", 10, 42, 5, tflops=2.0, gb=9.0, dtype="float32")
+    # 42 trials are 10 batches of four.
+    assert found["steps_of_a_trial"] == 50
+    assert found["hours_here"] == pytest.approx(10 * 50 * 0.036 / 3600)
+    config, dims = sizes.setting("tiny", 1, "float32")
+    seconds = 10 * 50 * sizes.needed_gflop(config, dims, 4) / 2000.0 / 0.1
+    assert found["hours_at_share"]["0.1"] == pytest.approx(seconds / 3600)
+    # 2, 3.5, 5, 6.5, 8 GB.
+    assert (found["members_at_once"], found["populations"]) == (5, 2)
+    assert search_night.estimate("tiny", 10, 42, 5, 2.0, 1.9, "float32")["members_at_once"] == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_ways_of_attention_agree(dtype: str) -> None:
+    ways = attention_ways.measure("tiny_factors", dtype, 2, 1)["ways"]
+    assert ways["heads"]["difference"] == 0 and ways["xla"]["ms"] > 0
+    assert set(ways["cudnn"]) == {"refused"}
 
 
 @pytest.mark.long

@@ -55,10 +55,11 @@ def download(
                 f"{path} cannot be written: {error.strerror}; check the directory and its free "
                 f"space"
             ) from error
+        answered = isinstance(error, urllib.error.HTTPError) and error.code < 500
+        again = "" if answered else "connect and repeat the command, which continues the download, "
         raise UserError(
-            f"{url} cannot be read ({_short(error)}); connect and repeat the command, which "
-            f"continues the download, give another address with --url, or copy {NAME} of the "
-            f"nlb_tools repository to {path}"
+            f"{url} cannot be read ({_short(error)}); {again}give another address with --url, or "
+            f"copy {NAME} of the nlb_tools repository to {path}"
         ) from error
     return path
 

@@ -74,9 +74,16 @@ def _explanation(error: Exception, dandiset: Dandiset, folder: Path) -> str:
             f"{error.filename} cannot be written: {error.strerror}; check the folder and its free "
             "space"
         )
+    # The archive's client derives its error from none of its own for what is not there.
+    if type(error).__name__ == "NotFoundError":
+        said = f"the DANDI archive does not have what was asked for ({_short(error)}); "
+    else:
+        said = (
+            f"the DANDI archive cannot be reached ({_short(error)}); connect and repeat the "
+            "command, which continues the download, or "
+        )
     return (
-        f"the DANDI archive cannot be reached ({_short(error)}); connect and repeat the command, "
-        "which continues the download, or copy the files of "
+        f"{said}copy the files of "
         f"DANDI:{dandiset.number}/{dandiset.version} from elsewhere to "
         f"{folder}/{dandiset.subject}/*desc-train*.nwb and *desc-test*.nwb"
     )

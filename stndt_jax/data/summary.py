@@ -140,11 +140,11 @@ def _behavior(data: SpikeData) -> str:
     each = "in every bin" if in_bins else "of every trial"
     deviations = np.std(every_SD[present_S], axis=0) if present_S.any() else []
     number = every_SD.shape[1]
-    what = f"{counted(number, 'value')} {each}"
-    if called.is_named or called.unit:
-        unit = f"({called.unit})" if called.unit else ""
-        names = ", ".join(called.names) if called.is_named else ""
-        what += f": {f'{names} {unit}'.strip()}"
+    unit = f" ({called.unit})" if called.unit else ""
+    if called.is_named:
+        what = f"{counted(number, 'value')} {each}: {', '.join(called.names)}{unit}"
+    else:
+        what = f"{counted(number, 'value')}{unit} {each}"
     return (
         f"{what}, {present_S.mean():.1%} present, standard deviation "
         f"{', '.join(f'{x:.3g}' for x in deviations) or '-'}"
