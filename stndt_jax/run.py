@@ -118,8 +118,7 @@ class Run:
             self.__dict__.pop(name, None)
         if "ensemble" in found.scores:
             try:
-                targets = evaluate.targets_for(self.models[0].trained, self.targets_path)
-                comparison.beside(where, self.data, targets)
+                comparison.beside(where, self.data, found.targets)
             except UserError as error:
                 raise evaluate.NotWritten(error, found.scores) from error
         return found.scores

@@ -54,10 +54,11 @@ class NotWritten(UserError):  # noqa: N818
 
 
 class Evaluation(NamedTuple):
-    """Scores, and the mean rates as a submission."""
+    """Scores, the mean rates as a submission, and the targets that they were scored against."""
 
     scores: dict[str, Any]
     rates: dict[str, NDArray]
+    targets: dict[str, NDArray] | None
 
 
 def evaluate(
@@ -137,7 +138,7 @@ def evaluate(
             )
     except UserError as error:
         raise NotWritten(error, scores) from error
-    return Evaluation(scores, ensemble)
+    return Evaluation(scores, ensemble, targets)
 
 
 def _check_replaced(path: Path) -> None:
