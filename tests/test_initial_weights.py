@@ -77,6 +77,30 @@ def test_of_any_module() -> None:
     assert np.abs(found["a_second"]).max() <= 2 < 2 * np.abs(found["a_second"]).max()
 
 
+class Scanned(nn.Module):
+    """Parameters that are made within a transform."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        step = nn.scan(
+            lambda module, x, _: (layers.Linear(4, 4, name="in")(x), None),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=3,
+        )
+        return layers.Linear(4, 4, name="out")(step(self, x, None)[0])
+
+
+def test_parameters_of_a_transform_are_left_to_flax() -> None:
+    def init(key: jax.Array) -> Any:
+        return Scanned().init(key, jnp.ones((1, 4)))["params"]
+
+    key = jax.random.key(3)
+    found = jax.jit(lambda key: initial_weights.in_one(init, key))(key)
+    assert_same(found, jax.jit(init)(key))
+    assert found["in"]["kernel"].std() > 0.1
+
+
 def test_members_of_a_population_have_weights_of_their_own() -> None:
     arch, hyper = arch_of({})
     seeds = jnp.arange(3, dtype=jnp.int32)

@@ -17,7 +17,7 @@ from stndt_jax.configs import tiny
 from stndt_jax import models
 from stndt_jax.config import schema
 from stndt_jax.errors import UserError
-from stndt_jax.models import registry
+from stndt_jax.models import attention, registry
 from stndt_jax.models.layers import ForwardHyper
 from stndt_jax.models.stndt import STNDT
 from stndt_jax.training import step
@@ -73,34 +73,56 @@ def test_a_registered_class_is_built_and_trained(table: dict[str, type]) -> None
     np.testing.assert_allclose(out["temporal_attention"][0, 0, 0], [0.5, 0.5, 0, 0, 0, 0])
 
 
-def test_layers_are_traced_once_and_again_when_a_class_is_replaced(table: dict[str, type]) -> None:
-    config = dataclasses.replace(
-        named("mine"), model=dataclasses.replace(named("mine").model, layers=3)
-    )
-    traced = []
+def test_a_class_that_is_replaced_is_not_used_again(table: dict[str, type]) -> None:
+    """As when a cell of a notebook is changed and run again."""
 
     def register(scale: float) -> None:
         @models.register("temporal_attention", "mine")
         class Mine(MeanOfTheWindow):
             @nn.compact
             def __call__(self, x_BTN: Any, mask_bTT: Any, hyper: Any) -> Any:
-                traced.append(scale)
-                y_BTN, weights = MeanOfTheWindow(self.config, self.dims)(x_BTN, mask_bTT, hyper)
+                inner = MeanOfTheWindow(self.config, self.dims)
+                y_BTN, weights = inner(x_BTN, mask_bTT, hyper)
                 return scale * y_BTN, weights
 
     register(1.0)
-    arch = step.arch(config, DIMS, 1)
-    hyper = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), schema.hyper(config))
+    arch = step.arch(named("mine"), DIMS, 1)
+    hyper = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), schema.hyper(named("mine")))
     params = step.init(arch, hyper).params
     x = jnp.asarray(np.random.default_rng(0).poisson(1.0, (2, DIMS.bins, DIMS.neurons)), jnp.uint8)
-    traced.clear()
     first = step.log_rates(arch, params, hyper, x)
-    step.log_rates(arch, params, hyper, x)
-    assert traced == [1.0]
-    # As when a cell of a notebook is changed and run again.
     register(0.0)
     assert np.abs(step.log_rates(arch, params, hyper, x) - first).max() > 1e-3
-    assert traced == [1.0, 0.0]
+
+
+def test_layers_of_shipped_classes_are_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = []
+
+    def counted(q: Any, k: Any, mask: Any = None) -> Any:
+        traced.append(q.shape)
+        return weights(q, k, mask)
+
+    weights = attention.attention_weights
+    monkeypatch.setattr(attention, "attention_weights", counted)
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, layers=3))
+    # Sizes of no other test.
+    dims = dataclasses.replace(DIMS, bins_forward=DIMS.bins_forward + 8)
+    network = step.arch(config, dims, 1).network
+    x = jnp.zeros((1, dims.bins, dims.neurons))
+    variables = network.init(jax.random.key(0), x)
+    traced.clear()
+    network.apply(variables, x)
+    network.apply(variables, x)
+    assert len(traced) == 2 * config.model.heads
+
+
+def test_what_is_shipped(table: dict[str, type]) -> None:
+    assert models.are_shipped(CONFIG.model)
+    models.register("temporal_attention", "mean")(MeanOfTheWindow)
+    assert not models.are_shipped(named("mean").model)
+    # Under the name of a shipped one, too.
+    models.register("temporal_attention", "dot_product")(MeanOfTheWindow)
+    assert not models.are_shipped(CONFIG.model)
 
 
 class Sized(nn.Module):

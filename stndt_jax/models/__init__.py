@@ -12,11 +12,11 @@ import jax.numpy as jnp
 
 from stndt_jax.config.schema import ContrastConfig, ModelConfig
 from stndt_jax.errors import UserError
-from stndt_jax.models import attention, stndt  # noqa: F401  they register the shipped classes
+from stndt_jax.models import attention, registry, stndt  # noqa: F401  they register the shipped classes
 from stndt_jax.models.registry import check_result, find, register
 from stndt_jax.types import Dims
 
-__all__ = ["build", "check_network", "register"]
+__all__ = ["are_shipped", "build", "check_network", "register"]
 
 
 def build(config: ModelConfig, contrast: ContrastConfig, dims: Dims, token: str = "zero") -> Any:
@@ -38,6 +38,11 @@ def build(config: ModelConfig, contrast: ContrastConfig, dims: Dims, token: str 
     for kind in ("temporal_attention", "spatial_attention"):
         find(kind, getattr(config, kind))
     return find("network", config.network)(config=config, contrast=contrast, dims=dims, token=token)
+
+
+def are_shipped(config: ModelConfig) -> bool:
+    """Whether all classes that a configuration names are the package's own."""
+    return registry.are_shipped({kind: getattr(config, kind) for kind in registry.TABLE})
 
 
 def check_network(name: str, network: Any, dims: Dims) -> None:

@@ -59,7 +59,7 @@ def in_one(init: Callable[[Array], Params], key: Array) -> Params:
       key: a key.
 
     Returns:
-      The parameters, the same bit for bit.
+      The parameters, the same bit for bit. ``init`` must not compute with them.
     """
     with _noting() as notes:
         params = init(key)
@@ -73,6 +73,9 @@ def in_one(init: Callable[[Array], Params], key: Array) -> Params:
             shapes.append(leaf.shape)
             found.append(bounds[id(leaf)])
             paths.append(path)
+    if len(where) < len(notes):
+        # Made within a transform, from which only what was computed with them came out.
+        return init(key)
     samples = _sampled(flax_keys.keys(key, paths), shapes, found)
     by_stand_in = dict(zip(where, samples, strict=True))
     filled: Params = jax.tree.map(lambda leaf: by_stand_in.get(id(leaf), leaf), params)

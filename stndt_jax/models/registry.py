@@ -29,7 +29,7 @@ import importlib
 import inspect
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
@@ -45,9 +45,7 @@ TABLE: dict[str, dict[str, type]] = {
     "spatial_attention": {},
 }
 PLUGINS = "STNDT_PLUGINS"
-
-# Names in the order in which classes were registered under them.
-_registered: list[str] = []
+_OWN = __name__.removesuffix("registry")
 
 
 class _Interface(NamedTuple):
@@ -102,15 +100,9 @@ def register(kind: str, name: str) -> Callable[[Class], Class]:
             raise UserError(f"{name!r} is registered for {cls!r}; register a class, a flax Module")
         _check(kind, name, cls)
         TABLE[kind][name] = cls
-        _registered.append(name)
         return cls
 
     return add
-
-
-def revision() -> int:
-    """A number that grows whenever a class is registered."""
-    return len(_registered)
 
 
 def _check(kind: str, name: str, cls: type) -> None:
@@ -181,6 +173,18 @@ def find(kind: str, name: str) -> Any:
             f"module in the environment variable {PLUGINS}"
         )
     return TABLE[kind][name]
+
+
+def are_shipped(names: Mapping[str, str]) -> bool:
+    """Whether classes are the package's own, of which it knows what they do.
+
+    Args:
+      names: name by kind.
+
+    Raises:
+      UserError: there is none of such a name.
+    """
+    return all(find(kind, name).__module__.startswith(_OWN) for kind, name in names.items())
 
 
 def _import_plugins() -> None:

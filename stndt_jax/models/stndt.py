@@ -50,7 +50,7 @@ import jax.numpy as jnp
 from stndt_jax.config import schema
 from stndt_jax.config.schema import ContrastConfig, ModelConfig
 from stndt_jax.errors import UserError
-from stndt_jax.models.attention import TemporalAttention, attendable, temporal_mask, tfixup
+from stndt_jax.models.attention import attendable, temporal_mask, tfixup
 from stndt_jax.models.dropout import Scope, drop, samples
 from stndt_jax.models.layers import (
     FINAL_NORMS,
@@ -61,7 +61,7 @@ from stndt_jax.models.layers import (
     Projector,
     sinusoid,
 )
-from stndt_jax.models.registry import check_result, find, register, revision
+from stndt_jax.models.registry import are_shipped, check_result, find, register
 from stndt_jax.types import Array, Bool, Dims, Float, Params
 
 # Parameters that come from the data and that no step changes.
@@ -107,13 +107,10 @@ class EncoderLayer(nn.Module):
     Attributes:
       config: architecture.
       dims: sizes of one trial.
-      revision: of the registered classes, so that a layer that was traced with one class is not
-        taken for a layer with another.
     """
 
     config: ModelConfig
     dims: Dims
-    revision: int = 0
 
     @nn.compact
     def __call__(
@@ -241,10 +238,11 @@ class STNDT(nn.Module):
             self.spatial_embedder = Linear(T, T, dtype)
             self.spatial_position = self._position(D, T, "spatial_position")
         layer = _Rematerialised if config.remat else _TracedOnce
-        if self.is_initializing():
-            # Each layer's weights are initialised with keys of its own.
-            layer = EncoderLayer
-        self.layers = [layer(config, self.dims, revision()) for _ in range(config.layers)]
+        if self.is_initializing() or not self._has_shipped_attention():
+            # Each layer is initialised with keys of its own. What a class from elsewhere does may
+            # depend on more than its arguments.
+            layer = nn.remat(EncoderLayer) if config.remat else EncoderLayer
+        self.layers = [layer(config, self.dims) for _ in range(config.layers)]
         self.final_norm = FINAL_NORMS[config.final_norm](D)
         bound = 0.01 if config.rate_start == "mean" else 0.1
         self.decoder = Linear(D, N, dtype, bound=bound, bias_bound=0.0)
@@ -253,6 +251,10 @@ class STNDT(nn.Module):
             self.projector = Projector(self.contrast.projector, N if at_rates else D)
             if config.spatial and self.contrast.layer == "embedder":
                 self.spatial_projector = Projector(self.contrast.projector, T)
+
+    def _has_shipped_attention(self) -> bool:
+        kinds = ("temporal_attention", "spatial_attention")
+        return are_shipped({kind: getattr(self.config, kind) for kind in kinds})
 
     def _position(self, length: int, width: int, name: str) -> Array:
         if self.config.position == "learned":
@@ -411,7 +413,7 @@ class STNDT(nn.Module):
         layer: dict[Scope, list[Any]] = {(): [stream] * (4 if spatial else 2)}
         for forward in ("feedforward", "feedforward_spatial")[: 1 + spatial]:
             layer[forward,] = [(trials, T, config.feedforward)]
-        if find("temporal_attention", config.temporal_attention) is TemporalAttention:
+        if self._has_shipped_attention():
             layer["temporal",] = [(trials, T, T)] * config.heads
         names = [f"layers_{number}" for number in range(config.layers)]
         shapes |= {(name, *where): some for name in names for where, some in layer.items()}

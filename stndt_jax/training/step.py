@@ -161,7 +161,10 @@ def init(arch: Arch, hyper: Hyper, statistics: Statistics | None = None) -> Stat
         params: Params = arch.network.init(key, x_BTN, forward_hyper(arch, hyper))["params"]
         return params
 
-    params = initial_weights.in_one(initialised, key(hyper.seed, "init"))
+    start = key(hyper.seed, "init")
+    # Only the package's own classes are known not to compute with weights while they are made.
+    shipped = models.are_shipped(arch.model)
+    params = initial_weights.in_one(initialised, start) if shipped else initialised(start)
     if statistics is not None:
         params = with_statistics(params, statistics, arch.model)
     return State(
