@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -15,7 +17,7 @@ from stndt_jax.configs import tiny
 from stndt_jax.config import schema
 from stndt_jax.models import registry, stndt
 from stndt_jax.models.dropout import WHOLE_BATCH, drop, samples
-from stndt_jax.models.layers import ForwardHyper
+from stndt_jax.models.layers import FeedForward, ForwardHyper
 from stndt_jax.models.stndt import STNDT
 from stndt_jax.types import Dims
 
@@ -90,22 +92,25 @@ def test_the_network_drops_what_it_drops_place_by_place(
     x = jnp.asarray(np.random.default_rng(0).poisson(1.0, (4, 6, 8)), jnp.float32)
     variables = outer.init(jax.random.key(0), x)
 
-    def found() -> Any:
+    def found(once: bool) -> Any:
         # A new function each time, so that it is traced anew.
-        return jax.jit(lambda x: outer.apply(variables, x, rngs=KEYS))(x)
+        def apply(x: Any) -> Any:
+            with stndt.layers_traced_once() if once else contextlib.nullcontext():
+                return outer.apply(variables, x, rngs=KEYS)
 
-    together, clean = found(), outer.apply(variables, x)
+        return jax.jit(apply)(x)
+
+    once, together, clean = found(True), found(False), outer.apply(variables, x)
     monkeypatch.setattr(STNDT, "_with_samples", _without_samples)
-    monkeypatch.setattr(stndt, "_TracedOnce", stndt.EncoderLayer)
-    monkeypatch.setattr(stndt, "_Rematerialised", stndt.EncoderLayer)
-    apart = found()
-    first = jax.tree.leaves(together)[0]
-    assert np.abs(first - jax.tree.leaves(clean)[0]).max() > 1e-2
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), together, apart)
+    apart = found(False)
+    assert np.abs(jax.tree.leaves(apart)[0] - jax.tree.leaves(clean)[0]).max() > 1e-2
+    close = functools.partial(np.testing.assert_allclose, atol=1e-5)
+    jax.tree.map(close, together, apart)
+    jax.tree.map(close, once, apart)
 
 
 def test_layers_of_a_registered_class_drop_differently(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has a key of its own, another one in every layer, though it is traced once."""
+    """It has keys of its own, others in every layer, and so has everything within it."""
     copy = dict(registry.TABLE["temporal_attention"])
     monkeypatch.setitem(registry.TABLE, "temporal_attention", copy)
 
@@ -117,6 +122,11 @@ def test_layers_of_a_registered_class_drop_differently(monkeypatch: pytest.Monke
         @nn.compact
         def __call__(self, x_BTD: Any, mask_bTT: Any, hyper: ForwardHyper) -> Any:
             B, T, _ = x_BTD.shape
+            # On fewer bins than the layer's own, under the same name.
+            half = FeedForward(self.config, x_BTD.shape[-1], name="feedforward")(
+                x_BTD[:, ::2], hyper
+            )
+            x_BTD = x_BTD.at[:, ::2].set(half)
             return x_BTD, drop(self, jnp.ones((B, T, T)), 0.5, hyper.shard)
 
     config = schema.from_mapping(tiny.get_config().to_dict())
@@ -124,6 +134,27 @@ def test_layers_of_a_registered_class_drop_differently(monkeypatch: pytest.Monke
     network = STNDT.from_config(dataclasses.replace(config, model=model), DIMS)
     x = jnp.ones((4, DIMS.bins, DIMS.neurons))
     variables = network.init(jax.random.key(0), x)
-    maps_LBTT = network.apply(variables, x, rngs=KEYS)[1]["temporal_attention"]
+    with stndt.layers_traced_once():
+        maps_LBTT = network.apply(variables, x, rngs=KEYS)[1]["temporal_attention"]
     assert len({np.asarray(map_BTT).tobytes() for map_BTT in maps_LBTT}) == 3
     assert 0.3 < (np.asarray(maps_LBTT) == 0).mean() < 0.7
+
+
+class Asking(STNDT):
+    """A network that asks for a key of its own first."""
+
+    @nn.compact
+    def __call__(self, x_BTN: Any, *given: Any) -> Any:
+        return super().__call__(drop(self, x_BTN, 0.5, WHOLE_BATCH), *given)
+
+
+def test_a_network_that_asks_for_keys_itself_is_left_to_flax(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = schema.from_mapping(tiny.get_config().to_dict())
+    network = Asking.from_config(config, DIMS)
+    x = jnp.ones((4, DIMS.bins, DIMS.neurons))
+    variables = network.init(jax.random.key(0), x)
+    found = network.apply(variables, x, rngs=KEYS)[0]
+    monkeypatch.setattr(STNDT, "_with_samples", _without_samples)
+    np.testing.assert_array_equal(found, network.apply(variables, x, rngs=KEYS)[0])

@@ -19,7 +19,7 @@ from stndt_jax.config import schema
 from stndt_jax.errors import UserError
 from stndt_jax.models import attention, registry
 from stndt_jax.models.layers import ForwardHyper
-from stndt_jax.models.stndt import STNDT
+from stndt_jax.models.stndt import STNDT, layers_traced_once
 from stndt_jax.training import step
 from stndt_jax.types import Dims
 
@@ -110,10 +110,19 @@ def test_layers_of_shipped_classes_are_traced_once(monkeypatch: pytest.MonkeyPat
     network = step.arch(config, dims, 1).network
     x = jnp.zeros((1, dims.bins, dims.neurons))
     variables = network.init(jax.random.key(0), x)
+
+    def apply(x: Any) -> Any:
+        with layers_traced_once():
+            return network.apply(variables, x), network.apply(variables, 2 * x)
+
+    plain = jax.jit(lambda x: network.apply(variables, x))(x)
     traced.clear()
-    network.apply(variables, x)
-    network.apply(variables, x)
+    found, _ = jax.jit(apply)(x)
     assert len(traced) == 2 * config.model.heads
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), found, plain)
+    # Nothing is kept for another trace.
+    jax.jit(lambda x: apply(x))(x)
+    assert len(traced) == 4 * config.model.heads
 
 
 def test_what_is_shipped(table: dict[str, type]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from stndt_jax.console import progress
 from stndt_jax.data.trials import Trials
+from stndt_jax.models.stndt import layers_traced_once
 from stndt_jax.parallel import lifts
 from stndt_jax.training import step
 from stndt_jax.training.batches import batch_of
@@ -31,7 +32,8 @@ def program(fn: Callable, arch: step.Arch, *static: int) -> Callable:
         do not depend on share a program.
       static: further arguments that are compiled in.
     """
-    return lifts.compiled(functools.partial(fn, step.inference(arch), *static))
+    given = functools.partial(fn, step.inference(arch), *static)
+    return lifts.compiled(layers_traced_once()(given))
 
 
 def batches(

@@ -30,7 +30,8 @@ class ForwardHyper(NamedTuple):
       expected_ratio: fraction of the inputs that is masked in training, of a model whose input
         without masks is the mean of that; 0 for counts as they are.
       samples: random bytes of the dropouts of one layer of the shipped network, by the name of the
-        module within it, ``""`` for its own. What is not there has a key of its own.
+        module within it, ``""`` for its own; None, always with classes from elsewhere: each
+        module asks for keys of its own.
     """
 
     context_forward: Array | int

@@ -39,8 +39,10 @@ factors are this library's own.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -166,11 +168,24 @@ class EncoderLayer(nn.Module):
         return x_BTD, maps
 
 
-# All layers of a model are one function, traced once and called for each: tracing is half of what a
-# command waits for whose program has been compiled before.
-_TracedOnce = nn.jit(EncoderLayer)
-# Rematerialised, a layer keeps only its input for the backward pass.
-_Rematerialised = nn.jit(nn.remat(EncoderLayer))
+_LayerClasses = Mapping[bool, type[nn.Module]]  # by whether they are rematerialised
+_layer_classes: ContextVar[_LayerClasses | None] = ContextVar("layer_classes", default=None)
+
+
+@contextlib.contextmanager
+def layers_traced_once() -> Iterator[None]:
+    """Within it, all layers of the shipped network are one function, traced once, called for each.
+
+    Tracing is half of what a command waits for whose program was compiled before. For one trace of
+    a program: what is applied without a trace is compiled anew each time, and what is kept for
+    longer would not notice that something was replaced in between.
+    """
+    classes = {False: nn.jit(EncoderLayer), True: nn.jit(nn.remat(EncoderLayer))}
+    token = _layer_classes.set(classes)
+    try:
+        yield
+    finally:
+        _layer_classes.reset(token)
 
 
 @register("network", "stndt")
@@ -237,11 +252,12 @@ class STNDT(nn.Module):
         if config.spatial:
             self.spatial_embedder = Linear(T, T, dtype)
             self.spatial_position = self._position(D, T, "spatial_position")
-        layer = _Rematerialised if config.remat else _TracedOnce
-        if self.is_initializing() or not self._has_shipped_attention():
-            # Each layer is initialised with keys of its own. What a class from elsewhere does may
-            # depend on more than its arguments.
-            layer = nn.remat(EncoderLayer) if config.remat else EncoderLayer
+        # Rematerialised, a layer keeps only its input for the backward pass.
+        classes: Any = {False: EncoderLayer, True: nn.remat(EncoderLayer)}
+        # Each layer is initialised with keys of its own.
+        if self._is_shipped() and not self.is_initializing():
+            classes = _layer_classes.get() or classes
+        layer = classes[config.remat]
         self.layers = [layer(config, self.dims) for _ in range(config.layers)]
         self.final_norm = FINAL_NORMS[config.final_norm](D)
         bound = 0.01 if config.rate_start == "mean" else 0.1
@@ -252,9 +268,14 @@ class STNDT(nn.Module):
             if config.spatial and self.contrast.layer == "embedder":
                 self.spatial_projector = Projector(self.contrast.projector, T)
 
-    def _has_shipped_attention(self) -> bool:
+    def _is_shipped(self) -> bool:
+        """Whether this class and those of its attention are the package's own.
+
+        What others do may depend on more than their arguments, and they may ask for other keys.
+        """
         kinds = ("temporal_attention", "spatial_attention")
-        return are_shipped({kind: getattr(self.config, kind) for kind in kinds})
+        names = {kind: getattr(self.config, kind) for kind in kinds}
+        return type(self) is STNDT and are_shipped(names)
 
     def _position(self, length: int, width: int, name: str) -> Array:
         if self.config.position == "learned":
@@ -404,7 +425,7 @@ class STNDT(nn.Module):
     def _with_samples(self, hyper: ForwardHyper, trials: Any) -> list[ForwardHyper]:
         """Those of the network itself, then of each layer, with the samples of their dropouts."""
         config, T, D = self.config, self.dims.bins, self.width
-        if not self.has_rng("dropout"):
+        if not self.has_rng("dropout") or not self._is_shipped():
             return [hyper] * (1 + config.layers)
         stream, spatial = (trials, T, D), config.spatial
         shapes: dict[Scope, list[Any]] = {(): [stream, stream]}
@@ -413,8 +434,7 @@ class STNDT(nn.Module):
         layer: dict[Scope, list[Any]] = {(): [stream] * (4 if spatial else 2)}
         for forward in ("feedforward", "feedforward_spatial")[: 1 + spatial]:
             layer[forward,] = [(trials, T, config.feedforward)]
-        if self._has_shipped_attention():
-            layer["temporal",] = [(trials, T, T)] * config.heads
+        layer["temporal",] = [(trials, T, T)] * config.heads
         names = [f"layers_{number}" for number in range(config.layers)]
         shapes |= {(name, *where): some for name in names for where, some in layer.items()}
         found = samples(self, shapes, hyper.shard)

@@ -27,7 +27,7 @@ from stndt_jax.config.schema import (
 )
 from stndt_jax.models import initial_weights
 from stndt_jax.models.layers import ForwardHyper
-from stndt_jax.models.stndt import Statistics, constants, with_statistics
+from stndt_jax.models.stndt import Statistics, constants, layers_traced_once, with_statistics
 from stndt_jax.parallel.batch_shard import WHOLE_BATCH, BatchShard
 from stndt_jax.training import losses, masking, optim
 from stndt_jax.training.metrics import BitsPerSpike
@@ -343,6 +343,7 @@ def train_step(
     return packing.unpack_all(packed, state), metrics
 
 
+@layers_traced_once()
 def packed_step(
     arch: Arch,
     packing: Packing,
@@ -410,6 +411,7 @@ class Scores(NamedTuple):
         }
 
 
+@layers_traced_once()
 def evaluate_step(arch: Arch, params: Params, hyper: Hyper, batch: Batch, index: Array) -> Scores:
     """Scores one batch of evaluated trials.
 
