@@ -41,8 +41,7 @@ def assert_same(found: Any, expected: Any) -> None:
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-@pytest.mark.parametrize("changes", CHANGES)
-@pytest.mark.parametrize("seed", [0, 2**31 - 1])
+@pytest.mark.parametrize(("changes", "seed"), [*((c, 0) for c in CHANGES), (CHANGES[0], 2**31 - 1)])
 def test_a_model_starts_with_the_weights_of_flax(changes: dict[str, Any], seed: int) -> None:
     arch, hyper = arch_of(changes)
     hyper = hyper._replace(seed=jnp.int32(seed))
