@@ -96,7 +96,11 @@ def test_another_file_is_refused(server: type[Server], tmp_path: Path, content: 
 
 def test_what_the_server_refuses(server: type[Server], tmp_path: Path) -> None:
     server.status = 404
-    with pytest.raises(UserError, match=r"the server answers 404.*--url"):
+    # Connecting again would not help.
+    with pytest.raises(UserError, match=r"the server answers 404\); give another .*--url"):
+        _download(tmp_path)
+    server.status = 503
+    with pytest.raises(UserError, match=r"the server answers 503\); connect and repeat"):
         _download(tmp_path)
 
 

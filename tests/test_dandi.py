@@ -141,3 +141,12 @@ def test_the_client_of_dandi_has_what_is_asked_of_it():
     for name in ("get_raw_metadata", "get_download_file_iter"):
         assert callable(getattr(api.RemoteBlobAsset, name))
     assert {"path", "size"} <= set(api.RemoteBlobAsset.model_fields)
+
+
+def test_what_the_archive_does_not_have_is_not_called_unreachable(tmp_path):
+    not_found = type("NotFoundError", (Exception,), {})("no such version")
+    dandiset = dandi.check_name("mc_maze")
+    said = dandi._explanation(not_found, dandiset, tmp_path)
+    assert "does not have what was asked for (no such version); copy the files" in said
+    assert "connect" not in said
+    assert "connect and repeat" in dandi._explanation(OSError("dead"), dandiset, tmp_path)

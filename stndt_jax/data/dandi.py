@@ -74,7 +74,7 @@ def _explanation(error: Exception, dandiset: Dandiset, folder: Path) -> str:
             f"{error.filename} cannot be written: {error.strerror}; check the folder and its free "
             "space"
         )
-    # The archive's client derives its error from none of its own for what is not there.
+    # By name, because the client need not be installed where another one is given.
     if type(error).__name__ == "NotFoundError":
         said = f"the DANDI archive does not have what was asked for ({_short(error)}); "
     else:

@@ -1,4 +1,4 @@
-"""The parts that layers are made of: linear maps, norms, dropout, positions, feed-forward."""
+"""The parts that layers are made of: linear maps, norms, positions, feed-forward."""
 
 from __future__ import annotations
 

@@ -168,8 +168,9 @@ class EncoderLayer(nn.Module):
         return x_BTD, maps
 
 
-_LayerClasses = Mapping[bool, type[nn.Module]]  # by whether they are rematerialised
-_layer_classes: ContextVar[_LayerClasses | None] = ContextVar("layer_classes", default=None)
+# By whether it is rematerialised: then it keeps only its input for the backward pass.
+_LAYERS: dict[bool, Any] = {False: EncoderLayer, True: nn.remat(EncoderLayer)}
+_traced_once: ContextVar[dict[bool, Any] | None] = ContextVar("traced_once", default=None)
 
 
 @contextlib.contextmanager
@@ -180,12 +181,11 @@ def layers_traced_once() -> Iterator[None]:
     a program: what is applied without a trace is compiled anew each time, and what is kept for
     longer would not notice that something was replaced in between.
     """
-    classes = {False: nn.jit(EncoderLayer), True: nn.jit(nn.remat(EncoderLayer))}
-    token = _layer_classes.set(classes)
+    token = _traced_once.set({remat: nn.jit(layer) for remat, layer in _LAYERS.items()})
     try:
         yield
     finally:
-        _layer_classes.reset(token)
+        _traced_once.reset(token)
 
 
 @register("network", "stndt")
@@ -252,12 +252,9 @@ class STNDT(nn.Module):
         if config.spatial:
             self.spatial_embedder = Linear(T, T, dtype)
             self.spatial_position = self._position(D, T, "spatial_position")
-        # Rematerialised, a layer keeps only its input for the backward pass.
-        classes: Any = {False: EncoderLayer, True: nn.remat(EncoderLayer)}
         # Each layer is initialised with keys of its own.
-        if self._is_shipped() and not self.is_initializing():
-            classes = _layer_classes.get() or classes
-        layer = classes[config.remat]
+        once = None if self.is_initializing() or not self._is_shipped() else _traced_once.get()
+        layer = (once or _LAYERS)[config.remat]
         self.layers = [layer(config, self.dims) for _ in range(config.layers)]
         self.final_norm = FINAL_NORMS[config.final_norm](D)
         bound = 0.01 if config.rate_start == "mean" else 0.1
